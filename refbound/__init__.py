@@ -4,21 +4,21 @@ After Lee, Lee, Park and Lee, "Towards Better Understanding of Training Certifia
 Adversarial Examples", NeurIPS 2021. The symbols, everywhere:
 
     symbol      meaning                                                         shape inside       equation
-    x, ε        an input and the radius of its ball B(x, ε)                     (n, N), (N,)       Section 2
-    z           logits f(x)                                                     (c, N)
+    x, ε        an input and the radius of its ball B(x, ε)                     (N, n), (N,)       Section 2
+    z           logits f(x)                                                     (N, c)
     y           labels                                                          (N,)
-    C           the margin matrix C(y): rows e_m − e_y                          (S, c, N)          Section 2
+    C           the margin matrix C(y): rows e_m − e_y                          (S, N, c)          Section 2
     s, s̄        margins z_m − z_y, and their upper bounds                       (S, N)             (1)
-    l, u        bounds of a ReLU's input                                        (n, N)
-    a̲, b̲        slope and intercept of the lower line of a ReLU                 (n, N)             Definition 1
-    ā, b̄        slope and intercept of the upper line, the chord                (n, N)             Definition 1
-    g, b        the linear bound C f(x) ≤ g·x + b; g is the relaxed gradient    (S, n, N), (S, N)  Definition 1, (2)
-    a₀, η       the start and the step of the one projected gradient step       (n, N)             (7)
+    l, u        bounds of a ReLU's input                                        (N, n)
+    a̲, b̲        slope and intercept of the lower line of a ReLU                 (N, n)             Definition 1
+    ā, b̄        slope and intercept of the upper line, the chord                (N, n)             Definition 1
+    g, b        the linear bound C f(x) ≤ g·x + b; g is the relaxed gradient    (S, N, n), (S, N)  Definition 1, (2)
+    a₀, η       the start and the step of the one projected gradient step       (N, n)             (7)
     β, κ        weight of the method against ibp; weight of the clean loss                         (3)
-    v           the upstream gradient of g on its way through the network       (S, n, N)
+    v           the upstream gradient of g on its way through the network       (S, N, n)
 
-N examples, S = c − 1 specifications (the classes m ≠ y), c classes, n units of a layer. Examples are columns inside;
-the public functions take and give (N, ...).
+N examples, S = c − 1 specifications (the classes m ≠ y), c classes, n units of a layer. Inside, the units of an image
+lie in a row, channels last; the public functions take and give (N, *shape), channels first.
 """
 
 from . import models

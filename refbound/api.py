@@ -1,4 +1,4 @@
-"""The public functions: they check what comes in, turn batches into columns, and call the mathematics.
+"""The public functions: they check what comes in, turn batches into rows of units, and call the mathematics.
 
 Shapes outside: images (N, *input_shape), labels (N,), margins (N, c), slopes one array (N, *shape) for each ReLU.
 Arrays may be NumPy's or CuPy's, all of the one module; what goes in decides what comes out.
@@ -19,7 +19,8 @@ from . import attack as _attack
 from . import checks, robust
 from .backend import is_array, namespace
 from .methods import METHODS
-from .network import columns, with_true_class
+from .layers import images
+from .network import as_rows, with_true_class
 
 
 class LinearBound(NamedTuple):
@@ -43,7 +44,7 @@ def preactivation_bounds(net, ball, method, **options):
     """
     row, region = METHODS[checks.method(method)], checks.region(net, ball)
     found = row.stage.find(net, region, checks.options(net, ball, method, options))
-    return [(_images(net, i, l), _images(net, i, u)) for i, (l, u) in zip(net.relus, found.pre)]
+    return [(images(l, net.shapes[i]), images(u, net.shapes[i])) for i, (l, u) in zip(net.relus, found.pre)]
 
 
 def margin_bounds(net, ball, y, method, **options):
@@ -52,7 +53,7 @@ def margin_bounds(net, ball, y, method, **options):
     Raises ValueError for an argument that cannot be, and where a bound overflows or is NaN.
     """
     s = _margins(net, ball, y, method, options).s
-    return checks.finite(with_true_class(s, y).T, "margin_bounds")
+    return checks.finite(with_true_class(s, y), "margin_bounds")
 
 
 def linear_bound(net, ball, y, method, **options):
@@ -64,9 +65,9 @@ def linear_bound(net, ball, y, method, **options):
     g, b = margins.bound.g, margins.bound.b
     if method == "ibp" and net.relus:
         b = margins.s
-        g = namespace(b).zeros((len(b), net.units[0], len(y)), b.dtype)
-    g = checks.finite(with_true_class(g, y).transpose((2, 0, 1)), "linear_bound")
-    return LinearBound(g.reshape(*g.shape[:2], *net.input_shape), checks.finite(with_true_class(b, y).T, "linear_bound"))
+        g = namespace(b).zeros((*b.shape, net.units[0]), b.dtype)
+    g, b = (checks.finite(with_true_class(v, y), "linear_bound") for v in (g, b))
+    return LinearBound(images(g, net.input_shape), b)
 
 
 def certified(s, y):
@@ -90,7 +91,7 @@ def robust_loss(net, ball, y, method, beta=1.0, kappa=0.0, **options):
     share = loss.value * 0 + 1 / len(ball)
     grads = robust.robust_loss_vjp(share, net, region, loss, opts, kappa)
     return RobustLoss(float(loss.value.mean()), {name: grads[name] for name in net.params},
-                      with_true_class(loss.s, y).T, loss.logits.T)
+                      with_true_class(loss.s, y), loss.logits)
 
 
 def loss_value(net, ball, y, method, beta=1.0, kappa=0.0, **options):
@@ -110,11 +111,11 @@ def pgd(net, ball, y, steps=100, step_size=None, restarts=1, rng=None):
     if rng is not None or restarts > 1:
         checks.generator("rng", rng, f"{restarts} restarts are drawn")
     if rng is None:
-        starts = [columns(ball.x, net.dtype)]
+        starts = [as_rows(ball.x, net.dtype)]
     else:
         starts = (_attack.random_start(ball, rng, net.dtype) for _ in range(restarts))
     x, _ = _attack.pgd(net, ball, y, steps, step_size, starts)
-    return x.T.reshape(len(ball), *net.input_shape)
+    return images(x, net.input_shape)
 
 
 def _margins(net, ball, y, method, options):
@@ -130,10 +131,5 @@ def _robust_loss(net, ball, y, method, beta, kappa, options):
     beta, kappa = checks.number("beta", beta, 0, 1), checks.number("kappa", kappa, 0, 1)
     checks.labels(y, len(ball), net.classes, net.xp)
     opts = checks.drawn_options(net, ball, method, options)
-    x = columns(ball.x, net.dtype)
+    x = as_rows(ball.x, net.dtype)
     return region, opts, kappa, robust.robust_loss(net, region, x, y, row, opts, beta, kappa)
-
-
-def _images(net, i, z):
-    """(n, N) at the input of layer i -> (N, *shape)."""
-    return z.T.reshape(z.shape[1], *net.shapes[i])

@@ -8,13 +8,13 @@ its exact worst case; an example is attacked if that is not negative.
 
 from .backend import namespace, to_like
 from .ball import furthest
-from .network import columns, forward, input_gradient, margin_matrix
+from .network import as_rows, forward, input_gradient, margin_matrix
 
 
 def pgd(net, ball, y, steps, step_size, starts):
-    """The worst point met for each example, (n, N), and its margins (S, N).
+    """The worst point met for each example, (N, n), and its margins (S, N).
 
-    starts: a list of points (n, N), each projected onto the ball first; step_size: α, a number or (N,).
+    starts: a list of points (N, n), each projected onto the ball first; step_size: α, a number or (N, 1).
     """
     dtype = net.dtype
     C = margin_matrix(y, net.classes, dtype)
@@ -23,12 +23,12 @@ def pgd(net, ball, y, steps, step_size, starts):
         for step in range(steps + 1):
             x = project(x, ball, dtype)
             z, inputs = forward(net, x)
-            s = (C * z).sum(1)
+            s = (C * z).sum(-1)
             if worst is None:
                 worst, margins = x, s
             else:
                 better = xp.max(s, axis=0) > xp.max(margins, axis=0)
-                worst, margins = xp.where(better, x, worst), xp.where(better, s, margins)
+                worst, margins = xp.where(better[:, None], x, worst), xp.where(better, s, margins)
             if step < steps:
                 x = x + step_size * furthest(_ascent(net, inputs, C, s)[None], ball.norm)[0]
     return worst, margins
@@ -38,21 +38,21 @@ def _ascent(net, inputs, C, s):
     """∇_x of log Σ_{m≠y} exp s_m: along the gradient of the cross entropy (1), which grows with it, but never 0."""
     xp = namespace(s)
     p = xp.exp(s - xp.max(s, axis=0))
-    return input_gradient(net, inputs, (C * (p / p.sum(0))[:, None, :]).sum(0))
+    return input_gradient(net, inputs, (C * (p / p.sum(0))[:, :, None]).sum(0))
 
 
 def project(x, ball, dtype):
-    """Π_B: the nearest point of the ball, (n, N)."""
+    """Π_B: the nearest point of the ball, (N, n)."""
     if ball.norm == float("inf"):
         low, high = ball.box(dtype)
         return namespace(x).clip(x, low, high)
-    centre, eps = columns(ball.x, dtype), ball.eps.astype(dtype)
+    centre, eps = as_rows(ball.x, dtype), ball.eps[:, None].astype(dtype)
     return centre + (_onto_l2 if ball.norm == 2 else _onto_l1)(x - centre, eps)
 
 
 def _onto_l2(v, eps):
     xp = namespace(v)
-    length = xp.sqrt((v * v).sum(0))
+    length = xp.sqrt((v * v).sum(1, keepdims=True))
     return v * (eps / xp.maximum(xp.maximum(length, eps), xp.finfo(v.dtype).tiny))
 
 
@@ -60,15 +60,15 @@ def _onto_l1(v, eps):
     """Soft thresholding at the t with ‖v‖₁ = ε, found among the sorted magnitudes (Duchi et al. 2008)."""
     xp = namespace(v)
     size = xp.abs(v)
-    ordered = -xp.sort(-size, axis=0)
-    excess = xp.cumsum(ordered, axis=0) - eps
-    rank = xp.arange(1, len(v) + 1)[:, None].astype(v.dtype)
-    t = xp.max(excess / rank, axis=0)
-    return xp.where(size.sum(0) <= eps, v, xp.sign(v) * xp.maximum(size - t, 0))
+    ordered = -xp.sort(-size, axis=1)
+    excess = xp.cumsum(ordered, axis=1) - eps
+    rank = xp.arange(1, v.shape[1] + 1).astype(v.dtype)
+    t = xp.max(excess / rank, axis=1, keepdims=True)
+    return xp.where(size.sum(1, keepdims=True) <= eps, v, xp.sign(v) * xp.maximum(size - t, 0))
 
 
 def random_start(ball, rng, dtype):
-    """A point of the bounding box of the ball, (n, N), drawn on the host from a numpy Generator."""
+    """A point of the bounding box of the ball, (N, n), drawn on the host from a numpy Generator."""
     low, high = ball.box(dtype)
-    draws = rng.random(low.shape[::-1], dtype="float32" if dtype == "float32" else "float64")
-    return low + (high - low) * to_like(draws.T, low)
+    draws = rng.random(ball.x.shape, dtype="float32" if dtype == "float32" else "float64")
+    return low + (high - low) * as_rows(to_like(draws, low), dtype)

@@ -3,11 +3,11 @@
 One body of code serves numpy, cupy and autograd.numpy: a function asks `namespace(x)` on its first line and
 calls only what all three have. This is the only file that names cupy or autograd.
 
-`im2col` and `col2im` are a linear map P and its adjoint Pᵀ: P copies each window that a convolution kernel
-sees into a column, Pᵀ adds each column back where it came from. With them a convolution is a matrix product.
+`windows` and `scatter` are a linear map P and its adjoint Pᵀ: P shows each window of an image that a kernel sees, Pᵀ
+adds every window back where it came from. With them a convolution is a few matrix products.
 
-    x     (..., C H W, N)              activations: one column an example
-    P x   (..., C kh kw, Ho Wo N)      one column a kernel position in an example
+    x     (..., H W C)                 activations: an image pixel by pixel, channels last
+    P x   (..., Ho, Wo, kh, kw, C)     the window at each of the Ho Wo positions
 """
 
 import functools
@@ -63,63 +63,64 @@ def device_module(device):
 
 
 class Window(NamedTuple):
-    """How a kernel walks over an image: input (C, H, W), kernel, stride and padding as (rows, columns)."""
+    """How a kernel walks over an image: kernel, stride, zeros before the first row and column, and positions."""
 
-    shape: tuple
-    kernel: tuple
-    stride: tuple
-    padding: tuple
+    shape: tuple    # (H, W, C) of the image
+    kernel: tuple   # (kh, kw)
+    stride: tuple   # (sh, sw)
+    padding: tuple  # (ph, pw) before; after, as many as the last position needs
+    out: tuple      # (Ho, Wo)
 
     @property
-    def out(self):
-        """(Ho, Wo), the kernel's positions; not positive where the kernel does not fit."""
-        return tuple((n + 2 * p - k) // s + 1
-                     for n, k, s, p in zip(self.shape[1:], self.kernel, self.stride, self.padding))
+    def padded(self):
+        """The image with its padding, (H′, W′, C)."""
+        return (*(max(n + p, s * (o - 1) + k) for n, k, s, p, o in
+                  zip(self.shape, self.kernel, self.stride, self.padding, self.out)), self.shape[2])
 
 
-def im2col(x, window):
-    """P x: (..., C H W, N) -> (..., C kh kw, Ho Wo N)."""
+def windows(x, window):
+    """P x: (..., H W C) -> (..., Ho, Wo, kh, kw, C), a view of the padded image: it copies nothing else."""
     if namespace(x).__name__ == "autograd.numpy":
         return _differentiable()[0](x, window)
-    return _im2col(x, window)
+    return _windows(x, window)
 
 
-def col2im(columns, window):
-    """Pᵀ X: (..., C kh kw, Ho Wo N) -> (..., C H W, N), the adjoint: <P x, X> = <x, Pᵀ X>."""
-    if namespace(columns).__name__ == "autograd.numpy":
-        return _differentiable()[1](columns, window)
-    return _col2im(columns, window)
+def scatter(X, window):
+    """Pᵀ X: (..., Ho, Wo, kh, kw, C) -> (..., H W C), the adjoint: <P x, X> = <x, Pᵀ X>."""
+    if namespace(X).__name__ == "autograd.numpy":
+        return _differentiable()[1](X, window)
+    return _scatter(X, window)
 
 
-def _im2col(x, window):
-    (C, H, W), (kh, kw), (sh, sw), (ph, pw) = window.shape, window.kernel, window.stride, window.padding
-    (Ho, Wo), lead, N, xp = window.out, x.shape[:-2], x.shape[-1], namespace(x)
-    padded = xp.zeros((*lead, C, H + 2 * ph, W + 2 * pw, N), x.dtype)
-    padded[..., ph:ph + H, pw:pw + W, :] = x.reshape(*lead, C, H, W, N)
-    *outer, rows, cols, one = padded.strides
-    windows = xp.lib.stride_tricks.as_strided(padded, (*lead, C, kh, kw, Ho, Wo, N),
-                                              (*outer, rows, cols, sh * rows, sw * cols, one))
-    return windows.reshape(*lead, C * kh * kw, Ho * Wo * N)  # the one copy
+def _windows(x, window):
+    (H, W, C), (kh, kw), (sh, sw), (ph, pw), (Ho, Wo) = window
+    lead, xp = x.shape[:-1], namespace(x)
+    image = x.reshape(*lead, H, W, C)
+    if window.padded != window.shape:
+        padded = xp.zeros((*lead, *window.padded), x.dtype)
+        padded[..., ph:ph + H, pw:pw + W, :] = image
+        image = padded
+    *outer, row, column, channel = image.strides
+    return xp.lib.stride_tricks.as_strided(image, (*lead, Ho, Wo, kh, kw, C),
+                                           (*outer, sh * row, sw * column, row, column, channel))
 
 
-def _col2im(columns, window):
-    (C, H, W), (kh, kw), (sh, sw), (ph, pw) = window.shape, window.kernel, window.stride, window.padding
-    (Ho, Wo), lead = window.out, columns.shape[:-2]
-    N = columns.shape[-1] // (Ho * Wo)
-    columns = columns.reshape(*lead, C, kh, kw, Ho, Wo, N)
-    padded = namespace(columns).zeros((*lead, C, H + 2 * ph, W + 2 * pw, N), columns.dtype)
+def _scatter(X, window):
+    (H, W, C), (kh, kw), (sh, sw), (ph, pw), (Ho, Wo) = window
+    lead = X.shape[:-5]
+    padded = namespace(X).zeros((*lead, *window.padded), X.dtype)
     for i in range(kh):
         for j in range(kw):
-            rows, cols = slice(i, i + sh * (Ho - 1) + 1, sh), slice(j, j + sw * (Wo - 1) + 1, sw)
-            padded[..., rows, cols, :] += columns[..., i, j, :, :, :]
-    return padded[..., ph:ph + H, pw:pw + W, :].reshape(*lead, C * H * W, N)
+            rows, columns = slice(i, i + sh * (Ho - 1) + 1, sh), slice(j, j + sw * (Wo - 1) + 1, sw)
+            padded[..., rows, columns, :] += X[..., i, j, :]
+    return padded[..., ph:ph + H, pw:pw + W, :].reshape(*lead, H * W * C)
 
 
 @functools.cache
 def _differentiable():
     """The pair as autograd primitives, each the other's vjp; made when autograd first asks."""
     extend = importlib.import_module("autograd.extend")
-    gather, scatter = extend.primitive(_im2col), extend.primitive(_col2im)
-    extend.defvjp(gather, lambda value, x, window: lambda d: scatter(d, window), None)
-    extend.defvjp(scatter, lambda value, x, window: lambda d: gather(d, window), None)
-    return gather, scatter
+    gather, spread = extend.primitive(_windows), extend.primitive(_scatter)
+    extend.defvjp(gather, lambda value, x, window: lambda d: spread(d, window), None)
+    extend.defvjp(spread, lambda value, x, window: lambda d: gather(d, window), None)
+    return gather, spread

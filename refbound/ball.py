@@ -18,38 +18,42 @@ from typing import NamedTuple
 import numpy as np
 
 from .backend import is_array, namespace, to_like
-from .network import columns
+from .network import as_rows
 
 
 class Region(NamedTuple):
-    """A ball or a box as the bounds see it, a column an example."""
+    """A ball or a box as the bounds see it, a row an example."""
 
-    c: object     # (n, N) centre
-    r: object     # (n, N) radius of a box, (1, N) of an l2 or l1 ball
+    c: object     # (N, n) centre
+    r: object     # (N, n) radius of a box; of an l2 or l1 ball (N, 1), or (N, n) where some inputs are fixed
     norm: float   # inf, 2 or 1
 
     def worst_case(self, g):
-        """x*(g): the point of the region where g·x is largest: (S, n, N) -> (S, n, N)."""
-        return self.c + self.r * furthest(g, self.norm)  # (2)
+        """x*(g): the point of the region where g·x is largest: (S, N, n) -> (S, N, n)."""
+        return self.c + self.r * self._furthest(g)  # (2)
 
     def width(self, g):
-        """max over the region of g·(x − c), the dual norm of g weighted by r: (S, n, N) or (S, n, 1) -> (S, N)."""
+        """max over the region of g·(x − c), the dual norm of r g: (S, N, n) or (S, 1, n) -> (S, N)."""
         xp = namespace(g, self.c)
-        if self.norm != np.inf:
-            return (g * furthest(g, self.norm)).sum(-2) * self.r
-        return xp.einsum("snN,nN->sN", xp.broadcast_to(xp.abs(g), (*g.shape[:-1], self.c.shape[-1])), self.r)
+        g = xp.broadcast_to(g, (*g.shape[:-2], *self.c.shape))
+        if self.norm == np.inf:
+            return xp.einsum("sNn,Nn->sN", xp.abs(g), self.r)
+        return (self.r * g * self._furthest(g)).sum(-1)
+
+    def _furthest(self, g):
+        return furthest(g if self.norm == np.inf else self.r * g, self.norm)
 
 
 def furthest(g, norm):
-    """v(g): the point of the unit ball furthest along g, on axis −2; 0 where g is 0."""
+    """v(g): the point of the unit ball furthest along g, on the last axis; 0 where g is 0."""
     xp = namespace(g)
     if norm == np.inf:
         return xp.sign(g)
     if norm == 2:
-        length = xp.sqrt((g * g).sum(-2, keepdims=True))
+        length = xp.sqrt((g * g).sum(-1, keepdims=True))
         return g / xp.where(length > 0, length, 1)
-    largest = xp.abs(g) == xp.max(xp.abs(g), axis=-2, keepdims=True)
-    return xp.sign(g) * largest / largest.sum(-2, keepdims=True).astype(g.dtype)  # ties share the ball
+    largest = xp.abs(g) == xp.max(xp.abs(g), axis=-1, keepdims=True)
+    return xp.sign(g) * largest / largest.sum(-1, keepdims=True).astype(g.dtype)  # ties share the ball
 
 
 class Ball:
@@ -91,17 +95,17 @@ class Ball:
         return part
 
     def box(self, dtype):
-        """The least and greatest value of every input, (n, N) each."""
-        x, eps = columns(self.x, dtype), self.eps[None, :].astype(dtype)  # (n, N), (1, N)
+        """The least and greatest value of every input, (N, n) each."""
+        x, eps = as_rows(self.x, dtype), self.eps[:, None].astype(dtype)  # (N, n), (N, 1)
         if self.domain is None:
             return x - eps, x + eps
         xp = namespace(x)
         return xp.maximum(x - eps, self.domain[0]), xp.minimum(x + eps, self.domain[1])
 
     def region(self, dtype):
-        """The ball in columns, in the dtype of a network."""
+        """The ball in rows, in the dtype of a network."""
         if self.norm != np.inf:
-            return Region(columns(self.x, dtype), self.eps[None, :].astype(dtype), self.norm)
+            return Region(as_rows(self.x, dtype), self.eps[:, None].astype(dtype), self.norm)
         low, high = self.box(dtype)
         return Region((high + low) / 2, (high - low) / 2, self.norm)
 

@@ -11,20 +11,19 @@ of C and of −C at once, at the price of one. For an l2 or l1 ball, |g|·r is �
 from typing import NamedTuple
 
 from .backend import namespace
-from .ball import furthest
-from .layers import Affine, ReLU
+from .layers import Affine, Flatten, ReLU
 from .relaxation import chord, chord_vjp
 
 
 class TwoSided(NamedTuple):
     m: object     # (S, N) the middle
     d: object     # (S, N) half the width
-    g: object     # (S, n, N)
+    g: object     # (S, N, n)
     trace: list   # g at the output of each layer
 
 
 def two_sided(net, stop, C, chords, region):
-    """m and d for layers[:stop], C (S, m, N) or (S, m, 1), chords the (a, b̄) of its ReLUs."""
+    """m and d for layers[:stop], C (S, N, m) or (S, 1, m), chords the (a, b̄) of its ReLUs."""
     g, m, d, trace, k = C, 0, 0, [None] * stop, sum(i < stop for i in net.relus)
     for i in reversed(range(stop)):
         layer, trace[i] = net.layers[i], g
@@ -35,40 +34,44 @@ def two_sided(net, stop, C, chords, region):
             k -= 1
             a, b = chords[k]
             xp = namespace(g, a)
-            trace[i] = g = xp.broadcast_to(g, (*g.shape[:-1], a.shape[-1]))
-            m = m + xp.einsum("nN,snN->sN", b / 2, g)
-            d = d + xp.einsum("nN,snN->sN", b / 2, xp.abs(g))
+            trace[i] = g = xp.broadcast_to(g, (*g.shape[:-2], *a.shape))
+            m = m + xp.einsum("sNn,Nn->sN", g, b / 2)
+            d = d + xp.einsum("sNn,Nn->sN", xp.abs(g), b / 2)
             g = a * g
+        elif isinstance(layer, Flatten):
+            g = layer.restore(g)
     xp = namespace(g, region.c)
-    centre = xp.einsum("snN,nN->sN", xp.broadcast_to(g, (*g.shape[:-1], region.c.shape[-1])), region.c)
+    centre = xp.einsum("sNn,Nn->sN", xp.broadcast_to(g, (*g.shape[:-2], *region.c.shape)), region.c)
     return TwoSided(m + centre, d + region.width(g), g, trace)
 
 
 def two_sided_vjp(dm, dd, net, stop, bound, chords, region):
     """Gradients of Σ dm m + dd d: of the parameters (a dict), and (da, db̄) for each ReLU.
 
-    As in linear.push, the adjoint of the way back goes forward. At the input dg = dm c + dd r v(g); then
+    As in linear.push, the adjoint of the way back goes forward. At the input dg = dm c + dd r v(r g); then
         affine   m ← m + g·bias, g ← Aᵀ(W, g)                dg = A(W, v) + dm bias
         ReLU     m ← m + ν·b̄/2, d ← d + |ν|·b̄/2, g ← a ν     dν = a v + (dm + dd sign(ν)) b̄/2
     """
     xp, grads, dchords, k = namespace(bound.g), {}, [], -1
-    dm, dd = dm[:, None, :], dd[:, None, :]
-    v = dm * region.c + dd * (region.r * furthest(bound.g, region.norm))
+    dm, dd = dm[:, :, None], dd[:, :, None]
+    v = dm * region.c + dd * (region.worst_case(bound.g) - region.c)
     for i in range(stop):
         layer, g = net.layers[i], bound.trace[i]
         if isinstance(layer, Affine):
             v = layer.patches(v)
-            weight = dm if g.shape[-1] == dm.shape[-1] else dm.sum(-1, keepdims=True)
+            weight = dm if g.shape[-2] == dm.shape[-2] else dm.sum(-2, keepdims=True)
             grads[f"{i}.weight"] = layer.outer(g, v)
-            grads[f"{i}.bias"] = layer.bias_sum(g @ weight.swapaxes(-1, -2))
+            grads[f"{i}.bias"] = layer.bias_sum(weight * g)
             if i < stop - 1:
                 v = layer.apply(net.weight(i), v) + dm * layer.spread(net.bias(i))
         elif isinstance(layer, ReLU):
             k += 1
             a, b = chords[k]
             chosen = dm + dd * xp.sign(g)
-            dchords.append((xp.einsum("snN,snN->nN", g, v), xp.einsum("snN,snN->nN", g, chosen) / 2))
+            dchords.append((xp.einsum("sNn,sNn->Nn", g, v), xp.einsum("sNn,sNn->Nn", g, chosen) / 2))
             v = a * v + chosen * (b / 2)
+        elif isinstance(layer, Flatten):
+            v = layer.reorder(v)
     return grads, dchords
 
 
@@ -76,66 +79,68 @@ class Projections(NamedTuple):
     """What `projected` found: the estimated (l, u), and what its gradient needs."""
 
     pre: list      # (l, u) of each ReLU
-    inputs: list   # (m, [V_0, V_1, ...]) at the input of each layer up to the last ReLU
-    picks: list    # per ReLU, for each V: the draws that are medians, True or False, (p, n, N)
+    inputs: list   # (m, V) at the input of each layer up to the last ReLU, V (J, p, N, n)
+    picks: list    # per ReLU: which draw is the median, (J, 1, N, n)
 
 
 def projected(net, region, draws):
     """CAP's intermediate bounds, with every ‖·‖₁ in d *estimated* by Cauchy projections (Wong et al. 2018, Section 3.3).
 
-    Row i of a linear map F has ‖F_i‖₁ ≈ median_p |F_i·t_p| for draws t_p of independent Cauchy variables. The maps
-    in d go from the input (times r) and from each earlier ReLU (times b̄/2) to the unit at hand; the products with
+    Row i of a linear map F has ‖F_i‖₁ ≈ median_p |F_i·t_p| for draws t_p of independent Cauchy variables. The J maps
+    in d go from the input (times r) and from each earlier ReLU (times b̄/2) to the unit at hand; the products V with
     t are forward passes through the slopes a, and m is the network itself on c with the middle lines. `draws` holds
-    for the input and for each ReLU but the last an array (p, n, 1). An estimate may be too small: it certifies nothing.
+    for the input and for each ReLU but the last an array (p, 1, n). An estimate may be too small: it certifies nothing.
     """
-    pre, inputs, picks, m, Vs = [], [], [], region.c, [region.r * draws[0]]
+    xp, pre, inputs, picks = namespace(region.c, *net.params.values()), [], [], []
+    m, V = region.c, (region.r * draws[0])[None]
     for i in range(net.relus[-1] + 1 if net.relus else 0):
         layer = net.layers[i]
-        inputs.append((m, Vs))
+        inputs.append((m, V))
         if isinstance(layer, Affine):
             W = net.weight(i)
             m = layer.apply(W, layer.patches(m)) + layer.spread(net.bias(i))
-            Vs = [layer.apply(W, layer.patches(V)) for V in Vs]
+            V = layer.apply(W, layer.patches(V))
         elif isinstance(layer, ReLU):
-            xp = namespace(m)
-            picks.append([_median(V) for V in Vs])
-            d = sum((pick * xp.abs(V)).sum(0) for V, pick in zip(Vs, picks[-1]))
+            size, middle = xp.abs(V), V.shape[1] // 2
+            picks.append(xp.argpartition(size, middle, axis=1)[:, middle:middle + 1])  # the (upper) median
+            d = (_at(picks[-1], V) * size).sum((0, 1))
             pre.append((m - d, m + d))
             if i < net.relus[-1]:
                 a, b = chord(*pre[-1])
-                m, Vs = a * m + b / 2, [a * V for V in Vs] + [b / 2 * draws[len(pre)]]
+                m, V = a * m + b / 2, xp.concatenate((a * V, (b / 2 * draws[len(pre)])[None]))
+        elif isinstance(layer, Flatten):
+            m, V = layer.reorder(m), layer.reorder(V)
     return Projections(pre, inputs, picks)
 
 
 def projected_vjp(dpre, net, trace, draws):
     """Parameter gradients for upstream (dl, du) at each ReLU: backwards through the lines of `projected`."""
-    grads, dm, dVs = {}, 0, None
+    grads, dm, dV = {}, 0, None
     for i in reversed(range(len(trace.inputs))):
-        layer, (m, Vs) = net.layers[i], trace.inputs[i]
+        layer, (m, V) = net.layers[i], trace.inputs[i]
         if isinstance(layer, ReLU):
-            k = sum(j < i for j in net.relus)
+            xp, k = namespace(m), sum(j < i for j in net.relus)
             (l, u), (dl, du) = trace.pre[k], dpre[k]
-            a, b = chord(l, u)
-            if dVs is None:
-                dVs = [0 * V for V in Vs]
-            else:  # the last of dVs is of the V that this ReLU added
-                da = dm * m + sum((dV * V).sum(0) for dV, V in zip(dVs, Vs))
-                db = (dm + (dVs[-1] * draws[k + 1]).sum(0)) / 2
+            if dV is not None:  # the last of dV is of the term that this ReLU added
+                a, b = chord(l, u)
+                da = dm * m + (dV[:-1] * V).sum((0, 1))
+                db = (dm + (dV[-1] * draws[k + 1]).sum(0)) / 2
                 dl2, du2 = chord_vjp(da, db, l, u, a)
-                dl, du, dm, dVs = dl + dl2, du + du2, a * dm, [a * dV for dV in dVs[:-1]]
+                dl, du, dm, dV = dl + dl2, du + du2, a * dm, a * dV[:-1]
             dm = dm + dl + du
-            dVs = [dV + pick * namespace(V).sign(V) * (du - dl) for dV, V, pick in zip(dVs, Vs, trace.picks[k])]
+            dd = _at(trace.picks[k], V) * xp.sign(V) * (du - dl)
+            dV = dd if dV is None else dV + dd
         elif isinstance(layer, Affine):
             W, X = net.weight(i), layer.patches
-            grads[f"{i}.weight"] = layer.outer(dm, X(m)) + sum(layer.outer(dV, X(V)) for dV, V in zip(dVs, Vs))
+            grads[f"{i}.weight"] = layer.outer(dm, X(m)) + layer.outer(dV, X(V))
             grads[f"{i}.bias"] = layer.bias_sum(dm)
             if i > 0:
-                dm, dVs = layer.adjoint(W, dm), [layer.adjoint(W, dV) for dV in dVs]
+                dm, dV = layer.adjoint(W, dm), layer.adjoint(W, dV)
+        elif isinstance(layer, Flatten) and dV is not None:
+            dm, dV = layer.restore(dm), layer.restore(dV)
     return grads
 
 
-def _median(V):
-    """True for each unit at the draw of (upper) median magnitude, (p, n, N), of V (p, n, N)."""
-    xp = namespace(V)
-    index = xp.argsort(xp.abs(V), axis=0)[len(V) // 2]
-    return xp.arange(len(V))[:, None, None] == index
+def _at(index, V):
+    """True at the draw of that index, for V (J, p, N, n)."""
+    return namespace(V).arange(V.shape[1])[:, None, None] == index

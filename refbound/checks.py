@@ -1,5 +1,5 @@
 """What the public functions check, so that the mathematics can trust: a ValueError of one line that names the argument,
-what came and what was expected. Options are turned into columns here, and what is to be drawn is drawn.
+what came and what was expected. Options are turned into rows here, and what is to be drawn is drawn.
 """
 
 import math
@@ -10,7 +10,8 @@ import numpy as np
 from .backend import is_array, namespace, to_like
 from .ball import Ball
 from .methods import METHODS, Options
-from .network import Network
+from .layers import rows
+from .network import Network, as_rows
 
 
 def method(name):
@@ -45,7 +46,7 @@ def generator(name, rng, why):
 
 
 def region(net, ball):
-    """The ball in columns, once net and ball are known to fit."""
+    """The ball in rows, once net and ball are known to fit."""
     if not isinstance(net, Network):
         raise ValueError(f"net: expected a Network, got {type(net).__name__}")
     if not isinstance(ball, Ball):
@@ -75,19 +76,19 @@ def finite(s, name):
 
 
 def step_size(value, ball, net):
-    """A step as a number, or (N,) in the network's dtype; ε/4 for None."""
+    """A step as a number, or (N, 1) in the network's dtype; ε/4 for None."""
     if value is None:
-        return ball.eps.astype(net.dtype) / 4
+        return ball.eps[:, None].astype(net.dtype) / 4
     if not is_array(value) or value.ndim == 0:
         return number("step_size", value if not is_array(value) else float(value), 0)
     if value.shape != (len(ball),) or not bool(((value >= 0) & namespace(value).isfinite(value)).all()):
         raise ValueError(f"step_size: expected a number or one of at least 0 for each example, ({len(ball)},), "
                          f"got shape {value.shape}")
-    return value.astype(net.dtype)
+    return value[:, None].astype(net.dtype)
 
 
 def drawn_options(net, ball, name, given):
-    """Options in columns, with the slopes' draws if the method needs them."""
+    """Options in rows, with the slopes' draws if the method needs them."""
     checked = options(net, ball, name, given)
     if "a0" not in METHODS[name].options or checked.a0 is not None or checked.slopes is not None:
         return checked
@@ -96,7 +97,7 @@ def drawn_options(net, ball, name, given):
 
 
 def options(net, ball, name, given):
-    """Options in columns, from the keyword arguments of a method."""
+    """Options in rows, from the keyword arguments of a method."""
     rng = given.get("rng")
     wanted, allowed = {k: v for k, v in given.items() if k != "rng"}, METHODS[name].options
     for option in wanted:
@@ -113,8 +114,8 @@ def options(net, ball, name, given):
         if ball.norm != np.inf:
             raise ValueError(f"projections: expected a ball of norm inf, got norm {ball.norm!r}")
         generator("projections", rng, "they are drawn")
-        wanted["cauchy"] = [to_like(rng.standard_cauchy((wanted["projections"], n, 1)).astype(net.dtype), ball.x)
-                            for n in (net.units[0], *(net.units[i] for i in net.relus[:-1]))]
+        wanted["cauchy"] = [to_like(as_rows(rng.standard_cauchy((wanted["projections"], *net.shapes[i])), net.dtype),
+                                    ball.x)[:, None, :] for i in (0, *net.relus[:-1])]
         del wanted["projections"]
     return Options(**wanted)
 
@@ -136,13 +137,13 @@ _CHECKS = {
 
 
 def draw_slopes(net, ball, rng):
-    """U[0, 1] for each example and unit of each ReLU, (n, N), drawn on the host so that every device sees the same."""
+    """U[0, 1] for each example and unit of each ReLU, (N, n), drawn on the host so that every device sees the same."""
     kind = np.float32 if net.dtype == np.float32 else np.float64
-    return [to_like(rng.random((len(ball), net.units[i]), kind).T.astype(net.dtype), ball.x) for i in net.relus]
+    return [to_like(as_rows(rng.random((len(ball), *net.shapes[i]), kind), net.dtype), ball.x) for i in net.relus]
 
 
 def _unit_arrays(net, ball, name, arrays, spread):
-    """Per-unit arrays (N, *shape), or (N, S, *shape) where spread, as columns; ValueError if they do not fit."""
+    """Per-unit arrays (N, *shape), or (N, S, *shape) where spread, as rows; ValueError if they do not fit."""
     if not isinstance(arrays, (list, tuple)) or len(arrays) != len(net.relus):
         raise ValueError(f"{name}: expected {len(net.relus)} arrays, one for each ReLU, "
                          f"got {len(arrays) if isinstance(arrays, (list, tuple)) else arrays!r}")
@@ -155,7 +156,6 @@ def _unit_arrays(net, ball, name, arrays, spread):
                              f"{f' or {each}' if spread else ''}, got {getattr(a, 'shape', type(a).__name__)}")
         if not bool(((a >= 0) & (a <= 1)).all()):
             raise ValueError(f"{name}: expected numbers in [0, 1], got others at the ReLU of layer {i}")
-        a = a.astype(net.dtype)
-        result.append(a.reshape(len(ball), -1).T if a.shape == one else
-                      a.reshape(*each[:2], -1).transpose((1, 2, 0)))
+        a = rows(a.astype(net.dtype), net.shapes[i])
+        result.append(a if a.ndim == 2 else a.swapaxes(0, 1))
     return result

@@ -15,22 +15,24 @@ import numpy as np
 
 from .backend import namespace
 from .ball import Region, furthest
-from .layers import Affine, ReLU
+from .layers import Affine, Flatten, Linear, ReLU
 
 
 class Intervals(NamedTuple):
     """What `interval` found, and what its gradient needs."""
 
-    pre: list       # (l, u), each (n, N), at the input of each ReLU
+    pre: list       # (l, u), each (N, n), at the input of each ReLU
     last: Region    # the box of the last ReLU's output, or the region itself if there is no ReLU
     inputs: list    # the Region at the input of each layer up to the last ReLU
 
 
-def interval(net, region):
-    """Interval bounds of the network over a region."""
+def interval(net, region, stop=None):
+    """Interval bounds of layers[:stop] over a region; by default up to the last ReLU."""
     xp = namespace(region.c, *net.params.values())
     pre, inputs, (c, r, norm) = [], [], region
-    for i in range(net.relus[-1] + 1 if net.relus else 0):
+    if stop is None:
+        stop = net.relus[-1] + 1 if net.relus else 0
+    for i in range(stop):
         layer = net.layers[i]
         if isinstance(layer, ReLU) and norm != np.inf:
             c, r, norm = c, r + 0 * c, np.inf  # a ReLU on the input itself: the box around the ball
@@ -44,6 +46,8 @@ def interval(net, region):
             W = net.weight(i)
             r = layer.apply(xp.abs(W), layer.patches(r)) if norm == np.inf else r * row_norms(layer, W, norm)
             c, norm = layer.apply(W, layer.patches(c)) + layer.spread(net.bias(i)), np.inf
+        elif isinstance(layer, Flatten):
+            c, r = layer.reorder(c), layer.reorder(r) if norm == np.inf else r
     return Intervals(pre, Region(c, r, norm), inputs)
 
 
@@ -70,30 +74,37 @@ def interval_vjp(net, trace, dpre, dlast=None):
             if norm == np.inf:
                 dR = xp.sign(W) * layer.outer(dr, layer.patches(r))
             else:
-                dR = row_norms_vjp((dr * r).sum(-1, keepdims=True), layer, W, norm)
+                dR = row_norms_vjp((dr * r).sum(0), layer, W, norm)
             grads[f"{i}.weight"] = layer.outer(dc, layer.patches(c)) + dR
             grads[f"{i}.bias"] = layer.bias_sum(dc)
             if i > first:
                 dc, dr = layer.adjoint(W, dc), layer.adjoint(xp.abs(W), dr)
+        elif isinstance(layer, Flatten) and dc is not None:
+            dc, dr = layer.restore(dc), layer.restore(dr)
     return grads
 
 
 def _rows(layer, W):
-    """The magnitude of each row of the layer as a matrix, (out, K, P): a padded position has fewer entries."""
+    """The magnitude of each row of the layer as a matrix, (P, out, K): a padded position has fewer entries."""
     xp = namespace(W)
-    present = layer.patches(xp.ones((layer.units, 1), W.dtype))  # (K, P)
-    return xp.abs(W).reshape(len(W), -1, 1) * present
+    if isinstance(layer, Linear):
+        return xp.abs(W)[None]
+    seen = layer.patches(xp.ones((1, layer.units), W.dtype))  # (1, Ho, Wo, kh, kw, C)
+    return (xp.abs(W).transpose((0, 2, 3, 1)) * seen.reshape(layer.positions, 1, *seen.shape[3:])
+            ).reshape(layer.positions, len(W), -1)
 
 
 def row_norms(layer, W, norm):
-    """The dual norm of each row of the layer as a matrix, (m, 1), for an l2 or l1 ball."""
+    """The dual norm of each row of the layer as a matrix, (m,), for an l2 or l1 ball."""
     xp, R = namespace(W), _rows(layer, W)
-    q = xp.sqrt((R * R).sum(1)) if norm == 2 else xp.max(R, axis=1)
-    return q.reshape(-1, 1)
+    q = xp.sqrt((R * R).sum(-1)) if norm == 2 else xp.max(R, axis=-1)
+    return q.reshape(-1)
 
 
 def row_norms_vjp(d, layer, W, norm):
     """The gradient of Σ d q in W: the dual norm's gradient in a row is the furthest point v of the ball."""
     R = _rows(layer, W)
-    v = furthest(R, norm) * d.reshape(len(W), 1, -1)  # (out, K, P), 0 where padding is
-    return namespace(W).sign(W) * v.sum(-1).reshape(W.shape)
+    v = (furthest(R, norm) * d.reshape(-1, len(W), 1)).sum(0)  # (out, K), 0 where padding is
+    if not isinstance(layer, Linear):
+        v = v.reshape(len(W), *W.shape[2:], W.shape[1]).transpose((0, 3, 1, 2))
+    return namespace(W).sign(W) * v

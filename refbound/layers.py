@@ -1,60 +1,38 @@
 """Linear, Conv2d, Flatten, ReLU: their geometry, and the three products of an affine layer.
 
-Inside refbound examples are columns, as in the paper's W z + b: a batch of activations is a matrix (n, N), a batch
-of S linear functions is (S, n, N), and an image is its C H W units in a row, so that Flatten does nothing.
+Inside refbound the units of a layer lie in a row, an image pixel by pixel with its channels last: a batch of activations
+is (N, n), a batch of S linear functions (S, N, n). `Flatten` puts an image's channels first, as PyTorch's does.
 
-An affine layer is a matrix product on patches, P the identity for Linear and im2col for Conv2d:
+An affine layer is bilinear in its weights and its input. With P(x) the input as its weights see it, for Linear x itself:
 
-    A(W, x)  = W P(x)        apply      (..., n, N) -> (..., m, N)
-    Aᵀ(W, g) = Pᵀ(Wᵀ g)      adjoint    (..., m, N) -> (..., n, N)
-    dW(g, x) = g P(x)ᵀ       outer      the gradient of <g, A(W, x)> in W
+    A(W, x)      apply      (..., n) -> (..., m)       from P(x)
+    Aᵀ(W, g)     adjoint    (..., m) -> (..., n)       <g, A(W, x)> = <Aᵀ(W, g), x>
+    dW(g, x)     outer      the gradient of <g, A(W, x)> in W, from P(x)
 
-`apply` and `outer` take the patches X = P(x), so that who needs both gathers once. Layers hold no parameters and
-remember nothing: W and the bias are arguments.
+A convolution is one matrix product for each row of its kernel, at every position at once: kw neighbouring pixels with
+their channels lie in a row already. Layers hold no parameters and remember nothing: W and the bias are arguments.
 """
 
 import math
 from dataclasses import dataclass, field, replace
 
-from .backend import Window, col2im, im2col, namespace
+from .backend import Window, namespace, windows
 
 
 class Affine:
-    """What Linear and Conv2d share: `units` inputs, and P `positions` at which the weights apply (1 for Linear)."""
-
-    def apply(self, W, X):
-        """A(W, x) from X = P(x): (..., K, P N) -> (..., m, N)."""
-        Y = W.reshape(len(W), -1) @ X  # (..., out, P N)
-        return Y.reshape(*X.shape[:-2], -1, X.shape[-1] // self.positions)
-
-    def outer(self, g, X):
-        """dW(g, x) from X = P(x), summed over all leading axes and examples: the shape of W.
-
-        g may have one column for all examples (a linear function that does not depend on the example): the
-        adjoint of that broadcast is a sum over the examples of X.
-        """
-        P, N = self.positions, X.shape[-1] // self.positions
-        if g.shape[-1] != N:
-            X = X.reshape(*X.shape[:-1], P, N).sum(-1)
-        D = X @ self._rows(g).swapaxes(-1, -2)  # (..., K, out)
-        return D.reshape(-1, *D.shape[-2:]).sum(0).T.reshape(self.weight_shape)
+    """What Linear and Conv2d share: `units` inputs, and `positions` at which the weights apply (1 for Linear)."""
 
     def spread(self, bias):
-        """The bias of each unit: (out,) -> (m, 1)."""
-        return namespace(bias).repeat(bias, self.positions)[:, None]
+        """The bias of each unit: (out,) -> (m,)."""
+        return namespace(bias).tile(bias, self.positions)
 
     def bias_dot(self, bias, g):
-        """Σ_units bias g: (..., m, N) -> (..., N)."""
-        Y = bias @ self._rows(g)  # (..., P N)
-        return Y.reshape(*Y.shape[:-1], self.positions, -1).sum(-2)
+        """Σ_units bias g: (..., m) -> (...)."""
+        return g @ self.spread(bias)
 
     def bias_sum(self, d):
-        """The adjoint of `spread` and of a broadcast over leading axes and examples: (..., m, N) -> (out,)."""
-        return d.reshape(-1, self.weight_shape[0], self.positions * d.shape[-1]).sum((0, 2))
-
-    def _rows(self, g):
-        """(..., m, N) -> (..., out, P N)."""
-        return g.reshape(*g.shape[:-2], self.weight_shape[0], -1)
+        """The adjoint of `spread` and of a broadcast over leading axes: (..., m) -> (out,)."""
+        return d.reshape(-1, d.shape[-1]).sum(0).reshape(self.positions, -1).sum(0)
 
 
 @dataclass(frozen=True)
@@ -82,8 +60,15 @@ class Linear(Affine):
     def patches(self, x):
         return x
 
+    def apply(self, W, x):
+        return (flat(x) @ W.T).reshape(*x.shape[:-1], -1)
+
     def adjoint(self, W, g):
-        return W.T @ g
+        return (flat(g) @ W).reshape(*g.shape[:-1], -1)
+
+    def outer(self, g, x):
+        g, x = paired(g, x, -2)
+        return flat(g).T @ flat(x)
 
     def spec(self):
         return {"type": "linear", "in_features": self.in_features, "out_features": self.out_features}
@@ -117,55 +102,62 @@ class Conv2d(Affine):
 
     @property
     def units(self):
-        C, H, W = self.window.shape
-        return C * H * W
+        return math.prod(self.window.shape)
 
     @property
     def positions(self):
-        return self.window.out[0] * self.window.out[1]
+        return math.prod(self.window.out)
 
     def at(self, shape):
         """This layer at its place in a network, and the shape it puts out; ValueError if it does not fit."""
         if len(shape) != 3 or shape[0] != self.in_channels:
             raise ValueError(f"conv2d: expected an input of shape ({self.in_channels}, H, W), got {shape}")
-        window = Window(shape, self.kernel_size, self.stride, self.padding)
-        if min(window.out) < 1:
+        image, (k, s, p) = (*shape[1:], shape[0]), (self.kernel_size, self.stride, self.padding)
+        out = tuple((n + 2 * p - k) // s + 1 for n, k, s, p in zip(image, k, s, p))
+        if min(out) < 1:
             raise ValueError(f"conv2d: kernel {self.kernel_size} does not fit in {shape} with padding {self.padding}")
-        return replace(self, window=window), (self.out_channels, *window.out)
+        return replace(self, window=Window(image, k, s, p, out)), (self.out_channels, *out)
 
     def patches(self, x):
-        return im2col(x, self.window)
+        return windows(x, self.window)
+
+    def apply(self, W, X):
+        kh, kw = self.kernel_size
+        K = W.transpose((2, 3, 1, 0)).reshape(1, kh, -1, len(W))
+        Y = correlate(X, K)[0]  # (Ho, Wo, B, O)
+        return Y.transpose((2, 0, 1, 3)).reshape(*X.shape[:-5], -1)
+
+    def outer(self, g, X):
+        xp, (kh, kw), (Ho, Wo) = namespace(g, X), self.kernel_size, self.window.out
+        g, X = paired(g, X, -6)
+        G = g.reshape(-1, Ho, Wo, self.out_channels).transpose((1, 2, 0, 3))
+        rows = [(kernel_row(X, i).swapaxes(-1, -2) @ G).sum((0, 1)) for i in range(kh)]  # (kw C, O) each
+        return xp.stack(rows).reshape(kh, kw, -1, self.out_channels).transpose((3, 2, 0, 1))
 
     def adjoint(self, W, g):
-        """Pᵀ(Wᵀ g), by the one of two ways that moves fewer numbers: scattered, or gathered phase by phase."""
-        (O, C, kh, kw), phase = W.shape, self._phase()
-        if phase and O * math.prod(phase.kernel) * math.prod(phase.out) < C * kh * kw * self.positions:
-            return self._adjoint_by_phases(W, g, phase)
-        return col2im(W.reshape(O, -1).T @ self._rows(g), self.window)
+        """A convolution of stride 1 over g, with s² kernels for each channel, interleaved.
 
-    def _adjoint_by_phases(self, W, g, phase):
-        """Aᵀ(W, g) as one convolution of stride 1 with s² as many channels, interleaved.
-
-        Row q = s t + π of the padded input met kernel row i = s x + π at output row t − x, x < k / s: each phase π
-        sees the same few rows t − x of g, through every s-th kernel row.
+        Row q = s t + π of the padded input met kernel row i = s x + π at output row t − x, x < k / s: each phase π sees
+        the same few rows t − x of g, through every s-th row of the kernel. Rows that are padding are left out.
         """
-        (C, H, Wd), (sh, sw), (ph, pw) = self.window.shape, self.window.stride, self.window.padding
-        (xh, xw), (th, tw), lead, N = phase.kernel, phase.out, g.shape[:-2], g.shape[-1]
-        K = W.reshape(len(W), C, xh, sh, xw, sw)[:, :, ::-1, :, ::-1]
-        K = K.transpose((1, 3, 5, 0, 2, 4)).reshape(C * sh * sw, -1)  # (C s s, O x x)
-        Y = (K @ im2col(g, phase)).reshape(*lead, C, sh, sw, th, tw, N)
-        d = len(lead)
-        Y = Y.transpose((*range(d + 1), d + 3, d + 1, d + 4, d + 2, d + 5)).reshape(*lead, C, th * sh, tw * sw, N)
-        return Y[..., ph:ph + H, pw:pw + Wd, :].reshape(*lead, C * H * Wd, N)
+        (H, Wd, C), k, s, p, _ = self.window
+        taps = tuple(-(-a // b) for a, b in zip(k, s))  # k / s, the kernel filled with zeros to a multiple of s
+        first = tuple(min(a // b, x - 1) for a, b, x in zip(p, s, taps))  # t
+        out = tuple(-(-(a + n) // b) - t for a, n, b, t in zip(p, (H, Wd), s, first))
+        phase = Window((*self.window.out, len(W)), taps, (1, 1), tuple(x - 1 - t for x, t in zip(taps, first)), out)
+        Y = correlate(windows(g, phase), self._phases(W, taps))  # (sh, th, tw, B, sw C)
+        image = Y.transpose((3, 1, 0, 2, 4)).reshape(-1, out[0] * s[0], out[1] * s[1], C)
+        top, left = (a - b * t for a, b, t in zip(p, s, first))
+        return image[:, top:top + H, left:left + Wd].reshape(*g.shape[:-1], -1)
 
-    def _phase(self):
-        """The walk of one phase over g; None where the kernel is no multiple of the stride or misses an input."""
-        (_, H, Wd), k, s, (ph, pw), out = *self.window, self.window.out
-        if any(a % b for a, b in zip(k, s)):
-            return None
-        taps = tuple(a // b for a, b in zip(k, s))
-        phase = Window((self.out_channels, *out), taps, (1, 1), tuple(x - 1 for x in taps))
-        return phase if phase.out[0] * s[0] >= ph + H and phase.out[1] * s[1] >= pw + Wd else None
+    def _phases(self, W, taps):
+        """The kernels of `adjoint`: (sh, xh, xw O, sw C), in the order in which windows of g see the taps."""
+        xp, (O, C, kh, kw), (sh, sw), (xh, xw) = namespace(W), W.shape, self.stride, taps
+        if (xh * sh, xw * sw) != (kh, kw):
+            W = xp.concatenate((W, xp.zeros((O, C, xh * sh - kh, kw), W.dtype)), 2)
+            W = xp.concatenate((W, xp.zeros((O, C, xh * sh, xw * sw - kw), W.dtype)), 3)
+        K = W.reshape(O, C, xh, sh, xw, sw)[:, :, ::-1, :, ::-1]
+        return K.transpose((3, 2, 4, 0, 5, 1)).reshape(sh, xh, xw * O, sw * C)
 
     def spec(self):
         def short(pair):
@@ -187,13 +179,64 @@ class ReLU:
 
 @dataclass(frozen=True)
 class Flatten:
-    """(C, H, W) -> (C H W,). On columns of units it is the identity."""
+    """(C, H, W) -> (C H W,): the units of an image, channels first."""
+
+    image: tuple = field(default=None, compare=False)  # set by `at`
 
     def at(self, shape):
-        return self, (math.prod(shape),)
+        return replace(self, image=shape), (math.prod(shape),)
+
+    def reorder(self, z):
+        """Channels last -> channels first, (..., n)."""
+        return images(z, self.image).reshape(z.shape)
+
+    def restore(self, g):
+        """The adjoint of `reorder`, which is its inverse."""
+        return rows(g.reshape(*g.shape[:-1], *self.image), self.image)
 
     def spec(self):
         return {"type": "flatten"}
+
+
+# ---- how arrays lie ----
+
+def rows(x, shape):
+    """(..., *shape), images (C, H, W), -> (..., n), their units in a row, channels last."""
+    lead = x.shape[:x.ndim - len(shape)]
+    if len(shape) == 3:
+        x = namespace(x).moveaxis(x, -3, -1)
+    return x.reshape(*lead, -1)
+
+
+def images(z, shape):
+    """The inverse of `rows`: (..., n) -> (..., *shape)."""
+    if len(shape) != 3:
+        return z.reshape(*z.shape[:-1], *shape)
+    return namespace(z).moveaxis(z.reshape(*z.shape[:-1], *shape[1:], shape[0]), -1, -3)
+
+
+def flat(x):
+    """(..., n) -> (B, n)."""
+    return x.reshape(-1, x.shape[-1])
+
+
+def paired(g, X, axis):
+    """g and X = P(x), whose examples lie along `axis`, for `outer`: X summed over them if they all share one g."""
+    return g, X if g.shape[-2] == X.shape[axis] else X.sum(axis, keepdims=True)
+
+
+def kernel_row(X, i):
+    """What row i of the kernel sees: X (..., Ho, Wo, kh, kw, C) -> (Ho, Wo, B, kw C), a view."""
+    Ho, Wo, _, kw, C = X.shape[-5:]
+    return X[..., i, :, :].reshape(-1, Ho, Wo, kw * C).transpose((1, 2, 0, 3))
+
+
+def correlate(X, K):
+    """The sum over kernel rows of their matrix products: X = P(x), K (Q, kh, kw C, O) -> (Q, Ho, Wo, B, O)."""
+    Y = kernel_row(X, 0) @ K[:, None, None, 0]
+    for i in range(1, K.shape[1]):
+        Y += kernel_row(X, i) @ K[:, None, None, i]
+    return Y
 
 
 LAYERS = {"linear": Linear, "conv2d": Conv2d, "relu": ReLU, "flatten": Flatten}

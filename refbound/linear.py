@@ -8,9 +8,9 @@ going backwards from g = C, b = 0. Through z = W x + bias:
 
     b ← b + g·bias,       g ← Aᵀ(W, g)
 
-and through z = max(x, 0), where a positive coefficient takes the upper line and a negative one the lower:
+and through z = max(x, 0), where a positive coefficient takes the upper line and a negative one the lower (b̲ = 0):
 
-    b ← b + g⁺·b̄ + g⁻·b̲,  g ← ā g⁺ + a̲ g⁻  =  a̲ g + (ā − a̲) g⁺.
+    b ← b + g⁺·b̄,         g ← ā g⁺ + a̲ g⁻  =  a̲ g + (ā − a̲) g⁺.
 
 Bounds are upper bounds; a lower bound of C is minus the upper bound of −C.
 """
@@ -18,43 +18,45 @@ Bounds are upper bounds; a lower bound of C is minus the upper bound of −C.
 from typing import NamedTuple
 
 from .backend import namespace
-from .layers import Affine, ReLU
+from .layers import Affine, Flatten, ReLU
 
 
 class LinearBound(NamedTuple):
     """C h(x) ≤ g·x + b, and the coefficients met on the way back."""
 
-    g: object     # (S, n, N); (S, n, 1) where it does not depend on the example
+    g: object     # (S, N, n); (S, 1, n) where it does not depend on the example
     b: object     # (S, N)
-    trace: list   # per layer: g at its output; for a ReLU (g, g⁺)
+    trace: list   # g at the output of each layer
 
 
 def linear_bound(net, stop, C, lines, start=0):
-    """Definition 1 for layers[start:stop], C (S, m, N), and `lines` of the ReLUs before `stop` in network order."""
+    """Definition 1 for layers[start:stop], C (S, N, m), and `lines` of the ReLUs before `stop` in network order."""
     g, b, trace, k = C, 0, [None] * stop, sum(i < stop for i in net.relus)
     for i in reversed(range(start, stop)):
-        layer, trace[i] = net.layers[i], g
+        layer = net.layers[i]
         if isinstance(layer, Affine):
+            trace[i] = g
             b = b + layer.bias_dot(net.bias(i), g)
             g = layer.adjoint(net.weight(i), g)
         elif isinstance(layer, ReLU):
             k -= 1
-            a_lo, b_lo, a_up, b_up = lines[k]
+            a_lo, a_up, b_up = lines[k]
             xp = namespace(g, a_up)
-            g = xp.broadcast_to(g, (*g.shape[:-1], a_up.shape[-1]))  # from here on g depends on the example
-            positive = xp.maximum(g, 0)  # g⁺
-            trace[i] = g, positive
-            b = b + xp.einsum("nN,snN->sN", b_up, positive)
-            if b_lo is not None:
-                b = b + xp.einsum("nN,snN->sN", b_lo, g - positive)
-            g = a_lo * g + (a_up - a_lo) * positive
+            trace[i] = g = xp.broadcast_to(g, (*g.shape[:-2], *a_up.shape[-2:]))  # from here on of the example
+            upper = xp.maximum(g, 0)  # g⁺
+            b = b + xp.einsum("sNn,Nn->sN", upper, b_up)
+            g = a_lo * g
+            if a_lo is not a_up:
+                g += (a_up - a_lo) * upper
+        elif isinstance(layer, Flatten):
+            g = layer.restore(g)
     return LinearBound(g, b, trace)
 
 
 def maximise(bound, region):
-    """s̄ (S, N), the maximum (2) of g·x + b over the region, and the x* (S, n, N) that attains it."""
+    """s̄ (S, N), the maximum (2) of g·x + b over the region, and the x* (S, N, n) that attains it."""
     x = region.worst_case(bound.g)
-    return (bound.g * x).sum(-2) + bound.b, x  # (2)
+    return (bound.g * x).sum(-1) + bound.b, x  # (2)
 
 
 def push(net, stop, trace, lines, ds, x, start=0):
@@ -62,56 +64,61 @@ def push(net, stop, trace, lines, ds, x, start=0):
 
     Every step back was linear in (g, b), so its adjoint goes forward. At the input dg = ds x*, db = ds. From
 
-        b ← b + g·bias, g ← Aᵀ(W, g)        dg = A(W, v) + ds bias
-        b ← b + g⁺·b̄, g ← a̲ g + (ā − a̲) g⁺    dg = a̲ v + [g > 0] ((ā − a̲) v + ds b̄)
+        b ← b + g·bias, g ← Aᵀ(W, g)            dg = A(W, v) + ds bias
+        b ← b + g⁺·b̄, g ← a̲ g + (ā − a̲) g⁺      dg = a̲ v + [g > 0] ((ā − a̲) v + ds b̄)
 
     which is the network itself run on the worst-case input, each ReLU replaced by the line that g chose, all
-    weighted by ds. For an affine layer v comes as its patches. Lines here have b̲ = 0.
+    weighted by ds. For an affine layer v comes as its patches.
     """
-    v, ds, k = ds[:, None, :] * x, ds[:, None, :], -1
+    ds, k = ds[:, :, None], -1
+    v = ds * x
     for i in range(start, stop):
         layer = net.layers[i]
         if isinstance(layer, Affine):
             v = layer.patches(v)
             yield i, layer, v
             if i < stop - 1:
-                v = layer.apply(net.weight(i), v) + ds * layer.spread(net.bias(i))
+                v = layer.apply(net.weight(i), v)
+                v += ds * layer.spread(net.bias(i))
         elif isinstance(layer, ReLU):
             k += 1
             yield i, layer, v
             if i < stop - 1:
-                a_lo, _, a_up, b_up = lines[k]
-                upper = (a_up - a_lo) * v
-                upper += ds * b_up
-                upper *= trace[i][0] > 0
+                a_lo, a_up, b_up = lines[k]
+                upper = ds * b_up
+                if a_lo is not a_up:
+                    upper += (a_up - a_lo) * v
+                upper *= trace[i] > 0
                 v = a_lo * v
                 v += upper
+        elif isinstance(layer, Flatten):
+            v = layer.reorder(v)
 
 
 def linear_bound_vjp(ds, net, stop, bound, lines, x, start=0):
-    """Gradients of Σ ds s̄: of the parameters (a dict), and of the lines, (da̲, dā, db̄) for each ReLU.
+    """Gradients of Σ ds s̄: of the parameters (a dict), and of the chord, (dā, db̄) for each ReLU.
 
     With v from `push`: dW = dW(g, v) and dbias = Σ ds g for an affine layer, g at its output; and for a ReLU
-    dā = Σ_S g⁺ v,  da̲ = Σ_S g⁻ v,  db̄ = Σ_S ds g⁺.
+    dā = Σ_S g⁺ v and db̄ = Σ_S ds g⁺. The lower slopes are constants, but for parallel lines, a̲ = ā: dā = Σ_S g v.
     """
     grads, dlines, xp = {}, [], namespace(x)
     for i, layer, v in push(net, stop, bound.trace, lines, ds, x, start):
+        g = bound.trace[i]
         if isinstance(layer, Affine):
-            g = bound.trace[i]
+            weight = ds if g.shape[-2] == ds.shape[-1] else ds.sum(-1, keepdims=True)
             grads[f"{i}.weight"] = layer.outer(g, v)
-            weight = ds if g.shape[-1] == ds.shape[-1] else ds.sum(-1, keepdims=True)
-            grads[f"{i}.bias"] = layer.bias_sum(g @ weight[:, :, None])
+            grads[f"{i}.bias"] = layer.bias_sum(weight.reshape(-1) @ g.reshape(-1, g.shape[-1]))
         elif isinstance(layer, ReLU):
-            g, positive = bound.trace[i]
-            up = xp.einsum("snN,snN->nN", positive, v)
-            both = xp.einsum("snN,snN->nN", g, v)
-            dlines.append((both - up, up, xp.einsum("snN,sN->nN", positive, ds)))
+            a_lo, a_up, _ = lines[len(dlines)]
+            positive = xp.maximum(g, 0)
+            da = xp.einsum("sNn,sNn->Nn", g if a_lo is a_up else positive, v)
+            dlines.append((da, xp.einsum("sNn,sN->Nn", positive, ds)))
     return grads, dlines
 
 
 def slope_gradient(ds, net, stop, bound, lines, x, shared=True):
-    """da̲ of Σ ds s̄ for each ReLU: Σ_S g⁻ v, (n, N); or g⁻ v, (S, n, N), where slopes are not shared."""
+    """da̲ of Σ ds s̄ for each ReLU: Σ_S g⁻ v, (N, n); or g⁻ v, (S, N, n), where slopes are not shared."""
     xp = namespace(x)
-    sums = "snN,snN->nN" if shared else "snN,snN->snN"
-    return [xp.einsum(sums, bound.trace[i][0] - bound.trace[i][1], v)
+    sums = "sNn,sNn->Nn" if shared else "sNn,sNn->sNn"
+    return [xp.einsum(sums, xp.minimum(bound.trace[i], 0), v)
             for i, layer, v in push(net, stop, bound.trace, lines, ds, x) if isinstance(layer, ReLU)]

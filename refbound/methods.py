@@ -16,20 +16,20 @@ from .backend import namespace
 from .interval import interval, interval_vjp
 from .linear import linear_bound, linear_bound_vjp, maximise, slope_gradient
 from .losses import cross_entropy, cross_entropy_vjp
-from .relaxation import adaptive, bernoulli, chord_vjp, enclose, parallel
+from .relaxation import adaptive, bernoulli, chord_vjp, enclose
 
 
 class Options(NamedTuple):
-    """What a method may be given, in columns: lists hold an array for each ReLU."""
+    """What a method may be given, in rows: lists hold an array for each ReLU."""
 
-    slopes: list = None        # a̲, (n, N) or (S, n, N): taken instead of the rule
-    a0: list = None            # draws of U[0, 1], (n, N): one-step's start, random's slopes, sparse's coins
+    slopes: list = None        # a̲, (N, n) or (S, N, n): taken instead of the rule
+    a0: list = None            # draws of U[0, 1], (N, n): one-step's start, random's slopes, sparse's coins
     eta: float = 2.0           # η of (7)
     p: float = 0.5
     q: float = 0.5
     steps: int = 20            # alpha
     shared: bool = True        # alpha: one set of slopes for all margins, or one for each
-    cauchy: list = None        # cap: (p, n, 1) draws for the input and each ReLU; estimates instead of bounds
+    cauchy: list = None        # cap: (p, 1, n) draws for the input and each ReLU; estimates instead of bounds
 
 
 class Stage(NamedTuple):
@@ -54,7 +54,7 @@ class Final(NamedTuple):
 class Margins(NamedTuple):
     s: object       # s̄ (S, N)
     bound: object   # LinearBound
-    x: object       # (S, n, N), the worst-case input of each margin
+    x: object       # (S, N, n), the worst-case input of each margin
     pre: list
     lines: list
 
@@ -98,14 +98,14 @@ def _crown_vjp(dpre, dlast, net, region, found, options):
     return layerwise.layerwise_vjp(dpre, layerwise.CROWN, net, region, found.pre)
 
 
-# ---- lower slopes: (net, region, C, pre, options) -> a̲ of each ReLU ----
+# ---- lower slopes: (net, region, C, pre, options) -> a̲ of each ReLU, or None for parallel lines ----
 
 def _adaptive(net, region, C, pre, options):
     return [adaptive(l, u) for l, u in pre]
 
 
 def _parallel(net, region, C, pre, options):
-    return [parallel(l, u) for l, u in pre]
+    return [None] * len(pre)
 
 
 def _uniform(net, region, C, pre, options):
@@ -125,14 +125,14 @@ def _one_step(net, region, C, pre, options):
 def _alpha(net, region, C, pre, options):
     """(7) repeated from the adaptive slopes with step sizes 1/2 falling to 1/512; the best slopes met are kept.
 
-    Shared slopes descend the loss of each example. Otherwise each margin has its own slopes, (S, n, N), and
+    Shared slopes descend the loss of each example. Otherwise each margin has its own slopes, (S, N, n), and
     descends itself: its bound can only be the lower.
     """
     a, best, least = _adaptive(net, region, C, pre, options), None, None
     for t in range(options.steps + 1):
         s, da = _loss_slopes(net, region, C, pre, a, options.shared)
         xp = namespace(s)
-        value = cross_entropy(s)[None, :] if options.shared else s[:, None, :]  # (1, N) or (S, 1, N)
+        value = (cross_entropy(s) if options.shared else s)[..., None]  # (N, 1) or (S, N, 1)
         if best is None:
             best, least = a, value
         best = [xp.where(value < least, new, old) for new, old in zip(a, best)]
@@ -170,7 +170,7 @@ def _tail_vjp(ds, net, margins, options):
     """s̄ = g·c + |g|·r + b over the last box: dc = Σ_S ds g, dr = Σ_S ds |g|."""
     xp, g = namespace(ds), margins.bound.g
     grads, _ = linear_bound_vjp(ds, net, len(net.layers), margins.bound, (), margins.x, _after_last_relu(net))
-    dlast = xp.einsum("sN,snN->nN", ds, g), xp.einsum("sN,snN->nN", ds, xp.abs(g))
+    dlast = xp.einsum("sN,sNn->Nn", ds, g), xp.einsum("sN,sNn->Nn", ds, xp.abs(g))
     return grads, [(0, 0)] * len(net.relus), dlast
 
 
@@ -178,18 +178,8 @@ def _after_last_relu(net):
     return net.relus[-1] + 1 if net.relus else 0
 
 
-def held(da_lo):
-    """A constant slope passes nothing on."""
-    return 0
-
-
-def moving(da_lo):
-    """A slope a̲ = ā passes its upstream on to ā."""
-    return da_lo
-
-
-def relaxed(rule, pull=held):
-    """The linear bound with the lower slopes of a rule; `pull` says what of da̲ reaches ā."""
+def relaxed(rule):
+    """The linear bound with the lower slopes of a rule."""
 
     def bound(net, region, C, found, options):
         slopes = options.slopes if options.slopes is not None else rule(net, region, C, found.pre, options)
@@ -200,9 +190,8 @@ def relaxed(rule, pull=held):
 
     def vjp(ds, net, margins, options):
         grads, dlines = linear_bound_vjp(ds, net, len(net.layers), margins.bound, margins.lines, margins.x)
-        reach = pull if options.slopes is None else held
-        dpre = [chord_vjp(da_up + reach(da_lo), db, l, u, line.a_up)
-                for (da_lo, da_up, db), (l, u), line in zip(dlines, margins.pre, margins.lines)]
+        dpre = [chord_vjp(da, db, l, u, line.a_up)
+                for (da, db), (l, u), line in zip(dlines, margins.pre, margins.lines)]
         return grads, dpre, None
 
     return Final(bound, vjp)
@@ -215,11 +204,11 @@ BY_CROWN = Stage(_crown, _crown_vjp)
 METHODS = {
     "ibp": Method(BY_INTERVAL, Final(_tail, _tail_vjp), (), "interval bound propagation"),
     "crown-ibp": Method(BY_INTERVAL, relaxed(_adaptive), ("slopes",), "adaptive slopes on interval bounds"),
-    "cap-ibp": Method(BY_INTERVAL, relaxed(_parallel, moving), ("slopes",), "parallel lines on interval bounds"),
+    "cap-ibp": Method(BY_INTERVAL, relaxed(_parallel), ("slopes",), "parallel lines on interval bounds"),
     "random": Method(BY_INTERVAL, relaxed(_uniform), ("slopes", "a0"), "slopes from U[0, 1]"),
     "sparse": Method(BY_INTERVAL, relaxed(_sparse), ("slopes", "a0", "p", "q"), "slopes 0 or 1 at the rates (p, q)"),
     "one-step": Method(BY_INTERVAL, relaxed(_one_step), ("slopes", "a0", "eta"), "one projected gradient step (7)"),
     "alpha": Method(BY_INTERVAL, relaxed(_alpha), ("slopes", "steps", "shared"), "many such steps, to evaluate"),
-    "cap": Method(BY_CAP, relaxed(_parallel, moving), ("slopes", "projections"), "convex outer polytope"),
+    "cap": Method(BY_CAP, relaxed(_parallel), ("slopes", "projections"), "convex outer polytope"),
     "crown": Method(BY_CROWN, relaxed(_adaptive), ("slopes",), "adaptive slopes, layer by layer"),
 }

@@ -13,7 +13,7 @@ import os
 import numpy as np
 
 from .backend import is_array, namespace, to_host
-from .layers import LAYERS, Affine, ReLU, from_spec
+from .layers import LAYERS, Affine, Flatten, ReLU, from_spec, rows
 
 
 class Network:
@@ -26,8 +26,14 @@ class Network:
     """
 
     def __init__(self, layers, params, input_shape):
-        self.input_shape = tuple(int(n) for n in input_shape)
-        shape, placed, shapes = self.input_shape, [], [self.input_shape]
+        self._place(layers, tuple(int(n) for n in input_shape))
+        if len(self.shapes[-1]) != 1 or self.shapes[-1][0] < 2:
+            raise ValueError(f"network: expected an output of shape (c,) with at least 2 classes, got {self.shapes[-1]}")
+        self.classes, self.params = self.shapes[-1][0], dict(params)
+        self._check_params()
+
+    def _place(self, layers, input_shape):
+        shape, placed, shapes = input_shape, [], [input_shape]
         for i, layer in enumerate(layers):
             try:
                 if not isinstance(layer, tuple(LAYERS.values())):
@@ -37,13 +43,9 @@ class Network:
                 raise ValueError(f"layer {i}: {error}") from None
             placed.append(layer)
             shapes.append(shape)
-        if len(shape) != 1 or shape[0] < 2:
-            raise ValueError(f"network: expected an output of shape (c,) with at least 2 classes, got {shape}")
-        self.layers, self.classes, self.shapes = tuple(placed), shape[0], tuple(shapes)
+        self.input_shape, self.layers, self.shapes = input_shape, tuple(placed), tuple(shapes)
         self.units = tuple(math.prod(shape) for shape in shapes)
         self.relus = tuple(i for i, layer in enumerate(self.layers) if isinstance(layer, ReLU))
-        self.params = dict(params)
-        self._check_params()
 
     def _check_params(self):
         shapes = {}
@@ -85,6 +87,13 @@ class Network:
         """The same architecture with other parameters."""
         return Network(self.layers, params, self.input_shape)
 
+    def part(self, layers, input_shape):
+        """The first layers with these parameters at another place, on inputs of another shape."""
+        part = object.__new__(Network)
+        part.params = self.params
+        part._place(layers, input_shape)
+        return part
+
     def spec(self):
         """The architecture as a list of dicts, the JSON of the file format."""
         return [layer.spec() for layer in self.layers]
@@ -94,16 +103,16 @@ class Network:
         if not is_array(x) or tuple(x.shape[1:]) != self.input_shape or len(x) == 0:
             raise ValueError(f"x: expected shape (N, {', '.join(map(str, self.input_shape))}), "
                              f"got {getattr(x, 'shape', type(x).__name__)}")
-        return forward(self, columns(x, self.dtype))[0].T
+        return forward(self, as_rows(x, self.dtype))[0]
 
 
-def columns(x, dtype):
-    """(N, ...) -> (n, N): a column an example."""
-    return x.reshape(len(x), -1).T.astype(dtype)
+def as_rows(x, dtype):
+    """(N, *shape) -> (N, n), channels last, in a dtype."""
+    return rows(x, x.shape[1:]).astype(dtype)
 
 
 def forward(net, z):
-    """Logits (c, N) of the columns z (n, N), and the input of every layer."""
+    """Logits (N, c) of the rows z (N, n), and the input of every layer."""
     xp, inputs = namespace(z, *net.params.values()), []
     for i, layer in enumerate(net.layers):
         inputs.append(z)
@@ -111,6 +120,8 @@ def forward(net, z):
             z = layer.apply(net.weight(i), layer.patches(z)) + layer.spread(net.bias(i))
         elif isinstance(layer, ReLU):
             z = xp.maximum(z, 0)
+        elif isinstance(layer, Flatten):
+            z = layer.reorder(z)
     return z, inputs
 
 
@@ -129,35 +140,39 @@ def forward_vjp(net, inputs, dz):
                 dz = layer.adjoint(net.weight(i), dz)
         elif isinstance(layer, ReLU):
             dz = (x > 0) * dz
+        elif isinstance(layer, Flatten):
+            dz = layer.restore(dz)
     return grads
 
 
 def input_gradient(net, inputs, dz):
-    """The gradient of <dz, f(x)> in the input, (n, N)."""
+    """The gradient of <dz, f(x)> in the input, (N, n)."""
     for i in reversed(range(len(net.layers))):
         layer = net.layers[i]
         if isinstance(layer, Affine):
             dz = layer.adjoint(net.weight(i), dz)
         elif isinstance(layer, ReLU):
             dz = (inputs[i] > 0) * dz
+        elif isinstance(layer, Flatten):
+            dz = layer.restore(dz)
     return dz
 
 
 def margin_matrix(y, classes, dtype):
-    """C(y) as (S, c, N), S = c − 1: row m of example n is e_m − e_y, for the classes m ≠ y in order."""
+    """C(y) as (S, N, c), S = c − 1: row m of example n is e_m − e_y, for the classes m ≠ y in order."""
     xp = namespace(y)
-    s, k = xp.arange(classes - 1)[:, None], xp.arange(classes)[None, :, None]
+    s, k = xp.arange(classes - 1)[:, None], xp.arange(classes)
     m = s + (s >= y)  # (S, N), the s-th class that is not y
-    return (m[:, None, :] == k).astype(dtype) - (y == k).astype(dtype)
+    return (m[:, :, None] == k).astype(dtype) - (y[:, None] == k).astype(dtype)
 
 
 def with_true_class(s, y):
-    """Margins (S, ..., N) of the classes m ≠ y as (c, ..., N), with 0 at y."""
+    """Margins (S, N, ...) of the classes m ≠ y as (N, c, ...), with 0 at y."""
     xp = namespace(s)
     k = xp.arange(len(s) + 1)[:, None]
-    row = xp.minimum(k - (k > y), len(s) - 1).reshape(-1, *(1,) * (s.ndim - 2), len(y))  # (c, ..., N)
+    row = xp.minimum(k - (k > y), len(s) - 1).reshape(-1, len(y), *(1,) * (s.ndim - 2))  # (c, N, ...)
     full = xp.take_along_axis(s, xp.broadcast_to(row, (len(s) + 1, *s.shape[1:])), 0)
-    return xp.where((k == y).reshape(row.shape), xp.zeros((), s.dtype), full)
+    return xp.where((k == y).reshape(row.shape), xp.zeros((), s.dtype), full).swapaxes(0, 1)
 
 
 def save(net, path):

@@ -7,7 +7,7 @@ It is the identity on an active unit (l ≥ 0) and zero on an inactive one (u �
 unstable unit (l < 0 < u) the lower line passes through 0 (b̲ = 0) with any slope a̲ in [0, 1]. A rule chooses it:
 
     adaptive    1[u⁺ + l⁻ > 0]                  the smaller area between the lines; on the tie u = −l, 0
-    parallel    ā                               both lines alike
+    parallel    ā                               both lines alike: one slope, CAP's (Wong and Kolter 2018)
     uniform     U[0, 1]                         drawn by the caller: rules draw nothing
     bernoulli   1 with probability p where −l > u, with probability q elsewhere
 """
@@ -18,10 +18,9 @@ from .backend import namespace
 
 
 class Lines(NamedTuple):
-    """Two lines for each unit: (n, N), or (S, n, N) where each specification has its own lower slope."""
+    """Two lines for each unit, b̲ = 0: (N, n), or (S, N, n) where each specification has its own lower slope."""
 
-    a_lo: object  # a̲
-    b_lo: object  # b̲; None for 0
+    a_lo: object  # a̲; for parallel lines a_up itself
     a_up: object  # ā
     b_up: object  # b̄
 
@@ -56,23 +55,12 @@ def adaptive(l, u):
     return (u + l > 0).astype(l.dtype)
 
 
-def parallel(l, u):
-    """CAP's slope (Wong and Kolter 2018)."""
-    return chord(l, u)[0]
-
-
 def bernoulli(l, u, draws, p, q):
     """The slopes of the (p, q) variants, from draws of U[0, 1]."""
     return (draws < q + (p - q) * (-l > u).astype(l.dtype)).astype(l.dtype)
 
 
-def enclose(l, u, slope):
-    """The lines over [l, u] with this lower slope on the unstable units: (n, N), or (S, n, N)."""
+def enclose(l, u, slope=None):
+    """The lines over [l, u] with this lower slope on the unstable units, (N, n) or (S, N, n); None: parallel."""
     a, b = chord(l, u)
-    return Lines(a + unstable(l, u) * (slope - a), None, a, b)
-
-
-def constant(l, u):
-    """The lines of interval propagation, l⁺ ≤ max(z, 0) ≤ u⁺, which ignore z."""
-    xp = namespace(l, u)
-    return Lines(0 * l, xp.maximum(l, 0), 0 * u, xp.maximum(u, 0))
+    return Lines(a if slope is None else a + unstable(l, u) * (slope - a), a, b)

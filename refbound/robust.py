@@ -1,4 +1,4 @@
-"""The robust loss of a batch in columns, and its gradient: the mixtures of losses.py over the table of methods.py.
+"""The robust loss of a batch in rows, and its gradient: the mixtures of losses.py over the table of methods.py.
 
     ℓ_n = (1 − κ) L(β s̄_method + (1 − β) s̄_ibp) + κ L(C(y) f(x))        for example n
 
@@ -14,7 +14,7 @@ from .network import forward, forward_vjp, margin_matrix
 
 
 class Loss(NamedTuple):
-    """ℓ (N,), the mixed margins (S, N), the logits (c, N), and what the gradient needs."""
+    """ℓ (N,), the mixed margins (S, N), the logits (N, c), and what the gradient needs."""
 
     value: object
     s: object
@@ -32,7 +32,7 @@ def margins(net, region, y, method, options):
 
 
 def robust_loss(net, region, x, y, method, options, beta=1.0, kappa=0.0):
-    """ℓ for the region around the columns x (n, N)."""
+    """ℓ for the region around the rows x (N, n)."""
     C = margin_matrix(y, net.classes, region.c.dtype)
     found, terms, s = {}, [], 0
     for row, weight in ((method, beta), (METHODS["ibp"], 1 - beta)):
@@ -62,7 +62,7 @@ def robust_loss_vjp(d, net, region, loss, options, kappa=0.0):
             grads = add(grads, stage.vjp(dpre, dlast, net, region, loss.found[stage], options))
     if kappa > 0:
         ds = kappa * cross_entropy_vjp(d, _margins_of(loss.C, loss.logits))
-        dz = (loss.C * ds[:, None, :]).sum(0)
+        dz = (loss.C * ds[:, :, None]).sum(0)
         grads = add(grads, forward_vjp(net, loss.inputs, dz))
     return grads
 
@@ -72,5 +72,5 @@ def _sum(pairs, more):
 
 
 def _margins_of(C, logits):
-    """C(y) z: (S, c, N), (c, N) -> (S, N)."""
-    return (C * logits).sum(1)
+    """C(y) z: (S, N, c), (N, c) -> (S, N)."""
+    return (C * logits).sum(-1)

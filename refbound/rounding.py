@@ -26,17 +26,17 @@ import numpy as np
 from . import checks
 from .backend import namespace
 from .ball import Region
-from .layers import Affine, Conv2d, ReLU
+from .layers import Affine, Conv2d, Flatten, ReLU
 from .methods import BY_INTERVAL, METHODS, Found
-from .network import columns, margin_matrix, with_true_class
+from .network import as_rows, margin_matrix, with_true_class
 from .relaxation import Lines, chord, unstable
 
 
 class Box(NamedTuple):
     """The z with |z − c| ≤ r in real arithmetic."""
 
-    c: object  # (n, N)
-    r: object  # (n, N)
+    c: object  # (N, n)
+    r: object  # (N, n)
 
     @property
     def ends(self):
@@ -71,7 +71,7 @@ def sound_margin_bounds(net, ball, y, method, **options):
         plain = row.final.bound(net, region, C, Found(pre, None), checked)
         lines = [enclose(l, u, line.a_lo) for (l, u), line in zip(pre, plain.lines)]
     boxes = propagate(net, boxes[start], lambda k, box: between(lines[k], box), start)
-    return checks.finite(with_true_class(backward(net, C, lines, boxes, start), y).T, "sound_margin_bounds")
+    return checks.finite(with_true_class(backward(net, C, lines, boxes, start), y), "sound_margin_bounds")
 
 
 # ---- forward ----
@@ -87,6 +87,8 @@ def propagate(net, box, relu, start=0):
             box = affine_box(net, i, box)
         elif isinstance(net.layers[i], ReLU):
             box, k = relu(k, box), k + 1
+        elif isinstance(net.layers[i], Flatten):
+            box = Box(net.layers[i].reorder(box.c), net.layers[i].reorder(box.r))
         boxes.append(box)
     return boxes
 
@@ -126,7 +128,7 @@ def box_between(l, u):
 
 def box_of(ball, dtype):
     """A Box of that dtype around the ball of the very x and ε."""
-    x, eps = columns(ball.x, np.float64), ball.eps[None, :].astype(np.float64)
+    x, eps = as_rows(ball.x, np.float64), ball.eps[:, None].astype(np.float64)
     xp = namespace(x)
     low, high = xp.nextafter(x - eps, -np.inf), xp.nextafter(x + eps, np.inf)
     if ball.domain is not None:
@@ -139,7 +141,7 @@ def enclose(l, u, slope):
     """Lines that enclose max(z, 0) over [l, u] in real arithmetic: the slopes are floats, b̄ is rounded up."""
     xp, model, m, (a, _) = namespace(l), Model(l.dtype), unstable(l, u), chord(l, u)
     b = xp.maximum(-a * xp.minimum(l, 0), (1 - a) * xp.maximum(u, 0))  # the line is above both corners
-    return Lines(xp.where(m > 0, xp.clip(slope, 0, 1), a), None, a, b * (1 + model.gamma(4)) + m * model.least)
+    return Lines(xp.where(m > 0, xp.clip(slope, 0, 1), a), a, b * (1 + model.gamma(4)) + m * model.least)
 
 
 # ---- backward ----
@@ -151,19 +153,20 @@ def backward(net, C, lines, boxes, start):
         layer, xp, most = net.layers[i], namespace(g), boxes[i].most
         if isinstance(layer, Affine):
             W, bias = net.weight(i), layer_bias(net, i)
-            K, B = adjoint_terms(layer), layer.weight_shape[0] + layer.positions
+            K, B = adjoint_terms(layer), dot_terms(net.units[i + 1])
             lost = model.gamma(K) * product(layer, xp.abs(W), most) + model.gamma(B) * xp.abs(bias) + K * model.least
-            terms += [layer.bias_dot(net.bias(i), g), dot(lost, xp.abs(g))]
+            terms += [dot(bias, g), dot(lost, xp.abs(g))]
             g = layer.adjoint(W, g)
         elif isinstance(layer, ReLU):
             k, K = k - 1, 1
-            a_lo, _, a_up, b_up = lines[k]
+            a_lo, a_up, b_up = lines[k]
             positive = xp.maximum(g, 0)
             g, n = a_lo * (g - positive) + a_up * positive, dot_terms(net.units[i])
             terms += [dot(b_up * (1 + model.gamma(n + 4)), positive), dot(model.gamma(2) * most, xp.abs(g))]
         else:
+            g = layer.restore(g)
             continue
-        terms.append(K * model.least * (net.units[i] + net.units[i + 1] + most.sum(0)))  # underflow in g, and in dot
+        terms.append(K * model.least * (net.units[i] + net.units[i + 1] + most.sum(1)))  # underflow in g, and in dot
     (c, r), n = boxes[start], dot_terms(net.units[start])
     r = r + (model.gamma(n + 4) * (abs(c) + 2 * r) + model.least)
     terms += [dot(c, g), dot(r, abs(g))]  # (2)
@@ -173,23 +176,23 @@ def backward(net, C, lines, boxes, start):
 # ---- sums, and how many roundings a term of them meets ----
 
 def dot(w, g):
-    """Σ_n w g in two stages, rows of it first: far fewer roundings than n. (n, N), (S, n, N) -> (S, N)."""
-    xp, p = namespace(w, g), rows(len(w))
-    w, g = w.reshape(p, -1, w.shape[-1]), g.reshape(len(g), p, -1, g.shape[-1])
-    return xp.einsum("pqN,spqN->spN", w, g).sum(1)
+    """Σ_n w g in two stages: far fewer roundings than n. (N, n) or (n,), (S, N, n) -> (S, N)."""
+    p = parts(g.shape[-1])
+    w, g = w.reshape(-1, p, g.shape[-1] // p), g.reshape(*g.shape[:2], p, -1)
+    return (w * g).sum(-1).sum(-1)
 
 
 def dot_terms(n):
     """The most roundings that a product of n terms meets in two stages."""
-    return rows(n) + n // rows(n)
+    return parts(n) + n // parts(n)
 
 
 def product(layer, W, x):
-    """A(W, x), where dense in the same two stages: (n, N) -> (m, N)."""
+    """A(W, x), where dense in the same two stages: (N, n) -> (N, m)."""
     if isinstance(layer, Conv2d):
         return layer.apply(W, layer.patches(x))
-    p = rows(len(x))
-    return (W.reshape(len(W), p, -1).swapaxes(0, 1) @ x.reshape(p, -1, x.shape[-1])).sum(0)
+    p = parts(x.shape[1])
+    return (x.reshape(len(x), p, -1).swapaxes(0, 1) @ W.reshape(len(W), p, -1).transpose((1, 2, 0))).sum(0)
 
 
 def product_terms(layer):
@@ -204,13 +207,13 @@ def adjoint_terms(layer):
     return layer.weight_shape[0]
 
 
-def rows(n):
+def parts(n):
     """p, the largest divisor of n up to √n."""
     return max(p for p in range(1, math.isqrt(n) + 1) if n % p == 0)
 
 
 def layer_bias(net, i):
-    """The bias of each unit that layer i puts out, (m, 1)."""
+    """The bias of each unit that layer i puts out, (m,)."""
     return net.layers[i].spread(net.bias(i))
 
 

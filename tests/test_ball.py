@@ -7,17 +7,17 @@ from networks import BALLS, batch, build, draws, length, margins, points
 import refbound as rb
 from refbound.attack import project
 from refbound.ball import furthest
-from refbound.network import columns
+from refbound.network import as_rows
 
 
 @pytest.mark.parametrize("norm, dual", [(np.inf, 1), (2, 2), (1, np.inf)])
 def test_the_furthest_point_lies_in_the_unit_ball_and_attains_the_dual_norm(norm, dual):
     """Whole numbers, so that there are ties, among which l1 shares the ball, and zeros, along which v is 0."""
-    g = draws().integers(-2, 3, (5, 4, 30)).astype(float)
-    g[0, :, 0] = 0
+    g = draws().integers(-2, 3, (5, 30, 4)).astype(float)
+    g[0, 0] = 0
     v = furthest(g, norm)
-    assert (np.linalg.norm(v, ord=norm, axis=1) <= 1 + 1e-15).all() and (v[0, :, 0] == 0).all()
-    np.testing.assert_allclose((g * v).sum(1), np.linalg.norm(g, ord=dual, axis=1), rtol=0, atol=1e-14)
+    assert (np.linalg.norm(v, ord=norm, axis=-1) <= 1 + 1e-15).all() and (v[0, 0] == 0).all()
+    np.testing.assert_allclose((g * v).sum(-1), np.linalg.norm(g, ord=dual, axis=-1), rtol=0, atol=1e-14)
 
 
 @pytest.mark.parametrize("ball", BALLS)
@@ -42,11 +42,11 @@ def test_the_projection_is_the_nearest_point_of_the_ball(ball):
     net = build("dense")
     ball, _ = batch(net, ball)
     for scale in (5.0, 0.3, 0.01):
-        x = columns(ball.x, float) + scale * draws().normal(size=(6, 3))
+        x = as_rows(ball.x, float) + scale * draws().normal(size=(3, 6))
         p = project(x, ball, np.dtype(float))
-        assert (length(p.T - ball.x, ball.norm) <= ball.eps + 1e-12).all()
+        assert (length(p - ball.x, ball.norm) <= ball.eps + 1e-12).all()
         for other in points(ball, draws()):
-            assert (((columns(other, float) - p) * (x - p)).sum(0) <= 1e-12).all()
+            assert (((as_rows(other, float) - p) * (x - p)).sum(1) <= 1e-12).all()
 
 
 @pytest.mark.parametrize("ball", BALLS)

@@ -10,8 +10,8 @@ import pytest
 from networks import ALL, build
 
 import refbound as rb
-from refbound.layers import Affine, Linear, ReLU
-from refbound.network import forward
+from refbound.layers import Affine, Linear, ReLU, images, rows
+from refbound.network import as_rows, forward
 from trainers.data import to_float
 from verify import certificate, exact, integers
 from verify.certificate import MAKERS, main, make
@@ -87,12 +87,13 @@ def test_the_longest_sums_do_not_overflow():
 
 def test_a_convolution_is_its_definition():
     for name in ALL:
-        net, network, images, _ = problem(name, dtype=np.float64)
+        net, network, _, _ = problem(name, dtype=np.float64)
         layers = [layer for layer in network.layers if layer]
         for (i, layer), (matrix, bias) in zip(net.affine(), layers, strict=True):
-            x = np.random.default_rng(i).integers(-5, 6, (layer.units, 2))
-            y = matrix @ Exact(x.astype(object), Fraction(1)) + bias
-            expected = layer.apply(net.weight(i), layer.patches(x.astype(float))) + layer.spread(net.bias(i))
+            x = np.random.default_rng(i).integers(-5, 6, (2, *net.shapes[i]))
+            y = matrix @ Exact(x.reshape(2, -1).T.astype(object), Fraction(1)) + bias
+            z = layer.apply(net.weight(i), layer.patches(as_rows(x, float))) + layer.spread(net.bias(i))
+            expected = images(z, net.shapes[i + 1]).reshape(2, -1).T
             np.testing.assert_allclose((y.n * y.unit).astype(float), expected, rtol=1e-12, atol=1e-12)
 
 
@@ -100,12 +101,15 @@ def test_a_convolution_is_its_definition():
 
 def exact_margins(net, x, y):
     """{m: z_m − z_y} at a rational point (n,), layer by layer from float matrices that hold the weights exactly."""
+    x = rows(x.reshape(net.input_shape), net.input_shape)
     for i, layer in enumerate(net.layers):
         if isinstance(layer, Affine):
-            W = layer.apply(net.weight(i), layer.patches(np.eye(layer.units, dtype=net.dtype)))
-            x = rational(W) @ x + rational(layer.spread(net.bias(i)))[:, 0]
+            W = layer.apply(net.weight(i), layer.patches(np.eye(layer.units, dtype=net.dtype))).T
+            x = rational(W) @ x + rational(layer.spread(net.bias(i)))
         elif isinstance(layer, ReLU):
             x = np.maximum(x, Fraction(0))
+        else:
+            x = layer.reorder(x)
     return {m: x[m] - x[y] for m in range(net.classes) if m != y}
 
 
@@ -147,14 +151,18 @@ def test_the_margins_are_definition_1_in_rationals():
             for i in reversed(range(len(net.layers))):
                 layer = net.layers[i]
                 if isinstance(layer, Affine):
-                    W = layer.apply(net.weight(i), layer.patches(np.eye(layer.units, dtype=net.dtype)))
-                    b, g = b + g @ rational(layer.spread(net.bias(i)))[:, 0], g @ rational(W)
+                    W = layer.apply(net.weight(i), layer.patches(np.eye(layer.units, dtype=net.dtype))).T
+                    b, g = b + g @ rational(layer.spread(net.bias(i))), g @ rational(W)
                 elif isinstance(layer, ReLU):
                     k -= 1
-                    l, u, s, a = (rational(v[k]) for v in (c.l, c.u, c.s, [a[row] if a.ndim == 2 else a for a in c.a]))
+                    l, u, s, a = (rational(rows(v[k].reshape(net.shapes[i]), net.shapes[i]))
+                                  for v in (c.l, c.u, c.s, [a[row] if a.ndim == 2 else a for a in c.a]))
                     above = np.maximum(np.maximum(l, Fraction(0)) - s * l, np.maximum(u, Fraction(0)) - s * u)
                     b, g = b + np.maximum(g, Fraction(0)) @ above, np.where(g > 0, s * g, a * g)
-            x, eps = rational(c.image.astype(int)) / 255, Fraction(c.eps)
+                else:
+                    g = layer.restore(g)
+            x = rational(rows(c.image.reshape(net.input_shape), net.input_shape).astype(int)) / 255
+            eps = Fraction(c.eps)
             low, high = np.maximum(x - eps, Fraction(0)), np.minimum(x + eps, Fraction(1))
             assert prove(c, network).margins[m] == b + np.where(g > 0, g * high, g * low).sum()
 
@@ -222,12 +230,12 @@ def test_without_the_digest_the_mathematics_rejects_a_false_bound_and_proves_wha
     for name, method, kind in itertools.product(("dense", "stride 1, 2, padding 1"), ("crown-ibp", "cap"), "lu"):
         net, network, certificates = made(name, (method,), N=1, eps="0.1")
         c, = certificates
-        inputs = forward(net, to_float(c.image, net.dtype)[:, None])[1]
+        inputs = forward(net, as_rows(to_float(c.image, net.dtype).reshape(1, *net.input_shape), net.dtype))[1]
         for k, i in enumerate(net.relus):
             for false in (True, False):
                 arrays = [v.copy() for v in getattr(c, kind)]
                 unit, sign = rng.integers(arrays[k].size), 1 if kind == "l" else -1
-                arrays[k][unit] = inputs[i][unit, 0] + sign * 1e-4 if false else arrays[k][unit] - sign * 0.1
+                arrays[k][unit] = images(inputs[i], net.shapes[i]).reshape(-1)[unit] + sign * 1e-4 if false else arrays[k][unit] - sign * 0.1
                 changed = c._replace(**{kind: arrays}).sealed()
                 if false:  # x itself goes beyond it
                     with pytest.raises(Rejected, match=rf"{kind} of ReLU {k}, unit {unit}: tighter than what can be proved"):

@@ -9,7 +9,7 @@ from networks import ALL, BALLS, CONV, DENSE, TRAINED, batch, build, draws
 import refbound as rb
 from refbound import robust
 from refbound.checks import drawn_options
-from refbound.network import columns, forward, forward_vjp, input_gradient
+from refbound.network import as_rows, forward, forward_vjp, input_gradient
 
 VARIANTS = {**TRAINED, "cap, projected": ("cap", {"projections": 5})}  # projections know l∞ only
 WEIGHTS = {"beta 1": (1, 0), "mixed": (0.6, 0.3), "ibp": (0, 0), "clean": (0.5, 1)}  # (β, κ)
@@ -35,7 +35,7 @@ class Problem:
         self.method, options = VARIANTS[variant]
         self.net, self.weights, self.options = build(name), weights, {**options, **more}
         self.ball, self.y = batch(self.net, ball)
-        self.region, self.x = self.ball.region(self.net.dtype), columns(self.ball.x, self.net.dtype)
+        self.region, self.x = self.ball.region(self.net.dtype), as_rows(self.ball.x, self.net.dtype)
         self.held = drawn_options(self.net, self.ball, self.method, {**self.options, "rng": draws()})
         if self.method == "one-step":
             lines = robust.margins(self.net, self.region, self.y, rb.METHODS["one-step"], self.held).lines
@@ -122,16 +122,16 @@ def test_one_step_descends_along_its_own_slope_gradient():
 
     def loss(slopes):
         held = drawn_options(net, ball, "one-step", {"a0": a0})._replace(slopes=slopes)
-        return anp.sum(robust.robust_loss(net, ball.region(net.dtype), columns(ball.x, net.dtype), y,
+        return anp.sum(robust.robust_loss(net, ball.region(net.dtype), as_rows(ball.x, net.dtype), y,
                                           rb.METHODS["one-step"], held).value)
 
-    slope_gradients = autograd.grad(loss)([a.T for a in a0])
+    slope_gradients = autograd.grad(loss)(a0)
     held = drawn_options(net, ball, "one-step", {"a0": a0, "eta": 0.125})
     lines = robust.margins(net, ball.region(net.dtype), y, rb.METHODS["one-step"], held).lines
     moved = 0
     for (l, u), line, a, d in zip(rb.preactivation_bounds(net, ball, "ibp"), lines, a0, slope_gradients):
-        free = ((l < 0) & (u > 0)).T
-        np.testing.assert_array_equal(line.a_lo[free], (a.T - 0.125 * np.sign(d))[free])
+        free = (l < 0) & (u > 0)
+        np.testing.assert_array_equal(line.a_lo[free], (a - 0.125 * np.sign(d))[free])
         moved += (np.sign(d) * free != 0).sum()
     assert moved > 5
 
@@ -153,7 +153,7 @@ def test_at_radius_0_the_gradient_is_that_of_the_clean_loss(name, ball):
 @pytest.mark.parametrize("name", ALL)
 def test_forward_vjp_and_input_gradient_are_autograds(name):
     net = build(name)
-    x, dz = columns(batch(net)[0].x, net.dtype), draws().normal(size=(net.classes, 3))
+    x, dz = as_rows(batch(net)[0].x, net.dtype), draws().normal(size=(3, net.classes))
     inputs = forward(net, x)[1]
 
     def scalar(params, x):

@@ -82,18 +82,18 @@ def test_the_loss_mixes_as_equation_3_says():
 # ---- the pieces of the loss ----
 
 def test_cross_entropy_is_minus_the_log_softmax_of_the_label_and_never_overflows():
-    z, y = draws().normal(size=(5, 7)), draws().integers(0, 5, 7)
-    s = (margin_matrix(y, 5, float) * z).sum(1)
-    close(cross_entropy(s), np.log(np.exp(z).sum(0)) - z[y, np.arange(7)])
+    z, y = draws().normal(size=(7, 5)), draws().integers(0, 5, 7)
+    s = (margin_matrix(y, 5, float) * z).sum(-1)
+    close(cross_entropy(s), np.log(np.exp(z).sum(1)) - z[np.arange(7), y])
     close(cross_entropy(np.array([[-1e4, 1e4, 0.0, 800.0]])), [0, 1e4, np.log(2), 800])
     close(cross_entropy_vjp(np.ones(4), np.array([[-1e4, 1e4, 0.0, 800.0]])), [[0, 1, 0.5, 1]])
 
 
 def test_the_margin_matrix_takes_differences_with_the_label():
     z, y = draws().normal(size=(4, 4)), np.arange(4)
-    s = with_true_class((margin_matrix(y, 4, float) * z).sum(1), y).T
+    s = with_true_class((margin_matrix(y, 4, float) * z).sum(-1), y)
     assert (s[np.arange(4), y] == 0).all()
-    close(s, z.T - z[y, np.arange(4)][:, None])
+    close(s, z - z[np.arange(4), y][:, None])
 
 
 def test_certified_says_that_every_other_margin_bound_is_negative():

@@ -61,8 +61,8 @@ def test_the_lengths_are_log_spaced_from_a_half_to_five():
 
 def test_slopes_are_counted_on_unstable_units_alone():
     """Of (l, u) = (−1, 1) three times, (1, 2), (−2, −1) and (0, 1), three are unstable: slopes 0, 1/2, 1."""
-    l, u = np.array([[-1.0, -1, -1, 1, -2, 0]]).T, np.array([[1.0, 1, 1, 2, -1, 1]]).T
-    lines = enclose(l, u, np.array([[0, 0.5, 1, 0.5, 0.5, 0.5]]).T)
+    l, u = np.array([[-1.0, -1, -1, 1, -2, 0]]), np.array([[1.0, 1, 1, 2, -1, 1]])
+    lines = enclose(l, u, np.array([[0, 0.5, 1, 0.5, 0.5, 0.5]]))
     assert slope_shares([(l, u)], [lines]) == (1 / 3, 1 / 3, 1 / 3)
 
 

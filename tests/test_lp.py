@@ -9,7 +9,7 @@ from networks import ALL, HAND_MARGINS, INF, batch, build, hand
 
 import refbound as rb
 from refbound import api
-from refbound.layers import Conv2d, Flatten, Linear, ReLU
+from refbound.layers import Conv2d, Flatten, Linear, ReLU, images
 from verify.lp import triangle_lp, two_line_lp
 from verify.sparse import fold
 
@@ -45,8 +45,8 @@ def lines_of(net, ball, y, method, **options):
         options["rng"] = np.random.default_rng(7)
     found = api._margins(net, ball, y, method, options)
     shapes = [net.shapes[i] for i in net.relus]
-    pre = [(l.reshape(shape), u.reshape(shape)) for (l, u), shape in zip(found.pre, shapes)]
-    return found.s[:, 0], pre, [np.clip(a.a_lo, 0, 1).reshape(shape) for a, shape in zip(found.lines, shapes)]
+    pre = [(images(l, shape)[0], images(u, shape)[0]) for (l, u), shape in zip(found.pre, shapes)]
+    return found.s[:, 0], pre, [np.clip(images(a.a_lo, shape)[0], 0, 1) for a, shape in zip(found.lines, shapes)]
 
 
 def others(y, classes):

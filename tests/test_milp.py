@@ -54,7 +54,7 @@ def by_patterns(net, ball, m, y):
                 rows, ends = np.vstack([rows, (1 - 2 * on)[:, None] * M]), np.append(ends, -(1 - 2 * on) * c)
                 M, c = on[:, None] * M, on * c
             elif not isinstance(layer, Flatten):
-                A = layer.apply(net.weight(i), layer.patches(np.eye(net.units[i])))  # its columns, one by one
+                A = layer.apply(net.weight(i), layer.patches(np.eye(net.units[i]))).T  # its columns, one by one
                 M, c = A @ M, A @ c + np.repeat(net.bias(i), layer.positions)
         found = linprog(M[y] - M[m], rows, ends, bounds=np.stack([low, high], 1))
         if found.status == 0:

@@ -9,7 +9,7 @@ from networks import ALL, batch, build, draws
 import refbound as rb
 from refbound import rounding
 from refbound.layers import Affine, Linear, ReLU
-from refbound.network import margin_matrix
+from refbound.network import as_rows, margin_matrix
 from refbound.rounding import sound_margin_bounds
 
 METHODS = {name: {} for name, method in rb.METHODS.items() if method.stage is rb.METHODS["ibp"].stage}
@@ -37,14 +37,14 @@ def problems(dtype):
 
 
 def matrix(net, i):
-    """Layer i as a matrix (m, n) and a vector (m, 1) of rationals."""
+    """Layer i as a matrix (m, n) and a vector (m,) of rationals."""
     layer, W = net.layers[i], net.weight(i)
-    return exact(layer.apply(W, layer.patches(np.eye(layer.units, dtype=W.dtype)))), exact(layer.spread(net.bias(i)))
+    return exact(layer.apply(W, layer.patches(np.eye(layer.units, dtype=W.dtype))).T), exact(layer.spread(net.bias(i)))
 
 
 def box_ends(ball):
-    """The ball around the very x and ε, (n, N) rationals."""
-    x, eps = exact(ball.x.reshape(len(ball), -1).T), exact(np.array(ball.eps))[None]
+    """The ball around the very x and ε, (N, n) rationals."""
+    x, eps = exact(as_rows(ball.x, ball.x.dtype)), exact(np.array(ball.eps))[:, None]
     low, high = x - eps, x + eps
     return (low, high) if ball.domain is None else (np.maximum(low, Fraction(0)), np.minimum(high, Fraction(1)))
 
@@ -56,10 +56,12 @@ def intervals(net, low, high):
         if isinstance(layer, Affine):
             W, bias = matrix(net, i)
             P, M = np.maximum(W, Fraction(0)), np.minimum(W, Fraction(0))
-            low, high = P @ low + M @ high + bias, P @ high + M @ low + bias
+            low, high = low @ P.T + high @ M.T + bias, high @ P.T + low @ M.T + bias
         elif isinstance(layer, ReLU):
             pre.append((low, high))
             low, high = np.maximum(low, Fraction(0)), np.maximum(high, Fraction(0))
+        else:
+            low, high = layer.reorder(low), layer.reorder(high)
     return pre
 
 
@@ -69,25 +71,29 @@ def definition_1(net, y, lines, start, low, high):
     for i in reversed(range(start, len(net.layers))):
         if isinstance(net.layers[i], Affine):
             W, bias = matrix(net, i)
-            b, g = b + (g * bias).sum(1), np.einsum("mn,smN->snN", W, g)
+            b, g = b + (g * bias).sum(-1), g @ W
         elif isinstance(net.layers[i], ReLU):
             k -= 1
-            a_lo, _, a_up, b_up = lines[k]
+            a_lo, a_up, b_up = lines[k]
             positive = np.maximum(g, Fraction(0))
-            b = b + (positive * exact(b_up)).sum(1)
+            b = b + (positive * exact(b_up)).sum(-1)
             g = exact(a_up) * positive + exact(a_lo) * (g - positive)
-    return b + (np.where(g > 0, g * high, g * low)).sum(1)
+        else:
+            g = net.layers[i].restore(g)
+    return b + (np.where(g > 0, g * high, g * low)).sum(-1)
 
 
 def exact_margins(net, x, y):
-    """z_m − z_y (S, N) at rational points x (n, N)."""
+    """z_m − z_y (S, N) at rational points x (N, n)."""
     for i, layer in enumerate(net.layers):
         if isinstance(layer, Affine):
             W, bias = matrix(net, i)
-            x = W @ x + bias
+            x = x @ W.T + bias
         elif isinstance(layer, ReLU):
             x = np.maximum(x, Fraction(0))
-    return (exact(margin_matrix(y, net.classes, np.float64)) * x).sum(1)
+        else:
+            x = layer.reorder(x)
+    return (exact(margin_matrix(y, net.classes, np.float64)) * x).sum(-1)
 
 
 def others(s, y):
@@ -121,7 +127,7 @@ def test_lines_enclose_relu_over_the_exact_intervals(dtype, monkeypatch):
         sound_margin_bounds(net, ball, y, "random", rng=draws())
         for (l, u, lines), (low, high) in zip(used, intervals(net, *box_ends(ball)), strict=True):
             assert (exact(l) <= low).all() and (high <= exact(u)).all()
-            a_lo, _, a_up, b_up = (v if v is None else exact(v) for v in lines)
+            a_lo, a_up, b_up = map(exact, lines)
             for z in (exact(l), exact(u), np.clip(Fraction(0), exact(l), exact(u))):  # both sides are convex between these
                 assert (a_lo * z <= np.maximum(z, Fraction(0))).all()
                 assert (np.maximum(z, Fraction(0)) <= a_up * z + b_up).all()
@@ -176,10 +182,11 @@ def test_each_step_forward_contains_the_exact_one(dtype):
         for small in (ball, rb.Ball(ball.x, 1e-12, domain=ball.domain)):
             assert_within(*box_ends(small), rounding.box_of(small, net.dtype))
         for i, layer in net.affine():
-            c = rng.normal(size=(layer.units, 2)).astype(dtype)
-            box = rounding.Box(c, np.abs(rng.normal(size=c.shape)).astype(dtype) * np.array([0, 1e-3], dtype))
+            c = rng.normal(size=(2, layer.units)).astype(dtype)
+            box = rounding.Box(c, np.abs(rng.normal(size=c.shape)).astype(dtype) * np.array([[0], [1e-3]], dtype))
             (W, bias), c, r = matrix(net, i), exact(box.c), exact(box.r)
-            assert_within(W @ c + bias - abs(W) @ r, W @ c + bias + abs(W) @ r, rounding.affine_box(net, i, box))
+            z, spread = c @ W.T + bias, r @ abs(W).T
+            assert_within(z - spread, z + spread, rounding.affine_box(net, i, box))
     for scale in (1, 1e-7, 1e-30):
         c, r = rng.normal(size=(2, 50, 20)).astype(dtype)
         box = rounding.Box(c, np.abs(r) * dtype(scale))

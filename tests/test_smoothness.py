@@ -65,17 +65,17 @@ class At(NamedTuple):
         """∇_θ (g_m·x + constant · b_m) as one vector, the lines and all they depend on included; x (n,)."""
         ds = np.zeros_like(self.margins.s)
         ds[m] = 1.0
-        inputs = np.zeros_like(self.margins.x) + x[:, None]
+        inputs = np.zeros_like(self.margins.x) + x
         grads, dpre, dlast = self.row.final.vjp(ds, self.net, self.margins._replace(x=inputs), self.options)
         grads = add(grads, self.row.stage.vjp(dpre, dlast, self.net, self.region, self.found, self.options))
         flat = np.concatenate([np.ravel(grads[name]) for name in self.net.params])
         return flat if constant else flat - self.D(m, 0 * x)
 
     def worst(self, m):
-        return self.margins.x[m, :, 0]
+        return self.margins.x[m, 0]
 
     def g(self, m):
-        return self.margins.bound.g[m, :, 0]
+        return self.margins.bound.g[m, 0]
 
     def jacobian(self, m):
         """∇g_m (n, P): row i is ∇_θ g_m·e_i."""
@@ -134,7 +134,7 @@ def test_the_change_of_a_margin_s_gradient_is_that_at_one_input_and_a_jump(metho
 
 def moved(one, two, m):
     """How far the worst case moves, from g alone."""
-    g1, g2, r = one.g(m), two.g(m), one.region.r[:, 0]
+    g1, g2, r = one.g(m), two.g(m), one.region.r[0]
     if one.region.norm == 2:
         return float(r[0] * np.sqrt(max(0, 2 - 2 * g1 @ g2 / (norm(g1) * norm(g2)))))
     return 2 * float(np.sqrt((r ** 2)[np.sign(g1) != np.sign(g2)].sum()))
@@ -169,7 +169,7 @@ def test_of_two_layers_the_gradient_of_g_is_bounded_by_the_slopes(method, seed):
     ball, _ = batch(net, N=1, seed=seed)
     here = at(net, ball, np.array([0]), method)
     line, W, w = here.margins.lines[0], net.params["0.weight"], net.params["2.weight"][1] - net.params["2.weight"][0]
-    a_lo, a_up = line.a_lo[:, 0], line.a_up[:, 0]
+    a_lo, a_up = line.a_lo[0], line.a_up[0]
     a = np.where(w > 0, a_up, a_lo)
     np.testing.assert_allclose(here.g(0), W.T @ (a * w), rtol=0, atol=1e-12)
     names = np.concatenate([np.full(p.size, name) for name, p in net.params.items()])
@@ -225,16 +225,16 @@ def test_one_step_leaves_a_slope_only_where_the_loss_does_not_depend_on_it():
     margins = robust.margins(net, ball.region(net.dtype), y, row, given)
     h, seen = 1e-6, set()
     for k, ((l, u), line) in enumerate(zip(margins.pre, margins.lines)):
-        for n in range(len(l)):
+        for n in range(l.shape[1]):
             ends = []
             for t in (h, -h):
                 slopes = [v.copy() for v in a0]
                 slopes[k][:, n] = np.clip(slopes[k][:, n] + t, 0, 1)
                 ends.append(np.log(np.exp(rb.margin_bounds(net, ball, y, "one-step", slopes=slopes)).sum(1)))
             d = (ends[0] - ends[1]) / (2 * h)
-            for j in np.flatnonzero((l[n] < 0) & (u[n] > 0) & ((np.abs(d) > 1e-6) | (d == 0))):
+            for j in np.flatnonzero((l[:, n] < 0) & (u[:, n] > 0) & ((np.abs(d) > 1e-6) | (d == 0))):
                 seen.add(np.sign(d[j]))
-                assert line.a_lo[n, j] == pytest.approx({1: 0, -1: 1, 0: a0[k][j, n]}[np.sign(d[j])], abs=1e-12)
+                assert line.a_lo[j, n] == pytest.approx({1: 0, -1: 1, 0: a0[k][j, n]}[np.sign(d[j])], abs=1e-12)
     assert seen >= {1, -1}
 
 
@@ -256,7 +256,7 @@ def two_layers(method, seed):
     net = rb.models.initialise(np.random.default_rng(seed), TWO, (6,), np.float64)
     line = at(net, batch(net, N=1, seed=seed)[0], np.array([0]), method).margins.lines[0]
     W, w = net.params["0.weight"], net.params["2.weight"][1] - net.params["2.weight"][0]
-    a = np.where(w > 0, line.a_up[:, 0], line.a_lo[:, 0])
+    a = np.where(w > 0, line.a_up[0], line.a_lo[0])
     return np.linalg.norm(W.T, 2) * (norm(line.a_lo) + norm(line.a_up)) / np.linalg.norm(W.T * a, 2)
 
 

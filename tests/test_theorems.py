@@ -9,7 +9,8 @@ from refbound import layerwise, relaxation, robust
 from refbound.cap import two_sided
 from refbound.interval import interval
 from refbound.linear import linear_bound, maximise
-from refbound.network import columns, forward, margin_matrix, with_true_class
+from refbound.layers import images
+from refbound.network import as_rows, forward, margin_matrix, with_true_class
 
 ON = [("dense", "inf"), ("stride 1, 2, padding 1", "inf, not clipped"), ("rectangular", "l2"),
       ("ReLU on the input", "l1")]
@@ -35,12 +36,18 @@ def start(net, N=3):
 
 @everywhere
 def test_ibp_is_the_linear_bound_with_constant_lines(name, ball):
+    """h̲ = l⁺ and h̄ = u⁺ around the last ReLU: b = g⁺·u⁺ + g⁻·l⁺ and nothing is left of g."""
     net = build(name)
     ball, y = batch(net, ball)
-    region = ball.region(net.dtype)
-    lines = [relaxation.constant(l, u) for l, u in interval(net, region).pre]
-    bound = linear_bound(net, len(net.layers), margin_matrix(y, net.classes, net.dtype), lines)
-    close(with_true_class(maximise(bound, region)[0], y).T, rb.margin_bounds(net, ball, y, "ibp"))
+    region, C = ball.region(net.dtype), margin_matrix(y, net.classes, net.dtype)
+    pre = interval(net, region).pre
+    bound = linear_bound(net, len(net.layers), C, (), start=net.relus[-1] + 1 if pre else 0)
+    if pre:
+        l, u = (np.maximum(z, 0) for z in pre[-1])
+        s = (np.maximum(bound.g, 0) * u + np.minimum(bound.g, 0) * l).sum(-1) + bound.b
+    else:
+        s = maximise(bound, region)[0]
+    close(with_true_class(s, y), rb.margin_bounds(net, ball, y, "ibp"))
 
 
 @everywhere
@@ -59,16 +66,16 @@ def test_two_sided_bounds_are_the_linear_bounds_of_plus_and_minus_the_identity(n
     net = build(name)
     ball, _ = batch(net, ball)
     region = ball.region(net.dtype)
-    pre = [(columns(l, float), columns(u, float)) for l, u in rb.preactivation_bounds(net, ball, "cap")]
-    lines = [relaxation.enclose(l, u, relaxation.parallel(l, u)) for l, u in pre]
+    pre = [(as_rows(l, float), as_rows(u, float)) for l, u in rb.preactivation_bounds(net, ball, "cap")]
+    lines = [relaxation.enclose(l, u) for l, u in pre]
     for k, stop in enumerate([*net.relus, len(net.layers)]):
-        E = np.eye(net.units[stop])[:, :, None]
+        E = np.eye(net.units[stop])[:, None, :]
         bound = two_sided(net, stop, E, [relaxation.chord(l, u) for l, u in pre], region)
         upper, minus_lower = (maximise(linear_bound(net, stop, C, lines), region)[0] for C in (E, -E))
         close(bound.m + bound.d, upper)
         close(bound.m - bound.d, -minus_lower)
         if k < len(pre):
-            close(pre[k], (-minus_lower, upper))
+            close(pre[k], (-minus_lower.T, upper.T))
 
 
 @on_networks
@@ -90,12 +97,12 @@ def test_at_radius_0_every_bound_is_the_value_itself(name, ball):
     net = build(name)
     ball, y = batch(net, ball, eps=0.0)
     z = net(ball.x)
-    inputs = forward(net, columns(ball.x, float))[1]
+    inputs = forward(net, as_rows(ball.x, float))[1]
     for variant in METHODS:
         close(bounds(net, ball, y, variant), z - z[np.arange(3), y][:, None])
     for stage in ("ibp", "cap", "crown"):
         for i, pair in zip(net.relus, rb.preactivation_bounds(net, ball, stage)):
-            close([columns(v, float) for v in pair], [inputs[i]] * 2)
+            close([as_rows(v, float) for v in pair], [inputs[i]] * 2)
     close(rb.pgd(net, ball, y, steps=3, rng=draws()), ball.x)
 
 
@@ -111,8 +118,8 @@ def test_given_slopes_reproduce_the_method_that_chose_them(name, ball):
         lines = robust.margins(net, region, y, rb.METHODS[method], opts).lines
         slopes = []
         for i, line in zip(net.relus, lines):
-            a = np.moveaxis(line.a_lo, -1, 0)  # (N, n) or (N, S, n)
-            slopes.append(a.reshape(*a.shape[:-1], *net.shapes[i]))
+            a = line.a_lo if line.a_lo.ndim == 2 else line.a_lo.swapaxes(0, 1)  # (N, n) or (N, S, n)
+            slopes.append(images(a, net.shapes[i]))
         close(rb.margin_bounds(net, ball, y, method, slopes=slopes), bounds(net, ball, y, variant))
 
 

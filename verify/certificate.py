@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 import refbound as rb
 from refbound.cap import two_sided
-from refbound.layers import Affine, ReLU
+from refbound.layers import Affine, Flatten, ReLU, images
 from refbound.methods import BY_INTERVAL, METHODS, Found, Options
 from refbound.network import margin_matrix
 from refbound.relaxation import chord
@@ -113,11 +113,12 @@ def claim(net, ball, y, method, steps=20, seed=0):
     margins = final.bound(net, region, margin_matrix(y, net.classes, np.float64), Found(pre, None), options)
     arrays = [[l for l, _ in pre], [u for _, u in pre], [upper_slope(l, u) for l, u in pre],
               [short(np.clip(line.a_lo, 0, 1)) for line in margins.lines]]
-    return margins.s.max(0), *([[v[..., i] for v in kind] for i in range(len(y))] for kind in arrays)
+    arrays = [[images(v, net.shapes[i]).reshape(v.shape) for i, v in zip(net.relus, kind)] for kind in arrays]
+    return margins.s.max(0), *([[v[..., i, :] for v in kind] for i in range(len(y))] for kind in arrays)
 
 
 def outward_bounds(net, region, by_cap=False):
-    """[(l, u)] of each ReLU, (n, N), rounded outwards to BITS bits, which is further than float64 errs.
+    """[(l, u)] of each ReLU, (N, n), rounded outwards to BITS bits, which is further than float64 errs.
 
     By interval propagation; with by_cap, the better of it and CAP's bound, unit by unit. Each from the rounded ones before.
     """
@@ -139,15 +140,17 @@ def outward_bounds(net, region, by_cap=False):
             pre.append((l, u))
             chords.append((s, np.maximum(lp - s * l, up - s * u)))
             c, r = (up + lp) / 2, (up - lp) / 2
+        elif isinstance(layer, Flatten):
+            c, r = layer.reorder(c), layer.reorder(r)
     return pre
 
 
 def _cap(net, stop, chords, region):
     """l and u at the output of layers[:stop] by parallel lines, in blocks of rows."""
     m = net.units[stop]
-    block = max(1, ROWS // (max(net.units[:stop + 1]) * region.c.shape[1]))
-    parts = [two_sided(net, stop, np.eye(m)[i:i + block, :, None], chords, region) for i in range(0, m, block)]
-    middle, width = (np.concatenate([getattr(part, name) for part in parts]) for name in ("m", "d"))
+    block = max(1, ROWS // (max(net.units[:stop + 1]) * len(region.c)))
+    parts = [two_sided(net, stop, np.eye(m)[i:i + block, None, :], chords, region) for i in range(0, m, block)]
+    middle, width = (np.concatenate([getattr(part, name) for part in parts]).T for name in ("m", "d"))
     return middle - width, middle + width
 
 

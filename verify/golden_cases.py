@@ -10,9 +10,9 @@ import numpy as np
 
 import refbound as rb
 from refbound import robust
-from refbound.layers import Conv2d, Flatten, Linear, ReLU, from_spec
+from refbound.layers import Conv2d, Flatten, Linear, ReLU, from_spec, images
 from refbound.methods import Options
-from refbound.network import columns, with_true_class
+from refbound.network import as_rows, with_true_class
 
 VARIANTS = {**{name: (name, {}) for name in rb.METHODS},  # name in the files -> (method, what its options are)
             "alpha-per-margin": ("alpha", {"shared": False}),
@@ -93,7 +93,7 @@ def problem(arrays):
     net = rb.Network([from_spec(s) for s in json.loads(str(arrays["architecture"]))], params, arrays["input_shape"])
     domain = tuple(arrays["domain"]) if np.isfinite(arrays["domain"]).all() else None
     ball = rb.Ball(arrays["x"], arrays["eps"], norm=float(arrays["norm"]), domain=domain)
-    a0 = [columns(arrays[f"a0/{k}"], net.dtype) for k in range(len(net.relus))]
+    a0 = [as_rows(arrays[f"a0/{k}"], net.dtype) for k in range(len(net.relus))]
     eta, p, q = (float(arrays[name]) for name in ("eta", "p", "q"))
     return net, ball, arrays["y"], Options(a0=a0, eta=eta, p=p, q=q, steps=int(arrays["steps"]))
 
@@ -106,29 +106,24 @@ def outputs(arrays, variant):
         draws = [arrays[name] for name in sorted(arrays) if name.startswith("cauchy/")]
         if not draws:
             return {}
-        changes = {"cauchy": [t.reshape(len(t), -1, 1) for t in draws]}
+        changes = {"cauchy": [as_rows(t, net.dtype)[:, None, :] for t in draws]}
     row, options, region = rb.METHODS[method], options._replace(**changes), ball.region(net.dtype)
     s, (g, b, _), _, pre, lines = robust.margins(net, region, y, row, options)
     if method == "ibp" and net.relus:  # constant lines
-        g, b = np.zeros((len(s), net.units[0], len(y))), s
+        g, b = np.zeros((*s.shape, net.units[0])), s
     weights = float(arrays["beta"]), float(arrays["kappa"])
-    loss = robust.robust_loss(net, region, columns(ball.x, net.dtype), y, row, options, *weights)
-    result = {"margins": outside(with_true_class(s, y)), "g": outside(with_true_class(g, y), net.input_shape),
-              "b": outside(with_true_class(b, y)), "loss": loss.value.mean()}
+    loss = robust.robust_loss(net, region, as_rows(ball.x, net.dtype), y, row, options, *weights)
+    result = {"margins": with_true_class(s, y), "g": images(with_true_class(g, y), net.input_shape),
+              "b": with_true_class(b, y), "loss": loss.value.mean()}
     for k, (i, (l, u)) in enumerate(zip(net.relus, pre)):
-        result[f"preactivation/{k}/l"], result[f"preactivation/{k}/u"] = (outside(z, net.shapes[i]) for z in (l, u))
+        result[f"preactivation/{k}/l"], result[f"preactivation/{k}/u"] = (images(z, net.shapes[i]) for z in (l, u))
         if lines:
-            result[f"slopes/{k}"] = outside(lines[k].a_lo, net.shapes[i])
+            slopes = lines[k].a_lo
+            result[f"slopes/{k}"] = images(slopes if slopes.ndim == 2 else slopes.swapaxes(0, 1), net.shapes[i])
     if method != "alpha":
         grads = robust.robust_loss_vjp(np.full(len(y), 1 / len(y)), net, region, loss, options, weights[1])
         result |= {f"grad/{name}": grads[name] for name in net.params}
     return {f"{variant}/{name}": np.array(a) for name, a in result.items()}
-
-
-def outside(z, shape=None):
-    """(..., n, N) -> (N, ..., *shape), or (..., N) -> (N, ...)."""
-    z = np.moveaxis(z, -1, 0)
-    return z if shape is None else z.reshape(*z.shape[:-1], *shape)
 
 
 @functools.cache

@@ -1,0 +1,81 @@
+"""The receptive field: the part of a network that one position of a convolution sees.
+
+A unit of h^[k] that a convolution feeds is a function of a window of the input alone, and of a window of every hidden
+layer. Cut to those windows, the layers before it are a small network with one output position, the same at each
+position; the P positions of N examples are N P examples of it. With window (K, S, P) at the output of a convolution of
+kernel k, stride s and padding p, the window at its input is
+
+    K ← (K − 1) s + k,        S ← S s,        P ← P s + p
+
+and begins with (1, 1, 0). Beyond the border of a hidden layer its convolution sees zeros: a window there holds units with
+l = u = 0, whose two lines are 0; and beyond the border of the input c = r = 0.
+"""
+
+from dataclasses import replace
+from typing import NamedTuple
+
+from .backend import Window, namespace, scatter, windows
+from .ball import Region
+from .layers import Conv2d, ReLU
+
+
+class Field(NamedTuple):
+    """layers[:stop] as one position sees them; without windows, the layers as they are."""
+
+    net: object
+    windows: list   # of each ReLU, where they are cut
+    input: Window   # of the input, or None
+
+    def region(self, region):
+        """The region of the input, cut."""
+        if self.input is None:
+            return region
+        r = namespace(region.r).broadcast_to(region.r, region.c.shape)
+        return Region(cut(region.c, self.input), cut(r, self.input), region.norm)
+
+    def pre(self, pre):
+        """The (l, u) of the earlier ReLUs, cut: (N, n) -> (N P, K)."""
+        if self.input is None:
+            return pre
+        return [tuple(cut(z, window) for z in pair) for pair, window in zip(pre, self.windows)]
+
+    def pre_vjp(self, dpre):
+        """The adjoint of `pre`: (N P, K) -> (N, n)."""
+        if self.input is None:
+            return dpre
+        return [tuple(paste(d, window) for d in pair) for pair, window in zip(dpre, self.windows)]
+
+
+def field(net, stop):
+    """The Field of the units that layers[:stop] put out.
+
+    They are cut where convolutions and ReLUs take turns, the last a convolution: a convolution that feeds another one
+    directly is not 0 beyond its border.
+    """
+    layers = list(net.layers[:stop])
+    if not layers or any(not isinstance(layer, ReLU if i % 2 else Conv2d) for i, layer in enumerate(layers[::-1])):
+        return Field(net, [], None)
+    out, kernel, stride, padding, found = layers[-1].window.out, (1, 1), (1, 1), (0, 0), []
+    for i in reversed(range(stop)):
+        layer = layers[i]
+        if isinstance(layer, Conv2d):
+            k, s, p = layer.kernel_size, layer.stride, layer.padding
+            kernel, stride, padding = (tuple(f(*each) for each in zip(kernel, stride, padding, k, s, p))
+                                       for f in (lambda K, S, P, k, s, p: (K - 1) * s + k,
+                                                 lambda K, S, P, k, s, p: S * s, lambda K, S, P, k, s, p: P * s + p))
+            found.append(Window(layer.window.shape, kernel, stride, padding, out))
+            layers[i] = replace(layer, padding=(0, 0), stride=s if i < stop - 1 else k)
+    *earlier, first = found
+    part = net.part(layers, (layers[0].in_channels if isinstance(layers[0], Conv2d) else net.input_shape[0], *first.kernel))
+    return Field(part, earlier[::-1] if isinstance(layers[0], Conv2d) else found[::-1], first)
+
+
+def cut(z, window):
+    """(N, H W C) -> (N P, kh kw C): each position's window, an example of its own."""
+    X = windows(z, window)
+    return X.reshape(X.shape[0] * X.shape[1] * X.shape[2], -1)
+
+
+def paste(d, window):
+    """The adjoint of `cut`."""
+    return scatter(d.reshape(-1, *window.out, *window.kernel, window.shape[2]), window)
