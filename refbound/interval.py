@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .backend import namespace
+from .backend import namespace, positive
 from .ball import Region, furthest
 from .layers import Affine, Flatten, Linear, ReLU
 
@@ -40,7 +40,7 @@ def interval(net, region, stop=None):
         if isinstance(layer, ReLU):
             l, u = c - r, c + r
             pre.append((l, u))
-            lp, up = xp.maximum(l, 0), xp.maximum(u, 0)
+            lp, up = positive(l), positive(u)
             c, r = (up + lp) / 2, (up - lp) / 2
         elif isinstance(layer, Affine):
             W = net.weight(i)

@@ -16,7 +16,7 @@ their channels lie in a row already. Layers hold no parameters and remember noth
 import math
 from dataclasses import dataclass, field, replace
 
-from .backend import Window, namespace, windows
+from .backend import Window, namespace, scatter, windows
 
 
 class Affine:
@@ -135,6 +135,13 @@ class Conv2d(Affine):
         return xp.stack(rows).reshape(kh, kw, -1, self.out_channels).transpose((3, 2, 0, 1))
 
     def adjoint(self, W, g):
+        """By its phases, or, where their products would be thin, position by position: Wᵀ g, scattered."""
+        if self.in_channels * self.stride[1] >= 8:
+            return self._by_phases(W, g)
+        X = flat(g.reshape(*g.shape[:-1], -1, len(W))) @ W.transpose((0, 2, 3, 1)).reshape(len(W), -1)
+        return scatter(X.reshape(*g.shape[:-1], *self.window.out, *self.kernel_size, -1), self.window)
+
+    def _by_phases(self, W, g):
         """A convolution of stride 1 over g, with s² kernels for each channel, interleaved.
 
         Row q = s t + π of the padded input met kernel row i = s x + π at output row t − x, x < k / s: each phase π sees
@@ -151,7 +158,7 @@ class Conv2d(Affine):
         return image[:, top:top + H, left:left + Wd].reshape(*g.shape[:-1], -1)
 
     def _phases(self, W, taps):
-        """The kernels of `adjoint`: (sh, xh, xw O, sw C), in the order in which windows of g see the taps."""
+        """The kernels of `_by_phases`: (sh, xh, xw O, sw C), in the order in which windows of g see the taps."""
         xp, (O, C, kh, kw), (sh, sw), (xh, xw) = namespace(W), W.shape, self.stride, taps
         if (xh * sh, xw * sw) != (kh, kw):
             W = xp.concatenate((W, xp.zeros((O, C, xh * sh - kh, kw), W.dtype)), 2)

@@ -3,9 +3,9 @@
 With parallel lines these are the bounds of CAP (Wong and Kolter 2018), and one backward pass gives both sides
 (cap.py); with adaptive slopes those of CROWN (Zhang et al. 2018), I and −I apart. One affine layer alone is bounded by
 intervals, which are exact. What a convolution feeds is bounded on its receptive field (field.py), all positions at once. The
-identity is taken in blocks of rows, so that memory stays bounded; the gradient runs each block again, and sweeps the layers
-once in reverse: the upstream of (l_k, u_k) adds to the parameters, and to that of every (l_j, u_j), j < k, whose lines the
-bound used.
+identity is taken in blocks of rows, so that memory stays bounded; the gradient runs each block again, unless all of a ReLU's
+were small enough to keep, and sweeps the layers once in reverse: the upstream of (l_k, u_k) adds to the parameters, and to
+that of every (l_j, u_j), j < k, whose lines the bound used.
 """
 
 from typing import NamedTuple
@@ -19,30 +19,38 @@ from .linear import linear_bound, linear_bound_vjp, maximise
 from .relaxation import adaptive, chord, chord_vjp, enclose
 
 BLOCK = 2**19  # entries of the largest (S, N, n) array of a block; a few of them live at once
+KEPT = 2**23   # entries of all rows of a ReLU, up to which what their gradient needs is kept
 
 
 class Block(NamedTuple):
-    """How some rows of h^[k] are bounded, from the (l, u) of the earlier ReLUs."""
+    """How some rows of h^[k] are bounded from both sides."""
 
-    bound: object  # (net, stop, E, pre, region) -> l, u, each (S, N); E (S, 1, m) rows of the identity
-    vjp: object    # (dl, du, net, stop, E, pre, region) -> parameter gradients, [(dl_j, du_j)]
+    lines: object  # (l, u) -> the lines of an earlier ReLU
+    bound: object  # (net, stop, E, lines, region) -> (l, u), each (S, N), and what the gradient needs; E (S, 1, m)
+    vjp: object    # (dl, du, net, stop, bound, lines, region) -> parameter gradients, [(dā, db̄)]
 
 
 def layerwise(block, net, region):
-    """[(l, u)], each (N, n), at the input of each ReLU."""
-    pre = []
+    """[(l, u)], each (N, n), at the input of each ReLU, and what was kept of each: bounds of its blocks, or None."""
+    pre, kept = [], []
     for stop in net.relus:
         if _alone(net, stop):
-            pre += interval(net, region, stop + 1).pre
+            pre, kept = pre + interval(net, region, stop + 1).pre, [None]
             continue
         seen = field(net, stop)
-        cut, earlier = seen.region(region), seen.pre(pre)
-        parts = [block.bound(seen.net, stop, E, earlier, cut) for _, E in _identity(seen.net, stop, cut)]
-        pre.append(tuple(namespace(*ends).concatenate(ends).T.reshape(len(region.c), -1) for ends in zip(*parts)))
-    return pre
+        cut, lines = seen.region(region), [block.lines(l, u) for l, u in seen.pre(pre)]
+        keep = seen.net.units[stop] * _entries(seen.net, stop, cut) <= KEPT
+        ends, bounds = [], []
+        for _, E in _identity(seen.net, stop, cut):
+            pair, bound = block.bound(seen.net, stop, E, lines, cut)
+            ends.append(pair)
+            bounds.append(bound if keep else None)
+        pre.append(tuple(namespace(*z).concatenate(z).T.reshape(len(region.c), -1) for z in zip(*ends)))
+        kept.append(bounds)
+    return pre, kept
 
 
-def layerwise_vjp(dpre, block, net, region, pre):
+def layerwise_vjp(dpre, block, net, region, pre, kept):
     """Parameter gradients for the upstream (dl, du) of each ReLU."""
     grads, dpre = {}, list(dpre)
     for k in reversed(range(len(net.relus))):
@@ -52,11 +60,14 @@ def layerwise_vjp(dpre, block, net, region, pre):
             continue
         seen = field(net, stop)
         cut, earlier = seen.region(region), seen.pre(pre[:k])
+        lines, dlines = [block.lines(l, u) for l, u in earlier], [(0, 0)] * k
         dl, du = (d.reshape(len(cut.c), -1).T for d in dpre[k])  # (S, N P)
-        for rows, E in _identity(seen.net, stop, cut):
-            more, dearlier = block.vjp(dl[rows], du[rows], seen.net, stop, E, earlier, cut)
-            grads = add(grads, more)
-            dpre[:k] = [(dl_j + a, du_j + b) for (dl_j, du_j), (a, b) in zip(dpre, seen.pre_vjp(dearlier))]
+        for (rows, E), bound in zip(_identity(seen.net, stop, cut), kept[k]):
+            bound = bound or block.bound(seen.net, stop, E, lines, cut)[1]
+            more, dmore = block.vjp(dl[rows], du[rows], seen.net, stop, bound, lines, cut)
+            grads, dlines = add(grads, more), _sum(dlines, dmore)
+        moved = [chord_vjp(da, db, l, u, chord(l, u)[0]) for (da, db), (l, u) in zip(dlines, earlier)]
+        dpre[:k] = _sum(dpre, seen.pre_vjp(moved))
     return grads
 
 
@@ -71,46 +82,48 @@ def add(grads, more):
             for name in {**grads, **more}}
 
 
+def _entries(net, stop, region):
+    """Of the largest array that one row makes."""
+    return max(net.units[:stop + 1]) * len(region.c)
+
+
 def _identity(net, stop, region):
     """(rows, E): blocks of rows of the identity on the output of layers[:stop], E (S, 1, m)."""
     xp, m = namespace(*net.params.values()), net.units[stop]
-    size = max(1, BLOCK // (max(net.units[:stop + 1]) * len(region.c)))
+    size = max(1, BLOCK // _entries(net, stop, region))
     for i in range(0, m, size):
         rows = xp.arange(i, min(i + size, m))[:, None]
         yield slice(i, i + size), (rows == xp.arange(m)).astype(region.c.dtype)[:, None, :]
 
 
-def _parallel(net, stop, E, pre, region):
-    bound = two_sided(net, stop, E, [chord(l, u) for l, u in pre], region)
-    return bound.m - bound.d, bound.m + bound.d
+def _sum(pairs, more):
+    return [(a + c, b + d) for (a, b), (c, d) in zip(pairs, more)]
 
 
-def _parallel_vjp(dl, du, net, stop, E, pre, region):
-    """l = m − d, u = m + d."""
-    chords = [chord(l, u) for l, u in pre]
+def _parallel(net, stop, E, chords, region):
     bound = two_sided(net, stop, E, chords, region)
-    grads, dchords = two_sided_vjp(dl + du, du - dl, net, stop, bound, chords, region)
-    return grads, [chord_vjp(da, db, l, u, a) for (da, db), (l, u), (a, _) in zip(dchords, pre, chords)]
+    return (bound.m - bound.d, bound.m + bound.d), bound
 
 
-def _adaptive(net, stop, E, pre, region):
-    lines = [enclose(l, u, adaptive(l, u)) for l, u in pre]
-    upper, _ = maximise(linear_bound(net, stop, E, lines), region)
-    minus_lower, _ = maximise(linear_bound(net, stop, -E, lines), region)
-    return -minus_lower, upper
+def _parallel_vjp(dl, du, net, stop, bound, chords, region):
+    """l = m − d, u = m + d."""
+    return two_sided_vjp(dl + du, du - dl, net, stop, bound, chords, region)
 
 
-def _adaptive_vjp(dl, du, net, stop, E, pre, region):
-    """u = s̄(I), l = −s̄(−I); the lower slopes are constant."""
-    lines, grads = [enclose(l, u, adaptive(l, u)) for l, u in pre], {}
-    earlier = [(0, 0)] * len(pre)
-    for ds, C in ((du, E), (-dl, -E)):
-        bound = linear_bound(net, stop, C, lines)
-        more, dlines = linear_bound_vjp(ds, net, stop, bound, lines, maximise(bound, region)[1])
-        moved = [chord_vjp(da, db, l, u, line.a_up) for (da, db), (l, u), line in zip(dlines, pre, lines)]
-        grads, earlier = add(grads, more), [(a + c, b + d) for (a, b), (c, d) in zip(earlier, moved)]
-    return grads, earlier
+def _adaptive(net, stop, E, lines, region):
+    """u = s̄(I), l = −s̄(−I)."""
+    bounds = [linear_bound(net, stop, C, lines) for C in (E, -E)]
+    (upper, x), (minus_lower, x_lower) = (maximise(bound, region) for bound in bounds)
+    return (-minus_lower, upper), (*bounds, x, x_lower)
 
 
-CAP = Block(_parallel, _parallel_vjp)
-CROWN = Block(_adaptive, _adaptive_vjp)
+def _adaptive_vjp(dl, du, net, stop, bounds, lines, region):
+    """The lower slopes are constant."""
+    upper, lower, x, x_lower = bounds
+    grads, dlines = linear_bound_vjp(du, net, stop, upper, lines, x)
+    more, dmore = linear_bound_vjp(-dl, net, stop, lower, lines, x_lower)
+    return add(grads, more), _sum(dlines, dmore)
+
+
+CAP = Block(chord, _parallel, _parallel_vjp)
+CROWN = Block(lambda l, u: enclose(l, u, adaptive(l, u)), _adaptive, _adaptive_vjp)

@@ -17,7 +17,7 @@ Bounds are upper bounds; a lower bound of C is minus the upper bound of −C.
 
 from typing import NamedTuple
 
-from .backend import namespace
+from .backend import namespace, positive
 from .layers import Affine, Flatten, ReLU
 
 
@@ -43,7 +43,7 @@ def linear_bound(net, stop, C, lines, start=0):
             a_lo, a_up, b_up = lines[k]
             xp = namespace(g, a_up)
             trace[i] = g = xp.broadcast_to(g, (*g.shape[:-2], *a_up.shape[-2:]))  # from here on of the example
-            upper = xp.maximum(g, 0)  # g⁺
+            upper = positive(g)  # g⁺
             b = b + xp.einsum("sNn,Nn->sN", upper, b_up)
             g = a_lo * g
             if a_lo is not a_up:
@@ -110,9 +110,9 @@ def linear_bound_vjp(ds, net, stop, bound, lines, x, start=0):
             grads[f"{i}.bias"] = layer.bias_sum(weight.reshape(-1) @ g.reshape(-1, g.shape[-1]))
         elif isinstance(layer, ReLU):
             a_lo, a_up, _ = lines[len(dlines)]
-            positive = xp.maximum(g, 0)
-            da = xp.einsum("sNn,sNn->Nn", g if a_lo is a_up else positive, v)
-            dlines.append((da, xp.einsum("sNn,sN->Nn", positive, ds)))
+            upper = positive(g)
+            da = xp.einsum("sNn,sNn->Nn", g if a_lo is a_up else upper, v)
+            dlines.append((da, xp.einsum("sNn,sN->Nn", upper, ds)))
     return grads, dlines
 
 
@@ -120,5 +120,5 @@ def slope_gradient(ds, net, stop, bound, lines, x, shared=True):
     """da̲ of Σ ds s̄ for each ReLU: Σ_S g⁻ v, (N, n); or g⁻ v, (S, N, n), where slopes are not shared."""
     xp = namespace(x)
     sums = "sNn,sNn->Nn" if shared else "sNn,sNn->sNn"
-    return [xp.einsum(sums, xp.minimum(bound.trace[i], 0), v)
+    return [xp.einsum(sums, -positive(-bound.trace[i]), v)
             for i, layer, v in push(net, stop, bound.trace, lines, ds, x) if isinstance(layer, ReLU)]

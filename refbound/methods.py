@@ -79,23 +79,23 @@ def _interval_vjp(dpre, dlast, net, region, found, options):
 
 def _cap(net, region, options):
     if options.cauchy is None:
-        return Found(layerwise.layerwise(layerwise.CAP, net, region), None)
+        return Found(*layerwise.layerwise(layerwise.CAP, net, region))
     trace = cap.projected(net, region, options.cauchy)
     return Found(trace.pre, trace)
 
 
 def _cap_vjp(dpre, dlast, net, region, found, options):
     if options.cauchy is None:
-        return layerwise.layerwise_vjp(dpre, layerwise.CAP, net, region, found.pre)
+        return layerwise.layerwise_vjp(dpre, layerwise.CAP, net, region, *found)
     return cap.projected_vjp(dpre, net, found.trace, options.cauchy)
 
 
 def _crown(net, region, options):
-    return Found(layerwise.layerwise(layerwise.CROWN, net, region), None)
+    return Found(*layerwise.layerwise(layerwise.CROWN, net, region))
 
 
 def _crown_vjp(dpre, dlast, net, region, found, options):
-    return layerwise.layerwise_vjp(dpre, layerwise.CROWN, net, region, found.pre)
+    return layerwise.layerwise_vjp(dpre, layerwise.CROWN, net, region, *found)
 
 
 # ---- lower slopes: (net, region, C, pre, options) -> a̲ of each ReLU, or None for parallel lines ----

@@ -12,7 +12,7 @@ import os
 
 import numpy as np
 
-from .backend import is_array, namespace, to_host
+from .backend import is_array, positive, namespace, to_host
 from .layers import LAYERS, Affine, Flatten, ReLU, from_spec, rows
 
 
@@ -113,13 +113,13 @@ def as_rows(x, dtype):
 
 def forward(net, z):
     """Logits (N, c) of the rows z (N, n), and the input of every layer."""
-    xp, inputs = namespace(z, *net.params.values()), []
+    inputs = []
     for i, layer in enumerate(net.layers):
         inputs.append(z)
         if isinstance(layer, Affine):
             z = layer.apply(net.weight(i), layer.patches(z)) + layer.spread(net.bias(i))
         elif isinstance(layer, ReLU):
-            z = xp.maximum(z, 0)
+            z = positive(z)
         elif isinstance(layer, Flatten):
             z = layer.reorder(z)
     return z, inputs

@@ -14,7 +14,7 @@ unstable unit (l < 0 < u) the lower line passes through 0 (b̲ = 0) with any slo
 
 from typing import NamedTuple
 
-from .backend import namespace
+from .backend import namespace, positive
 
 
 class Lines(NamedTuple):
@@ -33,7 +33,7 @@ def unstable(l, u):
 def chord(l, u):
     """ā and b̄ of the upper line."""
     xp = namespace(l, u)
-    up, lm = xp.maximum(u, 0), xp.minimum(l, 0)
+    up, lm = positive(u), -positive(-l)
     half = up / 2 - lm / 2  # of the width, which may overflow where u and l do not
     a = up / 2 / xp.where(half > 0, half, 1)  # a unit that is always 0 (l = u = 0) is inactive
     return a, -lm * a

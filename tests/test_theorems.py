@@ -84,8 +84,9 @@ def test_blocks_change_nothing(name, ball, method, monkeypatch):
     net = build(name)
     ball, y = batch(net, ball)
     whole = rb.robust_loss(net, ball, y, method)
-    for entries in (1, 3 * max(net.units) * len(ball)):  # one row at a time; three, which leaves a shorter block
+    for entries, kept in ((1, 0), (3 * max(net.units) * len(ball), 2**23), (2**19, 0)):  # 1 row, 3, all; kept or not
         monkeypatch.setattr(layerwise, "BLOCK", entries)
+        monkeypatch.setattr(layerwise, "KEPT", kept)
         parts = rb.robust_loss(net, ball, y, method)
         close(parts.margins, whole.margins)
         for key, grad in whole.grads.items():

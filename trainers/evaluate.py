@@ -73,7 +73,7 @@ def evaluate(net, dataset, args, quiet=False):
             raise ValueError(f"model: expected inputs {dataset.images.shape[1:]}, as the data, got {net.input_shape}")
         dataset = data.Dataset(dataset.images.reshape(-1, flat), dataset.labels)
     started, outcomes = time.time(), []
-    parts = parallel.shards(len(dataset.labels), args.shard or parallel.shard_size(net))
+    parts = parallel.shards(len(dataset.labels), args.shard or parallel.shard_size(net, *args.method, projections=args.projections))
     with parallel.workers(args.threads or parallel.available_cores()) as pmap:
         results = pmap(lambda i: _shard(net, dataset, parts[i], i, args), range(len(parts)))
         for outcome in tqdm(results, "evaluate", len(parts), disable=True if quiet else None, leave=False):

@@ -6,13 +6,14 @@ is the same to the last bit for any number of threads.
 
 import contextlib
 import ctypes
+import math
 import os
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-ALLOCATOR = {-3: 2**30, -1: 2**31 - 1}  # glibc's M_MMAP_THRESHOLD and M_TRIM_THRESHOLD
+ALLOCATOR = {-3: 2**30, -1: 2**31 - 1, -8: 1}  # glibc's M_MMAP_THRESHOLD, M_TRIM_THRESHOLD and M_ARENA_MAX
 
 
 def available_cores():
@@ -37,10 +38,17 @@ def shards(n, size):
     return [slice(i, min(i + size, n)) for i in range(0, n, size)]
 
 
-def shard_size(net):
-    """Examples in a shard: so many that the largest (S, n, N) array of a bound has about a million entries, 8 to 64."""
-    fit = 2**20 // ((net.classes - 1) * max(net.units))
-    return max(8, min(64, 1 << max(fit, 1).bit_length() - 1))
+def shard_size(net, *methods, projections=0):
+    """Examples in a shard: so many that the largest (S, N, n) array of a bound has about a million entries, 8 to 64.
+
+    With random projections of cap there is one of each, for the input and each ReLU but the last, in S's place.
+
+    128 where arrays are so small that threads would mostly wait for each other's Python.
+    """
+    S = 1 if set(methods) == {"ibp"} else max(net.classes - 1, (projections or 0) * len(net.relus))
+    entries = S * max(net.units)
+    fit, most = max(2**20 // entries, 1), 128 if entries <= 2**10 else 64
+    return max(8, min(most, 1 << round(math.log2(fit))))
 
 
 def total(dicts):

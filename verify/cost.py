@@ -11,14 +11,15 @@ Per example:
     one-step            a second linear bound: S m_k back, and S m_k forward for the gradient of its slopes
     cap                 for the first ReLU the interval bound; for every other a linear bound as above, of S = n_k
                         functions for its n_k inputs, through the layers before the one that feeds it (whose rows are
-                        its weights). crown has two of them, one for each side
+                        its weights), a convolution's on its receptive field. crown has two of them, one for each side
     cap, p projections  forwards: 1 + p vectors for each term of the sum, the input and every earlier ReLU; as much
                         again for the weights, and for the adjoint of every layer but the first
 
 Not counted, being lower by the width of a layer: what is elementwise, biases, the last layer's rows e_m − e_y
-(differences of rows), and the final products with the input. Padding counts as if it were there, and so does what is
-zero: cap's functions see but a part of an image through a convolution, and are counted as if they saw it all.
+(differences of rows), and the final products with the input. Padding counts as if it were there.
 """
+
+from refbound.field import field
 
 
 def layer_costs(net):
@@ -37,16 +38,17 @@ def multiply_adds(net, method, projections=None):
         vectors = {i: 1 + (projections or 0) * (1 + sum(j < i for j in net.relus)) for i in inner}
         if projections:
             return total + linear + sum((2 + (i > first)) * vectors[i] * m for i, m in inner.items())
-        return total + linear + sum(_layerwise(net, inner, stop, 2 if method == "crown" else 1) for stop in net.relus)
+        return total + linear + sum(_layerwise(net, stop, 2 if method == "crown" else 1) for stop in net.relus)
     total += sum((4 + 2 * (i > first)) * m for i, m in inner.items())
     if method == "ibp":
         return total
     return total + linear + (2 * S * sum(inner.values()) if method == "one-step" else 0)
 
 
-def _layerwise(net, inner, stop, sides):
+def _layerwise(net, stop, sides):
     """The bounds of the inputs of the ReLU at `stop`, with their gradient."""
-    *before, feeding = [m for i, m in inner.items() if i < stop] or [0]
+    costs = layer_costs(field(net, stop).net)  # at one position
+    *before, feeding = [m for i, m in costs.items() if i < stop] or [0]
     return 3 * sides * net.units[stop] * sum(before) if before else 4 * feeding
 
 
