@@ -165,7 +165,7 @@ def test_worker_waits_for_its_turn_and_says_why_it_ends():
 
 def test_exact_cap_takes_as_many_examples_as_the_limit_allows():
     args = speed.Args(threads=2)
-    for text, batch_size in (("ibp", 128), ("cap-50", 128), ("cap", 16)):
+    for text, batch_size in (("ibp", 128), ("cap-50", 128), ("cap", 32)):
         assert speed.within(20, speed.case_of(args, "small", {}, text)).batch == batch_size
     assert speed.within(20, speed.case_of(args, "wide", {}, "cap")).batch == 2
 
