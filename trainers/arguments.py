@@ -14,25 +14,42 @@ def option(default, text, **more):
     return dataclasses.field(default=default, metadata={"help": text, **more})
 
 
-def parse(cls, prog, argv=None):
-    """An instance of the dataclass from the command line; --help shows every field with its default."""
+def parse(cls, prog, argv=None, presets=None):
+    """An instance of the dataclass from the command line; --help shows every field with its default.
+
+    presets  {name: {field: value}}: --preset NAME puts these in the defaults' place, so that options given override them
+    """
     parser = argparse.ArgumentParser(prog=f"python -m {prog}", description=cls.__doc__,
                                      formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     for field in dataclasses.fields(cls):
-        meta = dict(field.metadata)
-        default = field.default if field.default is not dataclasses.MISSING else field.default_factory()
-        kind = meta.pop("type", type(default))
-        name = "--" + field.name.replace("_", "-")
-        if meta.pop("positional", False):
-            parser.add_argument(field.name, type=kind, **meta)
-        elif kind is bool:
-            parser.add_argument(name, action="store_true", **meta)
-        else:
-            if kind is tuple:
-                kind = type(default[0]) if default else float
-            parser.add_argument(name, type=kind, default=default, **meta)
+        _add(parser, field, opposites=bool(presets))
+    if presets:
+        parser.add_argument("--preset", choices=tuple(presets), default=argparse.SUPPRESS,
+                            help="settings of trainers/presets.py; options given beside it override them")
     values = vars(parser.parse_args(argv))
+    if presets and "preset" in values:
+        parser.set_defaults(**presets[values["preset"]])
+        values = vars(parser.parse_args(argv))
+        del values["preset"]
     return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+
+
+def _add(parser, field, opposites):
+    """A field as an option; with `opposites`, a switch that a preset has turned on can be turned off (--no-clip, --clip)."""
+    meta, name = dict(field.metadata), "--" + field.name.replace("_", "-")
+    default = field.default if field.default is not dataclasses.MISSING else field.default_factory()
+    kind = meta.pop("type", type(default))
+    if meta.pop("positional", False):
+        parser.add_argument(field.name, type=kind, **meta)
+    elif kind is bool:
+        parser.add_argument(name, action="store_true", **meta)
+        if opposites:
+            off = "--" + (name[5:] if name.startswith("--no-") else "no-" + name[2:])
+            parser.add_argument(off, dest=field.name, action="store_false", default=default, help=f"not {name}")
+    else:
+        if kind is tuple:
+            kind = type(default[0]) if default else float
+        parser.add_argument(name, type=kind, default=default, **meta)
 
 
 def norm(text):

@@ -2,6 +2,7 @@
 
     python -m trainers.train                 the main job: `small` by one-step at ε = 0.1 on MNIST
     python -m trainers.train --method ibp --model mlp --eps 0.2 --epochs 30 --run runs/mine
+    python -m trainers.train --preset paper-cifar10-shallow --data-dir FOLDER --device cuda
 
 The results depend on these details:
  1. 5,000 training images, chosen by --split-seed, are held out; the epoch with the least verified error on them is kept
@@ -11,7 +12,8 @@ The results depend on these details:
  3. Every draw is seeded by (seed, epoch, step, shard): a run does not depend on what was drawn before, so that a resumed run
     ends as one that was never stopped, and any number of threads ends alike.
  4. The gradient of a minibatch is the sum of its shards' in fixed order; the last, smaller minibatch is left out.
- 5. Every --probe steps the loss landscape is measured (landscape.csv); nothing of the training depends on it.
+ 5. An image is verified by the method itself; if β ends below 1, training ends on a mixture with ibp (3), by either of them.
+ 6. Every --probe steps the loss landscape is measured (landscape.csv); nothing of the training depends on it.
 """
 
 import json
@@ -26,7 +28,7 @@ from tqdm import tqdm
 import refbound as rb
 from refbound.backend import device_module
 
-from . import arguments, checkpoint, data, landscape, parallel, schedule
+from . import arguments, checkpoint, data, landscape, parallel, presets, schedule
 from .arguments import option
 from .evaluate import Args as Evaluation
 from .evaluate import evaluate, report
@@ -79,7 +81,7 @@ FREE = ("run", "threads")  # arguments that a result does not depend on
 
 def main(argv=None):
     """The run, from its first epoch or from where it stopped, to the one look at the test set."""
-    args = arguments.parse(Args, "trainers.train", argv)
+    args = arguments.parse(Args, "trainers.train", argv, presets.TRAINING)
     check(args)
     args.run = args.run or f"runs/{args.method}-{args.model}-{args.eps:g}-{args.seed}"
     xp, folder = device_module(args.device), Path(args.run)
@@ -140,21 +142,22 @@ def check(args):
 
 def open_folder(folder, args):
     """Makes the run folder with its config.json, or finds there the same run: its result if it is finished."""
-    wanted = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(args).items()}
     if (folder / "config.json").exists():
-        found = checkpoint.read_config(folder)["arguments"]
-        other = [f"--{k.replace('_', '-')} {found.get(k)} there, {v} here"
-                 for k, v in wanted.items() if k not in FREE and found.get(k) != v]
-        if other:
-            raise ValueError(f"{folder}: holds a run with other arguments ({'; '.join(other)}); expected the same, "
-                             "or another --run")
+        if other := differences(checkpoint.read_config(folder)["arguments"], asdict(args)):
+            raise ValueError(f"{folder}: holds a run with other arguments ({other}); expected the same, or another --run")
         done = folder / "result.json"
         return json.loads(done.read_text()) if done.exists() else None
     folder.mkdir(parents=True, exist_ok=True)
     if any(folder.iterdir()):
         raise ValueError(f"{folder}: holds files, but no config.json; expected a new folder, or that of a run")
-    checkpoint.write_json(folder / "config.json", {"arguments": wanted, "versions": checkpoint.versions()})
+    checkpoint.write_json(folder / "config.json", {"arguments": asdict(args), "versions": checkpoint.versions()})
     return None
+
+
+def differences(found, wanted):
+    """In words, where the arguments that a run's files hold are not those that are wanted, but for those that are free."""
+    wanted = {k: list(v) if isinstance(v, tuple) else v for k, v in wanted.items() if k not in FREE}
+    return "; ".join(f"--{k.replace('_', '-')} {found.get(k)} there, {v} here" for k, v in wanted.items() if found.get(k) != v)
 
 
 def line(row, args):
@@ -218,7 +221,8 @@ def errors(net, dataset, args, eps, quiet=True):
 
 def _evaluation(args, eps, **more):
     kept = ("norm", "no_clip", "seed", "device", "threads", "shard", "data")
-    return Evaluation(eps=eps, method=(args.method,), projections=args.projections or 0,
+    method = (args.method,) if args.beta[1] == 1 else tuple(dict.fromkeys((args.method, "ibp")))
+    return Evaluation(eps=eps, method=method, projections=args.projections or 0,
                       **{name: getattr(args, name) for name in kept}, **more)
 
 

@@ -1,0 +1,197 @@
+"""Studies, their results and their tables: resumed, skipped, gathered, and put beside published numbers."""
+
+import json
+from dataclasses import fields
+
+import pytest
+
+from trainers import arguments, presets, published, record, study, table1, train
+
+NAMES = ("ibp-mlp-0.1-0", "sparse-0-1-mlp-0.1-0")
+
+
+@pytest.fixture
+def tiny(few, tmp_path):
+    """What to give to a study of two runs of three epochs, its results in `results`."""
+    return ["--only", "ibp", "sparse-0-1", "--epochs", "3", "--runs", str(tmp_path / "runs"),
+            "--results", str(tmp_path / "results"), "--",
+            "--data-dir", few, "--limit", "256", "--validation", "64", "--batch", "64", "--threads", "1", "--probe", "2"]
+
+
+def parsed(*argv):
+    return arguments.parse(train.Args, "trainers.train", argv, presets.TRAINING)
+
+
+def refused(module, argv, capsys, *words):
+    """The command ends with one line on stderr that holds the words."""
+    with pytest.raises(SystemExit) as stopped:
+        arguments.run(lambda: module.main(argv))
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert stopped.value.code and len(lines) == 1, lines
+    for word in words:
+        assert word in lines[0], lines[0]
+
+
+def without_seconds(path):
+    """A record without what differs from one time to another."""
+    found = json.loads(path.read_text())
+    for part in ("result", "log"):
+        found[part] = {k: v for k, v in found[part].items() if "seconds" not in k}
+    return found
+
+
+def test_a_study_that_was_stopped_goes_on_and_ends_as_one_that_was_not(tiny, tmp_path, monkeypatch, capsys):
+    real = train.train_epoch
+
+    def stopped(net, state, data, epoch, args, *rest):
+        if (args.method, epoch) == ("sparse", 2):
+            raise KeyboardInterrupt
+        return real(net, state, data, epoch, args, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "train_epoch", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            study.main(tiny)
+    results = tmp_path / "results"
+    assert sorted(path.name for path in results.iterdir()) == [f"{NAMES[0]}.json", f"{NAMES[0]}.npz"]
+    before = (results / f"{NAMES[0]}.json").stat().st_mtime_ns
+    study.main(tiny)
+    printed = capsys.readouterr().out
+    assert "2 runs, of which 1 are finished" in printed and "going on after epoch 1" in printed
+    assert (results / f"{NAMES[0]}.json").stat().st_mtime_ns == before
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "main", None)
+        study.main(tiny)
+    whole = [text.replace(str(tmp_path), str(tmp_path / "whole")) for text in tiny]
+    study.main(whole)
+    for name in NAMES:
+        assert without_seconds(results / f"{name}.json") == without_seconds(tmp_path / "whole" / "results" / f"{name}.json")
+        assert (results / f"{name}.npz").read_bytes() == (tmp_path / "runs" / name / "best.npz").read_bytes()
+
+
+def test_a_result_has_what_the_run_folder_has_in_columns_of_numbers(tiny, few, tmp_path):
+    study.main(tiny)
+    records = record.read(tmp_path / "results")
+    assert [one["name"] for one in records] == sorted(NAMES)
+    for one in records:
+        folder = tmp_path / "runs" / one["name"]
+        for part in ("log", "landscape"):
+            header, *rows = (folder / f"{part}.csv").read_text().split()
+            assert len(rows) == (3 if part == "log" else 6) and list(one[part]) == header.split(",")
+            for values, written in zip(one[part].values(), zip(*(row.split(",") for row in rows))):
+                assert [v is None for v in values] == [not w for w in written]
+                assert [v for v in values if v is not None] == pytest.approx([float(w) for w in written if w], rel=1e-5)
+        result = json.loads((folder / "result.json").read_text())
+        assert one["result"]["verified_error"] == pytest.approx(result["verified_error"])
+        assert one["arguments"]["limit"] == 256 and one["versions"]["numpy"] and one["exact"] is None
+    for path in (tmp_path / "results").glob("*.json"):
+        assert str(tmp_path) not in path.read_text() and few not in path.read_text() and path.stat().st_size < 10_000
+
+
+def test_a_network_of_projections_is_verified_by_exact_bounds(tiny, tmp_path):
+    tiny[1:3] = ["cap"]
+    study.main(tiny)
+    (one,) = record.read(tmp_path / "results")
+    assert one["result"]["estimate"] and not one["exact"]["estimate"]
+    assert f"{one['exact']['verified_error']:.2f} (1)" in table1.cell([one])
+    assert f"≈{one['result']['verified_error']:.2f} (1)" in table1.cell([{**one, "exact": None}])
+
+
+def test_a_network_trained_on_a_mixture_that_ends_with_ibp_is_verified_by_either(tiny, tmp_path):
+    tiny[1:3] = ["cbp-1-0"]
+    study.main(tiny)
+    (one,) = record.read(tmp_path / "results")
+    assert one["result"]["method"] == ["crown-ibp", "ibp"] and table1.heading(one["arguments"]) == "CBP 1→0"
+
+
+def test_a_run_that_fails_does_not_stop_the_others(tiny, tmp_path, monkeypatch, capsys):
+    real = train.main
+
+    def failing(argv):
+        if NAMES[0] in argv[1]:
+            raise ValueError("the loss is no longer finite")
+        real(argv)
+
+    monkeypatch.setattr(train, "main", failing)
+    refused(study, tiny, capsys, "1 of 2 runs failed", NAMES[0], "no longer finite")
+    assert (tmp_path / "results" / f"{NAMES[1]}.json").exists()
+
+
+def test_a_study_refuses_unknown_runs_options_that_name_them_and_results_of_others(tiny, tmp_path, capsys):
+    refused(study, ["--only", "nonsense"], capsys, "--only nonsense", "one-step")
+    refused(study, [*tiny, "--eps", "0.2"], capsys, "--eps", "0.1", "0.2")
+    study.main(tiny)
+    refused(study, [*tiny, "--rate", "0.1"], capsys, f"{NAMES[0]}.json", "--rate 0.002 there, 0.1 here", "--results")
+
+
+@pytest.mark.parametrize("name", presets.TRAINING)
+def test_a_preset_gives_every_setting_that_it_lists_and_options_override_it(name):
+    given = parsed("--preset", name)
+    train.check(given)
+    assert {key: getattr(given, key) for key in presets.TRAINING[name]} == presets.TRAINING[name]
+    unlisted = [field.name for field in fields(train.Args) if field.name not in presets.TRAINING[name]]
+    assert all(getattr(given, key) == getattr(parsed(), key) for key in unlisted)
+    mine = parsed("--preset", name, "--eps", "0.05", "--model", "mlp", "--milestones", "7", "--clip", "--batch", "128")
+    assert (mine.eps, mine.model, mine.milestones, mine.no_clip, mine.batch) == (0.05, "mlp", (7.0,), False, 128)
+    assert mine.epochs == given.epochs
+
+
+@pytest.mark.parametrize("name", presets.STUDIES)
+def test_the_runs_of_a_study_can_be_trained_and_each_has_a_column(name):
+    args = arguments.parse(study.Args, "trainers.study", ["--preset", name])
+    given = [study.command(run, options, args)[1] for run, options in presets.runs(presets.STUDIES[name]).items()]
+    assert len({one.run for one in given}) == len(given)
+    assert {"IBP", "CAP", "OURS", "CBP 1→0"} < {table1.heading(record.settings(vars(one))) for one in given}
+
+
+def test_the_schedule_of_six_epochs_is_that_of_the_main_job():
+    for key, value in presets.schedule(6).items():
+        assert value == getattr(train.Args(), key)
+
+
+def made(name, seed, verified, **changed):
+    """A record as trainers.study writes it."""
+    given = record.settings(vars(train.Args(method="ibp", seed=seed, **changed)))
+    result = {"standard_error": 1.5, "pgd_error": 2.5, "verified_error": verified, "estimate": False, "training_seconds": 90.0}
+    return {"name": name, "arguments": given, "versions": {}, "result": result, "exact": None, "log": {}, "landscape": {}}
+
+
+def test_the_tables_show_mean_and_spread_beside_published_errors(tmp_path, monkeypatch, capsys):
+    for seed, verified in enumerate((4.0, 5.0, 6.0)):
+        one = made(f"ibp-small-0.1-{seed}", seed, verified)
+        (tmp_path / f"{one['name']}.json").write_text(record.text(one))
+    monkeypatch.setitem(published.PAPER["IBP"], 0.1, (1.0, 2.0, 2.25))
+    table1.main([str(tmp_path)])
+    printed = capsys.readouterr().out
+    ours, paper = ([cell.strip() for cell in line.split("|")[1:-1]] for line in printed.splitlines()[4:6])
+    assert ours[:3] == ["0.1", "ours", "1.50 ± 0.00 / 2.50 ± 0.00 / 5.00 ± 1.00 (3)"] and set(ours[3:]) == {"–"}
+    assert paper[:3] == ["", "published", "1.00 / 2.00 / 2.25"] and set(paper[3:]) == {"–"}
+    for words in ("larger network", "IBP (Gowal et al. 2018)", "6 epochs, ε = 0 for 0.25 and rising for 2.75",
+                  "3 runs, 1.5 minutes each"):
+        assert words in printed
+
+
+def test_runs_that_differ_in_more_than_their_seeds_share_no_cell():
+    longer = made("longer", 1, 5.0, epochs=9)
+    other_data = made("other", 1, 5.0, data_dir="fashion")
+    assert list(table1.tables([other_data]))[0].startswith("Table 1. MNIST from fashion, small")
+    for pair, words in (([made("a", 0, 4.0), longer], "epochs"), ([made("a", 0, 4.0), made("b", 0, 4.0)], "seeds")):
+        with pytest.raises(ValueError, match=f"a.*{words}"):
+            list(table1.tables(pair))
+    headed = list(table1.tables([made("a", 0, 4.0), made("b", 0, 4.0, model="mlp")]))
+    assert "small" in headed[0] and "mlp" in headed[3]
+
+
+@pytest.mark.parametrize("content, words", [
+    (None, "nothing there"), ("not JSON", "cannot be read"), ("[1, 2]", "list"), ('{"name": "ibp"}', "no arguments"),
+    (record.text(made("another", 0, 1.0)), "another"),
+], ids=["missing", "text", "list", "foreign", "renamed"])
+def test_a_missing_or_foreign_result_is_one_line(content, words, tmp_path, capsys):
+    path = tmp_path / "ibp.json"
+    if content is not None:
+        path.write_text(content)
+    refused(table1, [str(path)], capsys, "ibp.json", words)
+    if content is None:
+        refused(table1, [str(tmp_path)], capsys, "expected a folder of results")
+        (tmp_path / "config.json").write_text("{}")
+        refused(table1, [str(tmp_path)], capsys, "finished run")

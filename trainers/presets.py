@@ -1,0 +1,124 @@
+"""Settings as data: of the paper's training runs (TRAINING), and of the studies that trainers/study.py runs (STUDIES).
+
+Beside each of the paper's settings stands where it comes from: a file of the code released with the paper
+(github.com/sungyoon-lee/LossLandscapeMatters; config/*.json over defaults.json). What is not listed is our default, because
+no source was found for it, or because ours differs on purpose: 5,000 training images are held out to choose the epoch (the
+release trains on all, and chooses by the test set); the last, smaller minibatch is left out; seeds are ours.
+"""
+
+from fnmatch import fnmatchcase
+from typing import NamedTuple
+
+OURS = {                        # in all three config files, if nothing else is said
+    "method": "one-step",       # "bound_type": "crown-interval", "bound_opts": {"ours": true}
+    "eta": 2.0,                 # train.py, Train_calloss_ours: one step of 2 times the sign, then clipped to [0, 1]
+    "beta": (1.0, 1.0),         # "final-beta": 1.0; "start_beta": 1.0 in defaults.json
+    "kappa": (0.0, 0.0),        # "final-kappa": 0.0; "start_kappa": 0.0 in defaults.json
+    "norm": "inf",              # "norm": "inf"
+    "no_clip": True,            # "bounded_input": false
+    "ramp_shape": "linear",     # "schedule_type": "linear" in defaults.json
+    "optimizer": "adam",        # "optimizer": "adam", "weight_decay": 0.0
+}
+
+CIFAR10 = {                     # config/cifar10.json
+    **OURS,
+    "data": "cifar10",          # "dataset": "cifar", "train_random_transform": true, "normalize_input": false
+    "eps": 0.0313725,           # "epsilon", "train_epsilon": 8/255; README.md: with 0.007843 as well, --eps 0.007843 here
+    "epochs": 400,              # "epochs"
+    "warmup": 20,               # "schedule_start"
+    "ramp": 240,                # "schedule_length": 241, less 1 in train.py (EpsilonScheduler)
+    "rate": 3e-4,               # "lr"
+    "milestones": tuple(range(270, 400, 10)),  # "lr_decay_step": 10 in defaults.json, counted from the end of the ramp (train.py)
+    "factor": 0.5,              # "lr_decay_factor": 0.5 in defaults.json
+    "batch": 128,               # "batch_size"
+}
+
+TRAINING = {
+    "paper-mnist": {            # config/mnist.json
+        **OURS,
+        "data": "mnist",        # "dataset"
+        "model": "dm_large",    # "model_class": "IBP_large", "linear_size": 512
+        "eps": 0.4,             # "epsilon", "train_epsilon"
+        "epochs": 200,          # "epochs"
+        "warmup": 10,           # "schedule_start"
+        "ramp": 49,             # "schedule_length": 50, less 1 in train.py (EpsilonScheduler)
+        "rate": 5e-4,           # "lr"
+        "milestones": (130, 190),  # "lr_decay_milestones"
+        "factor": 0.1,          # "lr_decay_factor"
+        "batch": 80,            # "batch_size"
+    },
+    "paper-cifar10-shallow": {
+        **CIFAR10,
+        "model": "dm_medium",   # "model_class": "model_cnn_4layer", "width": 8, "linear_size": 512
+    },
+    "paper-cifar10-deep": {     # no config file of it is released: as the shallow one, but for the network,
+        **CIFAR10,
+        "model": "dm_large",    # ASSUMED: IBP_large, the deepest network that the release's config files name
+    },
+    "paper-svhn": {             # config/svhn.json; its "normalize_input": true has no counterpart here
+        **OURS,
+        "data": "svhn",         # "dataset", "train_random_transform": true
+        "model": "dm_large",    # "model_class": "IBP_large", "linear_size": 512
+        "eps": 0.01,            # "epsilon", "train_epsilon"; of pixels in [0, 1], train.py divides it by their deviation
+        "epochs": 200,          # "epochs"
+        "warmup": 10,           # "schedule_start"
+        "ramp": 120,            # "schedule_length": 121, less 1 in train.py (EpsilonScheduler)
+        "rate": 3e-4,           # "lr"
+        "milestones": tuple(range(140, 200, 10)),  # "lr_decay_step": 10 in defaults.json, from the end of the ramp
+        "factor": 0.5,          # "lr_decay_factor": 0.5 in defaults.json
+        "batch": 70,            # "batch_size"
+    },
+}
+
+METHODS = {  # what a study calls a run -> its options
+    "ibp": {"method": "ibp"},
+    "crown-ibp": {"method": "crown-ibp"},
+    "cap": {"method": "cap", "projections": 50},  # 50 as "convex-proj" in the release's defaults.json; verified exactly
+    "one-step": {"method": "one-step"},
+    "cbp-1-0": {"method": "crown-ibp", "beta": (1.0, 0.0)},
+    "cap-ibp": {"method": "cap-ibp"},
+    "random": {"method": "random"},
+    **{f"sparse-{p:g}-{q:g}": {"method": "sparse", "p": p, "q": q}
+       for p, q in ((0.0, 0.0), (0.0, 0.5), (0.0, 1.0), (0.5, 1.0), (1.0, 1.0))},
+}
+
+
+class Study(NamedTuple):
+    """Runs of one network."""
+
+    model: str
+    epochs: dict  # method -> epochs
+    seeds: dict   # ε -> {method: seeds}
+
+
+ONE = {"ibp": (0,), "crown-ibp": (0,), "cap": (0,), "one-step": (0,), "cbp-1-0": (0,)}
+THREE = {**ONE, "ibp": (0, 1, 2), "one-step": (0, 1, 2)}
+STUDIES = {
+    "reduced": Study("mlp", dict.fromkeys(METHODS, 6), {0.1: dict.fromkeys(METHODS, (0,))}),
+    "small": Study("small", {"ibp": 40, "crown-ibp": 20, "cap": 6, "one-step": 20, "cbp-1-0": 20},
+                   {0.1: THREE, 0.2: ONE, 0.3: THREE, 0.4: ONE}),
+}
+
+
+def schedule(epochs):
+    """The shape of the main job's schedule, 6 epochs long, stretched to so many."""
+    by = epochs / 6
+    return {"epochs": epochs, "warmup": round(0.25 * by, 3), "ramp": round(2.75 * by, 3),
+            "milestones": (round(4.5 * by, 3), round(5.5 * by, 3))}
+
+
+def runs(study, only=(), epochs=None):
+    """{name: options} of a study: those that one of the patterns names (as "ibp" or "ibp-*-0.1-*"), if there are any."""
+    chosen, used = {}, set()
+    for seed in sorted({s for cell in study.seeds.values() for seeds in cell.values() for s in seeds}):
+        for eps, cell in study.seeds.items():
+            for method in (m for m, seeds in cell.items() if seed in seeds):
+                name = f"{method}-{study.model}-{eps:g}-{seed}"
+                named = {pattern for pattern in only if pattern == method or fnmatchcase(name, pattern)}
+                used |= named
+                if named or not only:
+                    chosen[name] = {"model": study.model, "eps": eps, "seed": seed, **METHODS[method],
+                                    **schedule(epochs or study.epochs[method])}
+    if unused := [pattern for pattern in only if pattern not in used]:
+        raise ValueError(f"--only {' '.join(unused)}: names no run; expected one of {', '.join(study.epochs)}, or a run's name")
+    return chosen

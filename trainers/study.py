@@ -1,0 +1,99 @@
+"""Studies: the runs of trainers/presets.py one after another, each gathered into trainers/results when it is finished.
+
+    python -m trainers.study          all methods on `mlp` at ε = 0.1, 6 epochs: about 10 minutes on two cores
+    python -m trainers.study --preset small --only ibp 'one-step-*-0.1-*' --epochs 60
+    python -m trainers.study --preset small --results mine -- --device cuda
+
+What stands after -- goes to every run (options of trainers.train). A study that was stopped goes on when the same command is
+given again; a run whose result is there is skipped. A run that fails does not stop the others.
+
+CAP is trained with random projections, which estimate its bounds: the network is evaluated once more, by the exact bounds.
+"""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from . import arguments, evaluate, presets, record, train
+from .arguments import option
+
+
+@dataclass
+class Args:
+    """Train the runs of a study one after another, and gather their results."""
+
+    options: tuple = option((), "after --: options of trainers.train for every run", positional=True, type=str)
+    preset: str = option("reduced", "the study", choices=tuple(presets.STUDIES))
+    only: tuple = option((), "only these: methods, or patterns of names such as 'ibp-*-0.1-*'", type=str)
+    epochs: int = option(0, "epochs of each run, its schedule stretched alike (0: those of the study)")
+    runs: str = option(None, "where the run folders are (default: runs/PRESET)", type=str)
+    results: str = option(None, "where the results go (default: trainers/results)", type=str)
+
+
+def main(argv=None):
+    """The study, from its first run or from where it stopped."""
+    args = arguments.parse(Args, "trainers.study", argv)
+    results = Path(args.results or record.RESULTS)
+    study = {name: command(name, options, args) for name, options in
+             presets.runs(presets.STUDIES[args.preset], args.only, args.epochs).items()}
+    left = [name for name, (_, given) in study.items() if not finished(results / f"{name}.json", given)]
+    print(f"{args.preset}: {len(study)} runs, of which {len(study) - len(left)} are finished")
+    failed = []
+    for number, name in enumerate(left, 1):
+        print(f"\n{name} ({number} of {len(left)})")
+        try:
+            gather(*study[name], results)
+        except ValueError as error:
+            failed.append(f"{name}: {error}")
+            print(f"failed: {error}")
+    if failed:
+        raise ValueError(f"{len(failed)} of {len(left)} runs failed: {'; '.join(failed)}")
+
+
+IDENTITY = ("run", "method", "model", "eps", "seed", "beta", "p", "q", "projections")  # what a run's name stands for
+
+
+def command(name, options, args):
+    """(what to give to trainers.train, what it makes of that) for a run of the study."""
+    argv = ["--run", f"{args.runs or f'runs/{args.preset}'}/{name}"]
+    for key, value in options.items():
+        argv += [f"--{key}", *map(str, value if isinstance(value, tuple) else (value,))]
+    whole = [*argv, *args.options]
+    wanted, given = (arguments.parse(train.Args, "trainers.train", some, presets.TRAINING) for some in (argv, whole))
+    train.check(given)
+    for key in IDENTITY:
+        if getattr(given, key) != getattr(wanted, key):
+            raise ValueError(f"--{key}: {name} has {getattr(wanted, key)}, got {getattr(given, key)}; "
+                             "expected after -- what all runs may share")
+    return whole, given
+
+
+def finished(path, given):
+    """Whether the run's result is there; ValueError if another run's is."""
+    if not path.exists():
+        return False
+    if other := train.differences(record.read_one(path)["arguments"], record.settings(asdict(given))):
+        raise ValueError(f"{path}: holds the result of another run ({other}); expected the same, or another --results")
+    return True
+
+
+def gather(argv, given, results):
+    """Trains a run, or what is left of it, and writes its result."""
+    train.main(argv)
+    folder = Path(given.run)
+    if record.load(folder / "result.json")["estimate"] and not (folder / "exact.json").exists():
+        print("the same by exact bounds:")
+        evaluate.main(exactly(folder, given))
+    record.write(folder, results)
+
+
+def exactly(folder, given):
+    """What to give to trainers.evaluate for the exact errors of a run's best network."""
+    argv = [str(folder), "--out", str(folder / "exact.json"), "--method", given.method] + ["--no-clip"] * given.no_clip
+    for key in ("norm", "seed", "device", "threads", "data", "data_dir"):
+        if getattr(given, key) is not None:
+            argv += [f"--{key.replace('_', '-')}", str(getattr(given, key))]
+    return argv
+
+
+if __name__ == "__main__":
+    arguments.run(main)

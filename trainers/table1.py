@@ -1,0 +1,181 @@
+"""The paper's Tables 1 and 2 from results of ours, beside published numbers (published.py).
+
+    python -m trainers.table1                       the results in trainers/results
+    python -m trainers.table1 RUN... RESULT.json... FOLDER...
+
+A cell is standard / PGD / verified error in percent on the test set, the mean and the standard deviation over n seeds. Tables
+are Markdown. CBP β₀→β₁ is CROWN-IBP mixed with IBP (3), β going from β₀ to β₁ with the ramp: CBP 1→1 is CROWN-IBP (β=1).
+"""
+
+import statistics
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import arguments, published, record
+from .arguments import option
+
+EPS = (0.1, 0.2, 0.3, 0.4)
+COLUMNS = {  # method, β before and after the ramp -> heading
+    ("ibp", 1, 1): "IBP", ("crown-ibp", 1, 1): "CROWN-IBP (β=1), CBP 1→1", ("cap", 1, 1): "CAP", ("one-step", 1, 1): "OURS",
+    ("crown-ibp", 1, 0): "CBP 1→0"}
+ERRORS = ("standard_error", "pgd_error", "verified_error")
+
+
+@dataclass
+class Args:
+    """Tables 1 and 2 of the paper, from our runs, beside published numbers."""
+
+    results: tuple = option((), "run folders, results (NAME.json) or folders of them (default: trainers/results)",
+                            positional=True, type=str)
+
+
+def main(argv=None):
+    """Prints the tables of each network that the results are of."""
+    args = arguments.parse(Args, "trainers.table1", argv)
+    records = [one for path in args.results or (record.RESULTS,) for one in read(Path(path))]
+    print("\n\n".join(tables(records)))
+
+
+def read(path):
+    """The records of a run folder, a file or a folder of files."""
+    if (path / "config.json").exists():
+        return [record.gather(path)]
+    return [record.read_one(path)] if path.suffix == ".json" else record.read(path)
+
+
+def tables(records):
+    """The tables as text, for each of the networks: Table 1, the other methods, Table 2, and the schedules of the runs."""
+    networks = {}
+    for one in records:
+        cells, given = networks.setdefault(network(one["arguments"]), {}), one["arguments"]
+        cells.setdefault((heading(given), given["eps"]), []).append(one)
+    for name, cells in networks.items():
+        for found in cells.values():
+            check(found)
+        yield "\n\n".join([f"Table 1. {name}: standard / PGD / verified error in %", table1(cells), *others(cells), NOTE])
+        if name.startswith("MNIST,"):
+            yield "\n\n".join([f"Table 2. Published errors on MNIST, and those of {name}", table2(name, cells),
+                               "\n".join(f"({letter}) {source}" for letter, source in published.SOURCES.items())])
+        yield "The runs:\n" + "\n".join(schedules(cells))
+
+
+NOTE = ("± is the standard deviation over the n seeds in brackets. \"published\" are the paper's errors, of a larger network "
+        f"({published.LARGER}); – where none is known. ≈ is an estimate by random projections, which certifies nothing.")
+
+
+def network(given):
+    """What the tables of a run are headed by."""
+    ball = "l∞" if given["norm"] == "inf" else f"l{given['norm']}"
+    unclipped = ", not clipped" if given["no_clip"] and given["norm"] == "inf" else ""
+    part = f", trained on {given['limit']} images" if given["limit"] else ""
+    data = given["data"].upper() + (f" from {given['data_dir']}" if given["data_dir"] else "")
+    return f"{data}, {given['model']}, {ball}{unclipped}{part}"
+
+
+def heading(given):
+    """The column of a run, or its method with the options that it has."""
+    beta, kappa = (1, 1) if given["method"] == "ibp" else tuple(given["beta"]), tuple(given["kappa"])
+    if kappa == (0, 0) and (given["method"], *beta) in COLUMNS:
+        return COLUMNS[given["method"], *beta]
+    options = [f"{key} = {given[key]:g}" for key in ("p", "q") if given[key] is not None]
+    for symbol, weights, usual in (("β", beta, (1, 1)), ("κ", kappa, (0, 0))):
+        options += [f"{symbol} {weights[0]:g}→{weights[1]:g}"] if weights != usual else []
+    return f"{given['method']} ({', '.join(options)})" if options else given["method"]
+
+
+ALONE = ("seed", "threads", "device", "probe", "as_released")  # in which the runs of a cell may differ
+
+
+def check(records):
+    """ValueError unless the runs of a cell differ in their seeds and nothing else."""
+    first, seeds = records[0], [one["arguments"]["seed"] for one in records]
+    for other in records[1:]:
+        if keys := [k for k, v in first["arguments"].items() if k not in ALONE and other["arguments"].get(k) != v]:
+            raise ValueError(f"{first['name']} and {other['name']} differ in {', '.join(keys)}; "
+                             "expected runs that differ in their seeds")
+    if len(set(seeds)) < len(seeds):
+        raise ValueError(f"{', '.join(one['name'] for one in records)}: expected runs of different seeds, got seeds {seeds}")
+
+
+def table1(cells):
+    """Rows ε, columns the paper's methods; the published errors in a row of their own beneath ours."""
+    rows, columns = [], list(COLUMNS.values())
+    for eps in sorted({*EPS, *(eps for column, eps in cells if column in columns)}):
+        rows.append([f"{eps:g}", "ours", *(cell(cells.get((column, eps))) for column in columns)])
+        rows.append(["", "published", *(triple(published.PAPER[column].get(eps, published.UNKNOWN)) for column in columns)])
+    return markdown(["ε", "", *columns], rows)
+
+
+def others(cells):
+    """The methods that are no column of Table 1, if there are any: a row for each."""
+    rows = [[column, f"{eps:g}", cell(found)] for (column, eps), found in cells.items() if column not in COLUMNS.values()]
+    return [markdown(["other methods", "ε", "standard / PGD / verified"], rows)] if rows else []
+
+
+def table2(name, cells):
+    """The literature, and IBP and OURS here, by ε."""
+    rows = [[row.method, row.network, row.source, *(triple(row.errors.get(eps, published.UNKNOWN)) for eps in EPS)]
+            for row in published.LITERATURE]
+    rows += [[f"{column}, here", name.split(", ")[1], "", *(cell(cells.get((column, eps))) for eps in EPS)]
+             for column in ("IBP", "OURS") if any((column, eps) in cells for eps in EPS)]
+    return markdown(["method", "network", "source", *(f"ε = {eps:g}" for eps in EPS)], rows)
+
+
+def cell(records):
+    """Mean and spread of the errors of runs that differ in their seeds."""
+    if not records:
+        return "–"
+    found = [one["exact"] or one["result"] for one in records]
+    about = "≈" if any(result["estimate"] for result in found) else ""
+    parts = [spread([result[key] for result in found]) for key in ERRORS]
+    return f"{parts[0]} / {parts[1]} / {about}{parts[2]} ({len(found)})"
+
+
+def spread(values):
+    """Mean ± standard deviation of a sample, of one value itself."""
+    if None in values:
+        return "–"
+    return f"{statistics.mean(values):.2f}" + (f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else "")
+
+
+def triple(errors):
+    """Published errors; – for those that are not known."""
+    return "–" if errors == published.UNKNOWN else " / ".join("–" if e is None else f"{e:.2f}" for e in errors)
+
+
+def schedules(cells):
+    """How the runs were trained, a line for all that were trained alike."""
+    alike = {}
+    for (column, eps), records in cells.items():
+        for one in records:
+            alike.setdefault(schedule(one["arguments"]), {}).setdefault(column, []).append(
+                (eps, one["arguments"]["seed"], one["result"]["training_seconds"]))
+    for text, columns in alike.items():
+        yield f"- {text}"
+        for column, runs in columns.items():
+            of_eps = ", ".join(f"{eps:g}" for eps in sorted({eps for eps, _, _ in runs}))
+            minutes = statistics.mean(seconds / 60 for _, _, seconds in runs)
+            yield f"  - {column}: ε {of_eps}; {len(runs)} run{'s' * (len(runs) > 1)}, {minutes:.1f} minutes each"
+
+
+def schedule(given):
+    """The schedule of a run in words."""
+    falls = ", ".join(f"{at:g}" for at in given["milestones"])
+    above = f" to ε {given['train_eps']:g}" if given["train_eps"] not in (None, given["eps"]) else ""
+    return (f"{given['epochs']} epochs, ε = 0 for {given['warmup']:g} and rising{above} for {given['ramp']:g} "
+            f"({given['ramp_shape']}), {given['optimizer']} at {given['rate']:g}, times {given['factor']:g} at {falls}, "
+            f"minibatches of {given['batch']}")
+
+
+def markdown(header, rows):
+    """Lines of a table in Markdown whose columns are aligned."""
+    columns = [[str(text) for text in column] for column in zip(header, *rows)]
+    for column in columns:
+        width = max(3, *map(len, column))
+        column.insert(1, "-" * width)
+        column[:] = [text.ljust(width) for text in column]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in zip(*columns))
+
+
+if __name__ == "__main__":
+    arguments.run(main)
