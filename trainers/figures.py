@@ -10,9 +10,9 @@
     gradients      the relaxed gradient of a digit by each method
     sweep          verified error against ε, by each method
 
-A figure shows one study: the runs of one network and ε. By default that which has most of what the figure is about, among equals
-that of the larger network and the least ε; --model and --eps choose another. Each is written as NAME.png, and the numbers in it
-as NAME.json. A figure whose inputs are missing is left out, with a line that says what is missing.
+A figure shows one study: the runs of one network and ε. By default that which has most of what the figure is about, among
+equals that of the larger network and the least ε; --model and --eps choose another. Each is written as NAME.png, and the numbers
+in it as NAME.json. A figure whose inputs are missing is left out, with a line that says what is missing.
 """
 
 import json
@@ -42,7 +42,8 @@ class Args:
     only: tuple = option((), "these figures only", choices=tuple(FIGURES), type=str)
     model: str = option(None, "the runs of this network only", choices=tuple(rb.models.MODELS), type=str)
     eps: float = option(None, "the runs of this ε only", type=float)
-    network: str = option(None, "name of the run whose network violins, gradients and sweep show (default: of the study)", type=str)
+    network: str = option(None, "name of the run whose network violins, gradients and sweep show (default: by the study)",
+                          type=str)
     n: int = option(100, "test images of violins and sweep, from the first")
     seed: int = option(0, "of every draw")
     data_dir: str = option(None, "folder of the data set (default: that of the run)", type=str)

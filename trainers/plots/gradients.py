@@ -11,6 +11,7 @@ import refbound as rb
 
 from ..colours import COLOURS
 from . import style, subject
+from .selection import label
 
 METHODS = ("ibp", "crown-ibp", "cap-ibp", "random", "one-step", "cap", "crown")
 
@@ -27,7 +28,7 @@ def numbers(runs, args):
         bound, s = (f(of.net, ball, y, method, rng=np.random.default_rng(args.seed))
                     for f in (rb.linear_bound, rb.margin_bounds))
         methods[method] = {"g": picture(bound.g[0, m]), "b": float(bound.b[0, m]), "s": float(s[0, m])}
-    return {"run": run["name"], "method": run["arguments"]["method"], "eps": run["arguments"]["eps"], "y": int(y[0]), "m": m,
+    return {"run": run["name"], "trained_by": label(run), "eps": run["arguments"]["eps"], "y": int(y[0]), "m": m,
             "image": picture(ball.x[0]), "methods": methods}
 
 
@@ -41,7 +42,7 @@ def picture(v):
 def draw(plt, numbers):
     """The digit and a panel for each method, all on one scale that is monotone in grey."""
     figure, axes = plt.subplots(2, 4, figsize=(style.WIDTH, 4.9), layout="constrained")
-    figure.suptitle(f"{numbers['run']}, trained by {style.name(numbers['method'])}: ε = {numbers['eps']:g}, "
+    figure.suptitle(f"{numbers['run']}, trained by {style.name(numbers['trained_by'])}: ε = {numbers['eps']:g}, "
                     f"margin of m = {numbers['m']} over y = {numbers['y']}", fontsize=10)
     axes.flat[0].imshow(numbers["image"], cmap="gray_r")
     axes.flat[0].set_title("input x\nwhite 0, black 1")

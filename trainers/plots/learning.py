@@ -7,7 +7,7 @@ successive gradients ∇L, ∇L′. Where a run has more than 40 probes, a point
 
 from ..colours import COLOURS
 from . import style
-from .selection import Missing, by_method, clock, label, means, measured, ramp_end, study, title
+from .selection import Missing, by_method, clock, label, means, measured, one_of, ramp_end, study, title
 
 PAPER = ("ibp", "crown-ibp", "cap", "one-step")  # the methods of its Figure 1
 COLUMNS = ("loss", "least_loss", "greatest_loss", "variation", "l2_distance", "cosine_distance")
@@ -17,28 +17,28 @@ MEASURES = {"variation": "loss variation\nmax L − min L", "l2_distance": "l2 d
 
 def numbers(runs, args):
     """The curves of each method of the study, but for sparse, which has its own figure."""
-    found = study(measured(runs), args, lambda run: run["arguments"]["method"] if run["arguments"]["method"] in PAPER else None)
-    chosen = {method: run for method, run in by_method(found).items() if method != "sparse"}
+    found = study(measured(runs), args, one_of(PAPER))
+    chosen = by_method(found, but=("sparse",))
     if not chosen:
         raise Missing("no run with a landscape was given but by sparse")
     axis, unit = clock(chosen.values())
-    return {"title": title(found), "axis": axis, "curves": {
-        method: {"run": run["name"], "label": label(run), "ramp_end": ramp_end(run) / unit(run), **means(run, COLUMNS, unit(run))}
-        for method, run in chosen.items()}}
+    curves = {method: {"run": run["name"], "label": label(run), "ramp_end": ramp_end(run) / unit(run),
+                       **means(run, COLUMNS, unit(run))} for method, run in chosen.items()}
+    return {"title": title(found), "axis": axis, "curves": curves}
 
 
 def draw(plt, numbers):
     """The losses with their bands, small and side by side; the measures beside them, one above the other."""
     curves, rows = numbers["curves"], (len(numbers["curves"]) + 1) // 2
-    figure = plt.figure(figsize=(style.WIDTH, max(5.4, 1.6 * rows + 0.9)), layout="constrained")
+    figure = plt.figure(figsize=(style.WIDTH, max(5.2, 1.6 * rows + 0.9)), layout="constrained")
     left, right = figure.subfigures(1, 2, width_ratios=(1, 1.05))
     figure.suptitle(numbers["title"], fontsize=10)
     panels = left.subplots(rows, 2, sharex=True, sharey=True, squeeze=False)
     for method, axes in zip(curves, panels.flat):
         loss(axes, curves, method)
-    for axes in panels.flat[len(curves):]:
-        axes.set_visible(False)
-        panels[-2, 1].tick_params(labelbottom=True)
+    if len(curves) % 2:
+        panels[-1, 1].set_visible(False)
+        panels[max(rows - 2, 0), 1].tick_params(labelbottom=True)
     style.logarithmic(panels[0, 0].yaxis)
     left.supxlabel(numbers["axis"], fontsize=10)
     left.supylabel("loss L(s̄); band: its range along the gradient", fontsize=10)
@@ -66,8 +66,9 @@ def measures(part, curves):
     for axes, (measure, text) in zip(panels, MEASURES.items()):
         for method, points in curves.items():
             axes.plot(points["time"], style.curve(points[measure]), **style.line(method, len(points["time"])),
-                      label=style.name(points["label"]))
-        style.mark_ramp(axes, {points["ramp_end"] for points in curves.values()}, "end of the ramp" if axes is panels[0] else "")
+                      label=style.name(method))
+        ends = {points["ramp_end"] for points in curves.values()}
+        style.mark_ramp(axes, ends, "end of the ramp" if axes is panels[0] else "")
         style.logarithmic(axes.yaxis)
         axes.set_ylabel(text)
     style.legend(part, panels[0], ncols=3)

@@ -2,7 +2,8 @@
 
     a̲ z + b̲ ≤ max(z, 0) ≤ ā z + b̄    for l ≤ z ≤ u
 
-The lines are those of refbound/relaxation.py; nothing is given but the intervals.
+The lines are those of refbound/relaxation.py. One-step has either slope: (7) with η ≥ 1 ends at 0 or at 1 wherever the loss
+depends on the slope.
 """
 
 import numpy as np
@@ -30,10 +31,12 @@ def numbers(runs, args):
     for low, high in INTERVALS:
         l, u = np.array([[low]]), np.array([[high]])
         lines = {"ibp": ("constant\nh̲ = l⁺, h̄ = u⁺", [relaxation.constant(l, u)])}
-        lines |= {method: (rule, [relaxation.enclose(l, u, a) for a in slopes(l, u)]) for method, (rule, slopes) in RULES.items()}
+        for method, (rule, slopes) in RULES.items():
+            lines[method] = rule, [relaxation.enclose(l, u, a) for a in slopes(l, u)]
         for method, (rule, own) in lines.items():
-            panels.append({"method": method, "rule": rule, "l": low, "u": high, "upper": [own[0].a_up.item(), own[0].b_up.item()],
-                           "lower": [[line.a_lo.item(), 0.0 if line.b_lo is None else line.b_lo.item()] for line in own]})
+            upper = [own[0].a_up.item(), own[0].b_up.item()]
+            lower = [[line.a_lo.item(), 0.0 if line.b_lo is None else line.b_lo.item()] for line in own]
+            panels.append({"method": method, "rule": rule, "l": low, "u": high, "upper": upper, "lower": lower})
     return panels
 
 

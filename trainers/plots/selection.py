@@ -30,8 +30,13 @@ def study(runs, args, wanted):
         asked = [f"of {args.model}"] * bool(args.model) + [f"at ε = {args.eps}"] * (args.eps is not None)
         raise Missing(" ".join(["no run was given", *asked]))
     sizes = list(rb.models.MODELS)
-    return max(groups.values(), key=lambda group: (
-        len({wanted(run) for run in group} - {None}), sizes.index(group[0]["arguments"]["model"]), -group[0]["arguments"]["eps"]))
+    return max(groups.values(), key=lambda group: (len({wanted(run) for run in group} - {None}),
+                                                   sizes.index(group[0]["arguments"]["model"]), -group[0]["arguments"]["eps"]))
+
+
+def one_of(methods):
+    """The kinds that a study is chosen by: these methods."""
+    return lambda run: run["arguments"]["method"] if run["arguments"]["method"] in methods else None
 
 
 def measured(runs):
@@ -50,7 +55,7 @@ def title(runs):
 
 
 def label(run):
-    """The kind of a run: its method, the rates of sparse, β and κ where they are not 1 and 0 throughout, cap's projections."""
+    """A run in short: its method, the rates of sparse, β and κ where they are not 1 and 0 throughout, cap's projections."""
     of = run["arguments"]
     words = [of["method"]]
     if of["method"] == "sparse":
@@ -70,10 +75,10 @@ def rates(run):
     return tuple(0.5 if of[name] is None else of[name] for name in "pq") if of["method"] == "sparse" else None
 
 
-def by_method(runs):
+def by_method(runs, but=()):
     """{method: run}, in the figures' order: of each method's runs that with β = 1, κ = 0, the most epochs, the least seed."""
     return {method: min(own, key=_plainest) for method in METHODS
-            if (own := [run for run in runs if run["arguments"]["method"] == method])}
+            if method not in but and (own := [run for run in runs if run["arguments"]["method"] == method])}
 
 
 def by_rates(runs):

@@ -18,7 +18,7 @@ SIGNS = {(0, 0): "d", (0, 0.5): "o", (0, 1): MARKERS["crown-ibp"], (0.5, 1): "^"
 def numbers(runs, args):
     """The loss of each variant of the study that there is, and the shares of each method."""
     found = study(measured(runs), args, rates)
-    variants, methods = by_rates(found), {method: run for method, run in by_method(found).items() if method not in ("ibp", "sparse")}
+    variants, methods = by_rates(found), by_method(found, but=("ibp", "sparse"))
     shown = [*variants.values(), *methods.values()]
     if not shown:
         raise Missing("no run with a landscape was given but by ibp")
@@ -30,12 +30,12 @@ def numbers(runs, args):
 
 
 def draw(plt, numbers):
-    """The variants' loss, large; the three shares beside it."""
+    """The variants' loss, large; the three shares beside it; one of them alone where there is nothing else."""
     figure = plt.figure(figsize=(style.WIDTH, 5.4), layout="constrained")
-    left, right = figure.subfigures(1, 2, width_ratios=(1.05, 1))
+    halves = [half for half, there in ((losses, numbers["variants"]), (shares, numbers["shares"])) if there]
+    for half, part in zip(halves, figure.subfigures(1, len(halves), squeeze=False)[0]):
+        half(part, numbers)
     figure.suptitle(numbers["title"], fontsize=10)
-    losses(left, numbers)
-    shares(right, numbers)
     return figure
 
 
@@ -44,14 +44,13 @@ def losses(part, numbers):
     axes = part.subplots()
     for k, variant in enumerate(numbers["variants"]):
         pair = variant["p"], variant["q"]
-        axes.plot(variant["time"], style.curve(variant["loss"]), color=SHADES[pair], linestyle=DASHES[pair], linewidth=1.8, marker=SIGNS[pair],
-                  markevery=style.spaced(k, len(variant["time"])), markeredgecolor="black", markeredgewidth=0.4,
-                  label=f"({pair[0]:g}, {pair[1]:g})")
+        axes.plot(variant["time"], style.curve(variant["loss"]), color=SHADES[pair], linestyle=DASHES[pair], linewidth=1.8,
+                  marker=SIGNS[pair], markevery=style.spaced(k, len(variant["time"])), markeredgecolor="black",
+                  markeredgewidth=0.4, label=f"({pair[0]:g}, {pair[1]:g})")
     style.mark_ramp(axes, numbers["ramp_ends"], "end of the ramp")
     axes.set(xlabel=numbers["axis"], ylabel="loss L(s̄) of sparse")
     style.logarithmic(axes.yaxis)
-    if numbers["variants"]:
-        style.legend(part, axes, title="sparse, (p, q)", ncols=3)
+    style.legend(part, axes, title="sparse, (p, q)", ncols=3)
 
 
 def shares(part, numbers):
@@ -65,5 +64,4 @@ def shares(part, numbers):
         style.mark_ramp(axes, numbers["ramp_ends"])
         axes.set(ylabel=text, ylim=(-0.03, 1.03), yticks=(0, 0.5, 1))
     panels[2].set_xlabel(numbers["axis"])
-    if numbers["shares"]:
-        style.legend(part, panels[0], title="lower slopes on unstable units", ncols=3)
+    style.legend(part, panels[0], title="lower slopes on unstable units", ncols=3)

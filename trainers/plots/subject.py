@@ -3,12 +3,10 @@
 from types import SimpleNamespace
 from typing import NamedTuple
 
-import numpy as np
-
 import refbound as rb
 
 from .. import arguments, data, minibatch
-from .selection import Missing, by_method, study
+from .selection import Missing, by_method, one_of, study
 
 
 SHOWN = ("ibp", "crown-ibp", "one-step")  # the methods whose networks are looked at, where there are such
@@ -19,11 +17,11 @@ class Subject(NamedTuple):
     net: object
     test: data.Dataset   # the first images, shaped as its input
 
-    def ball(self, part, eps=None):
-        """B(x, ε) of some of the images, at the ε of the run by default."""
-        of = self.run["arguments"]
+    def ball(self, part):
+        """B(x, ε) of some of the images, at the ε of the run."""
+        of = SimpleNamespace(**self.run["arguments"])
         x = data.to_float(self.test.images[part], self.net.dtype)
-        return rb.Ball(x, of["eps"] if eps is None else eps, arguments.norm(of["norm"]), minibatch.domain(SimpleNamespace(**of)))
+        return rb.Ball(x, of.eps, arguments.norm(of.norm), minibatch.domain(of))
 
 
 def networks(runs, args):
@@ -34,7 +32,7 @@ def networks(runs, args):
     left = [run for run in named if run["network"]]
     if not left:
         raise Missing(f"no network was given (best.npz in a run folder, {args.network or 'NAME'}.npz beside a results file)")
-    return by_method(study(left, args, lambda run: run["arguments"]["method"] if run["arguments"]["method"] in SHOWN else None))
+    return by_method(study(left, args, one_of(SHOWN)))
 
 
 def fixed(runs, args):
@@ -43,7 +41,7 @@ def fixed(runs, args):
     return found.get("one-step") or next(iter(found.values()))
 
 
-def load(run, args, dtype=np.float32):
+def load(run, args):
     """A run's Subject with the first --n test images."""
     of, net = run["arguments"], rb.load(run["network"])
     try:
@@ -51,5 +49,4 @@ def load(run, args, dtype=np.float32):
     except (OSError, ValueError) as error:
         raise Missing(f"{error} (--data-dir)") from None
     images = test.images[:args.n].reshape(-1, *net.input_shape)
-    return Subject(run, net.with_params({name: w.astype(dtype) for name, w in net.params.items()}),
-                   data.Dataset(images, test.labels[:args.n]))
+    return Subject(run, net, data.Dataset(images, test.labels[:args.n]))

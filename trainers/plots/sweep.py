@@ -7,7 +7,7 @@ from tqdm import tqdm
 
 from ..evaluate import Args, evaluate
 from . import style, subject
-from .selection import title
+from .selection import label, title
 
 METHODS = ("ibp", "crown-ibp", "cap-ibp", "cap", "random", "one-step")
 RADII = (1 / 4, 1 / 2, 3 / 4, 1, 5 / 4, 3 / 2)  # of ε
@@ -15,7 +15,7 @@ PGD_STEPS = 40
 
 
 def numbers(runs, args):
-    """[{"run", "title", "method", "eps_of_run", "images", "eps": [...], "pgd": [...], "errors": {method: [...]}}, ...]."""
+    """[{"run", "title", "trained_by", "eps_of_run", "images", "eps": [...], "pgd": [...], "errors": {method: [...]}}, ...]."""
     found = subject.networks(runs, args)
     chosen = [found[method] for method in subject.SHOWN if method in found] or [subject.fixed(runs, args)]
     return [network(subject.load(run, args), args) for run in chosen]
@@ -24,8 +24,9 @@ def numbers(runs, args):
 def network(of, args):
     """The errors of one network at every radius and by every method."""
     run = of.run["arguments"]
-    found = {"run": of.run["name"], "title": title([of.run]), "method": run["method"], "eps_of_run": run["eps"], "images": len(of.test.labels),
-             "eps": [round(r * run["eps"], 6) for r in RADII], "pgd": [], "errors": {method: [] for method in METHODS}}
+    found = {"run": of.run["name"], "title": title([of.run]), "trained_by": label(of.run), "eps_of_run": run["eps"],
+             "images": len(of.test.labels), "eps": [round(r * run["eps"], 6) for r in RADII], "pgd": [],
+             "errors": {method: [] for method in METHODS}}
     for eps in tqdm(found["eps"], found["run"], leave=False, disable=None):
         for method in METHODS:
             first = method == METHODS[0]
@@ -49,8 +50,7 @@ def draw(plt, numbers):
         ax.axvline(of["eps_of_run"], color="black", linestyle=(0, (1, 2)), linewidth=1)
         ax.set(xlabel="radius ε (dotted: that of the run)", ylim=(0, 104))
         ax.set_xticks(of["eps"][1::2], [f"{eps:g}" for eps in of["eps"][1::2]])
-        ax.set_title(f"trained by {style.name(of['method'])}")
-    figure.suptitle(numbers[0]["title"], fontsize=10)
+        ax.set_title(f"trained by {style.name(of['trained_by'])}")
     axes[0, 0].set_ylabel(f"verified error on {numbers[0]['images']} images [%]")
-    style.legend(figure, axes[0, 0], ncols=4)
+    style.legend(figure, axes[0, 0], ncols=4, title=numbers[0]["title"])
     return figure

@@ -16,6 +16,7 @@ import refbound as rb
 from .. import parallel
 from ..colours import COLOURS
 from . import style, subject
+from .selection import label
 
 METHODS = ("one-step", "crown-ibp", "cap-ibp", "random")
 DRAWS = {"one-step": 5, "random": 5}  # 1 for the others
@@ -31,7 +32,7 @@ def numbers(runs, args):
         results = list(pmap(lambda i: shard(of, parts[i], [args.seed, i]), range(len(parts))))
     best = np.concatenate([least for _, least in results])
     bounds = {method: np.concatenate([s[method] for s, _ in results], 1) for method in METHODS}
-    return {"run": run["name"], "method": run["arguments"]["method"], "eps": run["arguments"]["eps"],
+    return {"run": run["name"], "trained_by": label(run), "eps": run["arguments"]["eps"],
             "images": len(of.test.labels), "seed": args.seed, "methods": measures(bounds, best)}
 
 
@@ -57,7 +58,7 @@ def measures(bounds, best):
 def draw(plt, numbers):
     """The loss on a logarithmic axis, and the gap."""
     figure, panels = plt.subplots(1, 2, figsize=(style.WIDTH, 4), layout="constrained")
-    figure.suptitle(f"{numbers['run']}, trained by {style.name(numbers['method'])}: first {numbers['images']} test images, "
+    figure.suptitle(f"{numbers['run']}, trained by {style.name(numbers['trained_by'])}: first {numbers['images']} test images, "
                     f"ε = {numbers['eps']:g}", fontsize=10)
     methods = numbers["methods"]
     violins(panels[0], {name: np.log10(values["loss"]) for name, values in methods.items()},
