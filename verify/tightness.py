@@ -17,6 +17,7 @@ from tqdm import tqdm
 import refbound as rb
 from trainers import arguments, checkpoint, data
 from trainers.arguments import option
+from trainers.colours import COLOURS
 
 from .exchange import load_any
 from .lp import triangle_lp
@@ -159,11 +160,6 @@ def violins(values, path):
     panels[0].legend(fontsize=8, title="mean of", title_fontsize=8)
     figure.suptitle(f"ibp is not shown: its mean is {values['ibp'].sum(1).mean():.3g}", fontsize=9)
     figure.savefig(path, dpi=150)
-
-
-# one colour for each method in every figure (Okabe and Ito's, told apart in grey too)
-COLOURS = {"ibp": "#0072B2", "crown-ibp": "#E69F00", "cap-ibp": "#56B4E9", "cap": "#009E73", "crown": "#D55E00",
-           "random": "#999999", "sparse": "#F0E442", "one-step": "#CC79A7", "alpha": "#000000"}
 
 
 def _margins(net, x, y):

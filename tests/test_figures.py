@@ -1,0 +1,292 @@
+"""The figures: each is drawn from small made-up results, what is drawn are the numbers given, and what is missing is said."""
+
+import json
+import math
+from dataclasses import asdict
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from test_training import command, refused
+
+import refbound as rb
+from trainers import checkpoint, colours, data, figures, train
+from trainers.plots import gradients, learning, reader, relaxations, selection, sparsity, style, subject, sweep, violins
+from verify import tightness
+
+COLUMNS = ("time", *learning.COLUMNS, *sparsity.SHARES)
+
+
+def args(**more):
+    """What the figures are given, as the command gives it."""
+    return SimpleNamespace(**{"model": None, "eps": None, "network": None, "n": 6, "seed": 0, "threads": 1, "data_dir": None, **more})
+
+
+def made_up(name, probes=5, network=None, **more):
+    """A run as the reader gives it: its landscape counts up, with slopes empty at the first probe and, for ibp, at all."""
+    given = asdict(train.Args(model="mlp", epochs=3, warmup=0.25, ramp=1.5, **more))
+    landscape = {column: [(k + 1) / (c + 2) for k in range(probes)] for c, column in enumerate(COLUMNS)}
+    for share in sparsity.SHARES:
+        landscape[share] = [None if k == 0 or given["method"] == "ibp" else 0.5 for k in range(probes)]
+    return {"name": name, "arguments": given, "versions": {}, "result": {}, "log": {}, "landscape": landscape, "network": network}
+
+
+def of_every_kind(**more):
+    """A run of each method that trains, with the paper's variants of sparse."""
+    plain = [made_up(method, method=method, **more) for method in selection.METHODS if method != "sparse"]
+    return plain + [made_up(f"sparse-{p:g}-{q:g}", method="sparse", p=p, q=q, **more) for p, q in selection.VARIANTS]
+
+
+@pytest.fixture
+def results(tmp_path):
+    """A folder of results files of every kind, with networks of few units beside those of ibp, crown-ibp and one-step."""
+    folder = tmp_path / "results"
+    folder.mkdir()
+    for k, run in enumerate(of_every_kind(eps=0.02)):
+        if run["name"] in subject.SHOWN:
+            rb.save(rb.models.mlp(np.random.default_rng(k), widths=(784, 8, 6, 10), input_shape=(1, 28, 28)),
+                    folder / f"{run['name']}.npz")
+        checkpoint.write_json(folder / f"{run['name']}.json", {key: v for key, v in run.items() if key != "network"})
+    return folder
+
+
+# ---- the command ----
+
+def test_every_figure_is_drawn_and_its_numbers_are_written(results, few, tmp_path, capsys):
+    out = tmp_path / "figures"
+    assert figures.main([str(results), "--out", str(out), "--n", "6", "--data-dir", few, "--threads", "1"]) == 0
+    assert {path.name for path in out.iterdir()} == {f"{name}.{kind}" for name in figures.FIGURES for kind in ("png", "json")}
+    for name, module in figures.FIGURES.items():
+        assert (out / f"{name}.png").stat().st_size > 20_000
+        again = module.numbers(reader.read([results]), args(data_dir=few))
+        assert json.loads((out / f"{name}.json").read_text()) == json.loads(json.dumps(again)), name
+    assert capsys.readouterr().out.splitlines() == [f"{name}: {out / name}.png" for name in figures.FIGURES]
+
+
+def test_what_is_missing_is_said_and_the_rest_is_drawn(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(figures, "RESULTS", tmp_path / "none")
+    assert figures.main(["--out", str(tmp_path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if "left out" not in line] == [f"relaxations: {tmp_path / 'relaxations'}.png"]
+    assert len(lines) == len(figures.FIGURES) and sorted(path.suffix for path in tmp_path.iterdir()) == [".json", ".png"]
+    assert figures.main(["--out", str(tmp_path), "--only", "sweep"]) == 1
+
+
+@pytest.mark.parametrize("module, runs, more, words", [
+    (learning, [], {}, "no run with a landscape was given"),
+    (learning, [{**made_up("a"), "landscape": {}}], {}, "no run with a landscape"),
+    (learning, [made_up("a", method="sparse")], {}, "but by sparse"),
+    (learning, [made_up("a")], {"eps": 0.3}, "no run was given at ε = 0.3"),
+    (learning, [made_up("a")], {"model": "small"}, "no run was given of small"),
+    (sparsity, [made_up("a", method="ibp")], {}, "but by ibp"),
+    (violins, [], {}, "no run was given"),
+    (gradients, [made_up("a")], {}, "no network was given"),
+    (sweep, [made_up("a")], {"network": "b"}, "no run was given named b"),
+    (sweep, [made_up("a")], {"network": "a"}, "a.npz beside a results file"),
+])
+def test_missing_inputs_are_named(module, runs, more, words):
+    with pytest.raises(selection.Missing, match=words.replace(".", r"\.")):
+        module.numbers(runs, args(**more))
+
+
+def test_a_file_that_is_no_result_is_refused_in_one_line(tmp_path):
+    refused(command("trainers.figures", str(tmp_path / "absent")), "absent", "expected a run folder")
+    (tmp_path / "a.json").write_text('{"name": "a"}')
+    refused(command("trainers.figures", str(tmp_path)), "a.json", "no arguments")
+
+
+def test_a_drawing_that_fails_leaves_the_last_figure(tmp_path):
+    (tmp_path / "a.png").write_text("before")
+    with pytest.raises(ZeroDivisionError):
+        style.save(lambda plt, numbers: 1 / numbers, 0, tmp_path / "a.png")
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["before"]
+
+
+def test_a_run_folder_reads_as_its_results_file(tmp_path):
+    run = made_up("mine", method="one-step")
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    rows = [dict(zip(run["landscape"], row)) for row in zip(*run["landscape"].values())]
+    checkpoint.write_log(folder / "landscape.csv", [{k: "" if v is None else v for k, v in row.items()} for row in rows])
+    checkpoint.write_log(folder / "log.csv", [{"epoch": 1, "loss": 2.5}])
+    checkpoint.write_json(folder / "config.json", {"arguments": run["arguments"], "versions": {}})
+    (found,) = reader.read([folder])
+    assert found == {**json.loads(json.dumps(run)), "log": {"epoch": [1], "loss": [2.5]}}
+    rb.save(rb.models.mlp(np.random.default_rng(0), widths=(4, 2)), folder / "best.npz")
+    assert reader.read([folder])[0]["network"] == str(folder / "best.npz")
+
+
+def test_every_method_has_a_look_of_its_own():
+    assert set(colours.COLOURS) == set(colours.DASHES) == set(colours.MARKERS) == set(rb.METHODS)
+    assert len(set(colours.COLOURS.values())) == len(set(colours.MARKERS.values())) == len(rb.METHODS)
+    assert tightness.COLOURS is colours.COLOURS
+
+
+# ---- which runs ----
+
+def test_the_study_has_most_of_what_is_wanted_then_the_larger_network_then_the_least_eps():
+    def run(name, method, eps, model="mlp"):
+        made = made_up(name, method=method, eps=eps)
+        return {**made, "arguments": {**made["arguments"], "model": model}}
+
+    few = [run("a", "ibp", 0.1), run("b", "ibp", 0.1), run("c", "random", 0.1)]
+    many = [run("d", "ibp", 0.3), run("e", "one-step", 0.3)]
+    wanted = selection.one_of(learning.PAPER)
+    assert selection.study(few + many, args(), wanted) == many
+    assert selection.study(few + many, args(eps=0.1), wanted) == few
+    larger = [run("f", "ibp", 0.3, "small"), run("g", "one-step", 0.3, "small")]
+    assert selection.study(many + larger, args(), wanted) == larger
+    assert selection.study(many + larger, args(model="mlp"), wanted) == many
+    smaller = [run("h", "ibp", 0.2), run("i", "one-step", 0.2)]
+    assert selection.study(many + smaller, args(), wanted) == smaller
+
+
+def test_of_a_methods_runs_the_plainest_is_shown():
+    mixed, longer, other = (made_up(name, method="crown-ibp", **more) for name, more in (
+        ("mixed", {"beta": (1.0, 0.0)}), ("longer", {}), ("other", {"seed": 1})))
+    assert selection.by_method([mixed, other, longer]) == {"crown-ibp": longer}
+    assert selection.by_method([mixed]) == {"crown-ibp": mixed} and selection.label(mixed) == "crown-ibp, β 1→0"
+    sparse, cap = made_up("s", method="sparse", p=0.0, q=0.5), made_up("c", method="cap", projections=50, kappa=(0.5, 0.5))
+    assert selection.label(sparse) == "sparse (0, 0.5)" and selection.label(cap) == "cap, κ = 0.5, 50 projections"
+    assert selection.by_rates([sparse, mixed]) == {(0, 0.5): sparse}
+
+
+# ---- the numbers ----
+
+def test_learning_shows_the_landscape_as_it_was_measured():
+    runs = of_every_kind()
+    found = learning.numbers(runs, args())
+    assert list(found["curves"]) == [method for method in selection.METHODS if method != "sparse"]
+    for run in runs[:-len(selection.VARIANTS)]:
+        curve = found["curves"][run["arguments"]["method"]]
+        assert all(curve[column] == run["landscape"][column] for column in ("time", *learning.COLUMNS))
+        assert curve["ramp_end"] == 1.75 and curve["run"] == run["name"]
+    assert found["title"] == "mlp on MNIST, l∞, ε = 0.1" and found["axis"] == "time t [epochs]"
+
+
+def test_the_curves_drawn_are_the_numbers():
+    import matplotlib
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+    found = learning.numbers(of_every_kind(), args())
+    panels = learning.draw(plt, found).subfigs[1].axes
+    for axes, measure in zip(panels, learning.MEASURES, strict=True):
+        drawn = {line.get_label(): line for line in axes.lines if not line.get_label().startswith("_")}
+        for method, points in found["curves"].items():
+            line = drawn[style.name(method)]
+            assert line.get_color() == colours.COLOURS[method]
+            assert line.get_xdata().tolist() == points["time"] and line.get_ydata().tolist() == points[measure]
+    plt.close("all")
+
+
+@pytest.mark.parametrize("some", [slice(0, 1), slice(1, 4)])
+def test_learning_is_drawn_from_one_run_or_three(some, tmp_path):
+    style.save(learning.draw, learning.numbers(of_every_kind()[some], args()), tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("some", [slice(1, 2), slice(-2, None)])
+def test_sparsity_is_drawn_from_methods_or_variants_alone(some, tmp_path):
+    style.save(sparsity.draw, sparsity.numbers(of_every_kind()[some], args()), tmp_path / "a.png")
+
+
+def test_runs_of_different_lengths_share_an_axis():
+    short, long = made_up("a", method="ibp"), made_up("b", method="one-step")
+    long["arguments"]["epochs"] = 6
+    found = learning.numbers([short, long], args())
+    assert found["axis"] == "time t [share of the run]"
+    assert found["curves"]["one-step"]["time"] == [t / 6 for t in long["landscape"]["time"]]
+    assert found["curves"]["ibp"]["ramp_end"] == 1.75 / 3 and found["curves"]["one-step"]["ramp_end"] == 1.75 / 6
+
+
+def test_many_probes_are_averaged_in_bins_by_hand():
+    """Bins of two of (1, 3, ·, 5, ∞, ·, 7): means 2, 5, none, 7."""
+    run = {"landscape": {"time": [0, 1, 2, 3, 4, 5, 6], "loss": [1, 3, None, 5, math.inf, None, 7]}}
+    assert selection.means(run, ("loss",), bins=4) == {"time": [0.5, 2.5, 4.5, 6], "loss": [2, 5, None, 7]}
+    assert selection.means(run, ("loss",), 2, bins=7)["time"] == [0, 0.5, 1, 1.5, 2, 2.5, 3]
+
+
+def test_sparsity_shows_the_variants_and_the_shares():
+    runs = of_every_kind()
+    found = sparsity.numbers(runs, args())
+    assert [(v["p"], v["q"]) for v in found["variants"]] == list(selection.VARIANTS)
+    assert all(v["loss"] == runs[-1]["landscape"]["loss"] for v in found["variants"])
+    assert list(found["shares"]) == [m for m in selection.METHODS if m not in ("ibp", "sparse")]
+    assert all(points[share] == [None, 0.5, 0.5, 0.5, 0.5] for points in found["shares"].values() for share in sparsity.SHARES)
+
+
+def test_loss_and_gap_of_the_violins_by_hand():
+    """Two classes, y = 1. Bounds of the one margin: by a 0 and log 3 in two draws, by b log 7; the least of all is 0, or −1 by
+    alpha. L = log(1 + exp s̄): log 2, log 4 and log 8."""
+    def s(*margins):
+        return np.array([[[m, 0.0]] for m in margins])
+
+    bounds = {"a": s(0, math.log(3)), "b": s(math.log(7))}
+    for best, least in ((1.0, 0), (-1.0, -1)):
+        found = violins.measures(bounds, s(best)[0])
+        assert found["a"]["loss"] == pytest.approx([math.log(2), math.log(4)]) and found["b"]["loss"] == pytest.approx([math.log(8)])
+        assert found["a"]["gap"] == pytest.approx([-least, math.log(3) - least])
+        assert found["b"]["gap"] == pytest.approx([math.log(7) - least])
+
+
+@pytest.fixture
+def one(results, few):
+    """(the runs, what the figures are given, the network of one-step, its test images, their ball)."""
+    runs, given = reader.read([results]), args(data_dir=few)
+    of = subject.load(subject.fixed(runs, given), given)
+    assert of.run["name"] == "one-step"
+    return runs, given, of.net, of.test, rb.Ball(data.to_float(of.test.images, of.net.dtype), 0.02)
+
+
+def test_violins_show_the_loss_of_the_bounds(one):
+    runs, given, net, test, ball = one
+    found = violins.numbers(runs, given)
+    assert found == violins.numbers(runs, args(data_dir=given.data_dir, threads=2))
+    for method in ("crown-ibp", "cap-ibp"):
+        s = rb.margin_bounds(net, ball, test.labels, method)
+        assert found["methods"][method]["loss"] == pytest.approx(np.log(np.exp(s).sum(1)), rel=1e-5)
+    assert all(min(values["gap"]) >= 0 for values in found["methods"].values())
+    assert len(found["methods"]["random"]["gap"]) == 6 * violins.DRAWS["random"]
+
+
+def test_gradients_are_those_of_the_bounds_and_0_for_ibp(one):
+    runs, given, net, test, ball = one
+    found = gradients.numbers(runs, given)
+    assert found["y"] == test.labels[0] and found["m"] == np.argsort(net(ball.x)[0])[-1 - (net(ball.x)[0].argmax() == found["y"])]
+    assert set(found["methods"]) == set(gradients.METHODS) and np.shape(found["image"]) == (28, 28)
+    assert not np.any(found["methods"]["ibp"]["g"])
+    low, high = np.clip(ball.x[0, 0] - 0.02, 0, 1), np.clip(ball.x[0, 0] + 0.02, 0, 1)
+    for of in found["methods"].values():  # s̄ is the maximum of g·x′ + b over the ball
+        g = np.array(of["g"])
+        assert of["s"] == pytest.approx((g * np.where(g > 0, high, low)).sum() + of["b"], abs=1e-4)
+    bound = rb.linear_bound(net, ball[:1], test.labels[:1], "crown-ibp")
+    np.testing.assert_allclose(found["methods"]["crown-ibp"]["g"], bound.g[0, found["m"], 0], rtol=1e-6)
+
+
+def test_the_sweep_shows_the_share_that_is_not_certified(one):
+    runs, given, net, test, _ = one
+    found = {of["run"]: of for of in sweep.numbers(runs, given)}
+    assert list(found) == list(subject.SHOWN)
+    shown = found["one-step"]
+    assert shown["eps"] == [0.005, 0.01, 0.015, 0.02, 0.025, 0.03] and shown["images"] == 6
+    for k, eps in enumerate(shown["eps"]):
+        ball = rb.Ball(data.to_float(test.images, net.dtype), eps)
+        sure = rb.certified(rb.margin_bounds(net, ball, test.labels, "crown-ibp"), test.labels)
+        assert shown["errors"]["crown-ibp"][k] == pytest.approx(100 * (1 - sure.mean()))
+        assert all(errors[k] >= shown["pgd"][k] - 1e-9 for errors in shown["errors"].values())
+
+
+def test_a_network_can_be_chosen_by_its_name(one):
+    runs, given, *_ = one
+    given.network = "ibp"
+    assert subject.fixed(runs, given)["name"] == "ibp" and list(subject.networks(runs, given)) == ["ibp"]
+
+
+def test_relaxations_by_hand():
+    """Over [−1, 2] the chord is (2 z + 2) / 3 and the adaptive slope 1; over [−2, 1] they are (z + 2) / 3 and 0."""
+    found = {(panel["method"], panel["u"]): panel for panel in relaxations.numbers([], args())}
+    for u, chord, slope in ((2, (2 / 3, 2 / 3), 1), (1, (1 / 3, 2 / 3), 0)):
+        assert found["crown-ibp", u]["upper"] == pytest.approx(chord) and found["crown-ibp", u]["lower"] == [[slope, 0]]
+        assert found["cap-ibp", u]["lower"] == [[pytest.approx(chord[0]), 0]]
+        assert found["one-step", u]["lower"] == [[0, 0], [1, 0]]
+        assert found["ibp", u]["upper"] == [0, u] and found["ibp", u]["lower"] == [[0, 0]]
+        assert [a for a, b in found["random", u]["lower"]] == pytest.approx(relaxations.DRAWN)

@@ -1,0 +1,75 @@
+"""The paper's figures, from the results of training.
+
+    python -m trainers.figures                            all, from the results in trainers/results, into figures/
+    python -m trainers.figures RUN... --only learning     from run folders
+
+    learning       Figure 1: the loss in training, its variation along the gradient, the measures of its landscape
+    sparsity       Figure 2: the (p, q) variants of sparse; the shares of the lower slopes that are 0, between, and 1
+    violins        Figure 3: loss and tightness of four methods on one fixed network
+    relaxations    Appendix D: the two lines of each method around a ReLU
+    gradients      the relaxed gradient of a digit by each method
+    sweep          verified error against ε, by each method
+
+A figure shows one study: the runs of one network and ε. By default that which has most of what the figure is about, among
+equals that of the larger network and the least ε; --model and --eps choose another. Each is written as NAME.png, and the numbers
+in it as NAME.json. A figure whose inputs are missing is left out, with a line that says what is missing.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import refbound as rb
+
+from . import arguments, checkpoint
+from .arguments import option
+from .plots import gradients, learning, relaxations, sparsity, style, sweep, violins
+from .plots.reader import read
+from .plots.selection import Missing
+
+FIGURES = {"learning": learning, "sparsity": sparsity, "violins": violins, "relaxations": relaxations, "gradients": gradients,
+           "sweep": sweep}
+RESULTS = Path(__file__).parent / "results"
+
+
+@dataclass
+class Args:
+    """The paper's figures, from the results of training."""
+
+    runs: tuple = option((), "run folders, results (NAME.json) or folders of them (default: trainers/results)", positional=True,
+                         type=str)
+    out: str = option("figures", "folder of the figures")
+    only: tuple = option((), "these figures only", choices=tuple(FIGURES), type=str)
+    model: str = option(None, "the runs of this network only", choices=tuple(rb.models.MODELS), type=str)
+    eps: float = option(None, "the runs of this ε only", type=float)
+    network: str = option(None, "name of the run whose network violins, gradients and sweep show (default: by the study)",
+                          type=str)
+    n: int = option(100, "test images of violins and sweep, from the first")
+    seed: int = option(0, "of every draw")
+    data_dir: str = option(None, "folder of the data set (default: that of the run)", type=str)
+    threads: int = option(0, "threads (0: one for each core)")
+
+
+def main(argv=None):
+    """Draws the figures; 1 if one that was asked for by name is left out."""
+    args = arguments.parse(Args, "trainers.figures", argv)
+    if args.n < 1:
+        raise ValueError(f"--n: expected at least 1, got {args.n}")
+    runs = read(args.runs or [RESULTS] * RESULTS.is_dir())
+    out, left = Path(args.out), 0
+    out.mkdir(parents=True, exist_ok=True)
+    for name in args.only or FIGURES:
+        try:
+            numbers = FIGURES[name].numbers(runs, args)
+        except Missing as reason:
+            print(f"{name}: left out: {reason}")
+            left += 1
+            continue
+        checkpoint.write(out / f"{name}.json", json.dumps(numbers, ensure_ascii=False) + "\n")
+        style.save(FIGURES[name].draw, numbers, out / f"{name}.png")
+        print(f"{name}: {out / name}.png")
+    return int(bool(args.only and left))
+
+
+if __name__ == "__main__":
+    arguments.run(main)

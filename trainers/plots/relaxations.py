@@ -1,0 +1,73 @@
+"""The paper's Appendix D: the two lines of each method around a ReLU, over an interval with −l < u and one with −l > u.
+
+    a̲ z + b̲ ≤ max(z, 0) ≤ ā z + b̄    for l ≤ z ≤ u
+
+The lines are those of refbound/relaxation.py. One-step has either slope: (7) with η ≥ 1 ends at 0 or at 1 wherever the loss
+depends on the slope.
+"""
+
+import numpy as np
+
+from refbound import relaxation
+
+from ..colours import COLOURS
+from . import style
+
+INTERVALS = ((-1.0, 2.0), (-2.0, 1.0))
+DRAWN = (0.15, 0.4, 0.65, 0.9)  # slopes for `random`, in place of draws
+RULES = {  # method -> (its lower slope in words and symbols, l, u -> lower slopes)
+    "crown-ibp": ("adaptive\na̲ = 1[u + l > 0]", lambda l, u: [relaxation.adaptive(l, u)]),
+    "cap-ibp": ("parallel\na̲ = ā", lambda l, u: [relaxation.parallel(l, u)]),
+    "random": ("uniform\na̲ ~ U[0, 1]", lambda l, u: [0 * l + a for a in DRAWN]),
+    "one-step": ("one step\na̲ = 0 or 1, by (7)", lambda l, u: [0 * l, 0 * l + 1])}
+RELU = {"alpha": 0.3, "linewidth": 5, "solid_capstyle": "butt"}
+UPPER, LOWER = {"linewidth": 2}, {"linewidth": 2, "linestyle": (0, (3, 1.2))}
+TITLES = {"crown-ibp": "crown-ibp, crown", "cap-ibp": "cap-ibp, cap"}
+
+
+def numbers(runs, args):
+    """[{"method", "rule", "l", "u", "upper": [ā, b̄], "lower": [[a̲, b̲], ...]}, ...], by intervals, then methods."""
+    panels = []
+    for low, high in INTERVALS:
+        l, u = np.array([[low]]), np.array([[high]])
+        lines = {"ibp": ("constant\nh̲ = l⁺, h̄ = u⁺", [relaxation.constant(l, u)])}
+        for method, (rule, slopes) in RULES.items():
+            lines[method] = rule, [relaxation.enclose(l, u, a) for a in slopes(l, u)]
+        for method, (rule, own) in lines.items():
+            upper = [own[0].a_up.item(), own[0].b_up.item()]
+            lower = [[line.a_lo.item(), 0.0 if line.b_lo is None else line.b_lo.item()] for line in own]
+            panels.append({"method": method, "rule": rule, "l": low, "u": high, "upper": upper, "lower": lower})
+    return panels
+
+
+def draw(plt, numbers):
+    """A row for each interval, a column for each method."""
+    columns = len(numbers) // len(INTERVALS)
+    figure, axes = plt.subplots(len(INTERVALS), columns, figsize=(style.WIDTH, 4.9), layout="constrained")
+    for panel, ax in zip(numbers, axes.flat):
+        enclosure(ax, panel)
+    for panel, ax in zip(numbers, axes[0]):
+        ax.set_title(f"{TITLES.get(panel['method']) or style.name(panel['method'])}\n{panel['rule']}", fontsize=9.5)
+    for ax in axes[:, 0]:
+        ax.set_ylabel("output h")
+    for ax in axes[-1]:
+        ax.set_xlabel("input z")
+    for text, look in {"max(z, 0)": RELU, "upper line ā z + b̄": UPPER, "lower line a̲ z + b̲": LOWER}.items():
+        axes[0, 0].plot([], [], color="black", **look, label=text)
+    style.legend(figure, axes[0, 0])
+    return figure
+
+
+def enclosure(ax, panel):
+    """The ReLU in grey and wide, the upper line solid, the lower lines dashed, and what lies between the lines."""
+    colour, (l, u) = COLOURS[panel["method"]], (panel["l"], panel["u"])
+    ends, (a, b) = np.array([l, u]), panel["upper"]
+    lower = [slope * ends + intercept for slope, intercept in panel["lower"]]
+    ax.plot([l, 0, u], [0, 0, u], color="black", **RELU)
+    ax.plot(ends, a * ends + b, color=colour, **UPPER)
+    for low in lower:
+        ax.fill_between(ends, low, a * ends + b, color=colour, alpha=0.3 / len(lower), linewidth=0)
+        ax.plot(ends, low, color=colour, **LOWER)
+    ax.set(xlim=(l - 0.3, u + 0.3), ylim=(min(l, -1) - 0.3, max(u, 1) + 0.3), aspect="equal")
+    ax.set_xticks((l, 0, u), ("$l$", "0", "$u$"))
+    ax.set_yticks((0, u), ("0", "$u$"))

@@ -1,0 +1,121 @@
+"""Which runs a figure shows: those of one study, that is, of one data set, network, norm and ε, that differ in the method."""
+
+from collections import defaultdict
+
+import numpy as np
+
+import refbound as rb
+
+METHODS = ("ibp", "crown-ibp", "cap-ibp", "cap", "crown", "random", "sparse", "one-step")  # in the figures' order
+KEYS = ("data", "model", "norm", "no_clip", "eps")
+VARIANTS = ((0, 0), (0, 0.5), (0, 1), (0.5, 1), (1, 1))  # (p, q) of the paper's Figure 2
+
+
+class Missing(ValueError):
+    """What a figure would need and was not given: it is left out, and this says why."""
+
+
+def study(runs, args, wanted):
+    """The runs of the study that has most of the kinds `wanted`; among equals the larger network, the least ε.
+
+    wanted   run -> a kind that the figure would like to show, or None
+    args     model and eps: None, or what the study has to be of
+    """
+    groups = defaultdict(list)
+    for run in runs:
+        of = run["arguments"]
+        if args.model in (None, of["model"]) and args.eps in (None, of["eps"]):
+            groups[tuple(of[key] for key in KEYS)].append(run)
+    if not groups:
+        asked = [f"of {args.model}"] * bool(args.model) + [f"at ε = {args.eps}"] * (args.eps is not None)
+        raise Missing(" ".join(["no run was given", *asked]))
+    sizes = list(rb.models.MODELS)
+    return max(groups.values(), key=lambda group: (len({wanted(run) for run in group} - {None}),
+                                                   sizes.index(group[0]["arguments"]["model"]), -group[0]["arguments"]["eps"]))
+
+
+def one_of(methods):
+    """The kinds that a study is chosen by: these methods."""
+    return lambda run: run["arguments"]["method"] if run["arguments"]["method"] in methods else None
+
+
+def measured(runs):
+    """Those that have a landscape."""
+    found = [run for run in runs if run["landscape"]]
+    if not found:
+        raise Missing("no run with a landscape was given (trainers.train with --probe above 0)")
+    return found
+
+
+def title(runs):
+    """A study in words."""
+    of = runs[0]["arguments"]
+    ball = {"inf": "l∞", "2": "l2", "1": "l1"}[of["norm"]] + (", not clipped" if of["no_clip"] else "")
+    return f"{of['model']} on {of['data'].upper()}, {ball}, ε = {of['eps']:g}"
+
+
+def label(run):
+    """A run in short: its method, the rates of sparse, β and κ where they are not 1 and 0 throughout, cap's projections."""
+    of = run["arguments"]
+    words = [of["method"]]
+    if of["method"] == "sparse":
+        words = [f"sparse ({rates(run)[0]:g}, {rates(run)[1]:g})"]
+    for name, symbol, usual in (("beta", "β", 1), ("kappa", "κ", 0)):
+        first, last = of[name]
+        if (first, last) != (usual, usual):
+            words.append(f"{symbol} {first:g}→{last:g}" if first != last else f"{symbol} = {first:g}")
+    if of["projections"]:
+        words.append(f"{of['projections']} projections")
+    return ", ".join(words)
+
+
+def rates(run):
+    """(p, q) of a run by sparse; None for another."""
+    of = run["arguments"]
+    return tuple(0.5 if of[name] is None else of[name] for name in "pq") if of["method"] == "sparse" else None
+
+
+def by_method(runs, but=()):
+    """{method: run}, in the figures' order: of each method's runs that with β = 1, κ = 0, the most epochs, the least seed."""
+    return {method: min(own, key=_plainest) for method in METHODS
+            if method not in but and (own := [run for run in runs if run["arguments"]["method"] == method])}
+
+
+def by_rates(runs):
+    """{(p, q): run} of the runs by sparse at the paper's rates."""
+    return {pair: min(own, key=_plainest) for pair in VARIANTS if (own := [run for run in runs if rates(run) == pair])}
+
+
+def _plainest(run):
+    of = run["arguments"]
+    return tuple(of["beta"]) != (1, 1), tuple(of["kappa"]) != (0, 0), -of["epochs"], of["seed"]
+
+
+def clock(runs):
+    """(the name of the time axis, its unit in epochs for a run): epochs; where runs differ in length, each one's length."""
+    if len({run["arguments"]["epochs"] for run in runs}) == 1:
+        return "time t [epochs]", lambda run: 1
+    return "time t [share of the run]", lambda run: run["arguments"]["epochs"]
+
+
+def ramp_end(run):
+    """The time, in epochs, at which a run's ε has risen."""
+    return run["arguments"]["warmup"] + run["arguments"]["ramp"]
+
+
+def means(run, columns, unit=1, bins=40):
+    """{column: values} of a run's landscape, and "time" in units of so many epochs: means over bins of probes, in their order.
+
+    A bin holds as many successive probes as make at most `bins` of them; of a run with no more probes, one. What is empty
+    or not finite is left out of its bin's mean; a bin of none is None.
+    """
+    table = {name: np.array([np.nan if v in (None, "") else v for v in run["landscape"][name]], float)
+             for name in ("time", *columns)}
+    table["time"] = table["time"] / unit
+    size = -(-len(table["time"]) // bins)
+    return {name: [_mean(values[i:i + size]) for i in range(0, len(values), size)] for name, values in table.items()}
+
+
+def _mean(values):
+    values = values[np.isfinite(values)]
+    return float(values.mean()) if len(values) else None

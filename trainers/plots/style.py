@@ -1,0 +1,81 @@
+"""How every figure is drawn: fonts for a width of about 900 pixels, legends outside the data, files written whole."""
+
+import io
+
+from .. import checkpoint
+from ..colours import COLOURS, DASHES, MARKERS
+
+WIDTH = 9.0  # inches
+SETTINGS = {
+    "font.size": 10, "axes.titlesize": 10, "axes.labelsize": 10, "legend.fontsize": 9.5, "xtick.labelsize": 9,
+    "ytick.labelsize": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": "#E4E4E4",
+    "grid.linewidth": 0.6, "axes.axisbelow": True, "legend.frameon": False, "lines.linewidth": 1.5, "lines.markersize": 5}
+
+
+def save(draw, numbers, path):
+    """The figure that draw(plt, numbers) returns, as a PNG."""
+    import matplotlib
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    content = io.BytesIO()
+    with plt.rc_context(SETTINGS):
+        figure = draw(plt, numbers)
+        figure.savefig(content, format="png", dpi=200, metadata={"Software": None})
+        plt.close(figure)
+    checkpoint.write(path, content.getvalue())
+
+
+def line(method, points):
+    """Line and marker of a method's curve of so many points."""
+    size = 8 if method == "one-step" else 5
+    return {"color": COLOURS[method], "linestyle": DASHES[method], "marker": MARKERS[method], "markersize": size,
+            "markevery": spaced(list(COLOURS).index(method), points), "markeredgecolor": "black", "markeredgewidth": 0.4}
+
+
+def name(label):
+    """A method, or a kind of run, as legends call it."""
+    return label.replace("one-step", "one-step (OURS)")
+
+
+def number(value):
+    """Three digits of a number, with a minus sign."""
+    return f"{value:.3g}".replace("-", "−")
+
+
+def spaced(index, points):
+    """About eight markers on a curve of so many points, for each index elsewhere."""
+    every = max(1, points // 8)
+    return index % every, every
+
+
+def curve(values):
+    """Numbers to draw, None as a gap."""
+    return [float("nan") if v is None else v for v in values]
+
+
+def mark_ramp(axes, ends, text=""):
+    """Dotted lines at the ends of the ramps, the text above the last."""
+    for end in ends:
+        axes.axvline(end, color="black", linestyle=(0, (1, 2)), linewidth=1, zorder=1)
+    if text and ends:
+        axes.annotate(text, (max(ends), 1), xycoords=("data", "axes fraction"), xytext=(0, 2), textcoords="offset points",
+                      ha="center", va="bottom", fontsize=9)
+
+
+def logarithmic(axis):
+    """A logarithmic axis whose ticks are plain numbers, the more between the decades the fewer decades there are."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axis.axes.set(**{f"{axis.axis_name}scale": "log"})
+    low, high = axis.get_view_interval()
+    between = (1, 1.5, 2, 3, 5, 7) if high < 10 * low else (1, 2, 5) if high < 100 * low else (1,)
+    axis.set_major_locator(LogLocator(subs=between))
+    axis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def legend(figure, axes, **more):
+    """One legend of the axes' curves, above the panels."""
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=more.pop("ncols", min(len(labels), 6)), **more)
