@@ -10,8 +10,8 @@ import pytest
 from test_training import command, refused
 
 import refbound as rb
-from trainers import checkpoint, colours, data, figures, train
-from trainers.plots import gradients, learning, reader, relaxations, selection, sparsity, style, subject, sweep, violins
+from trainers import checkpoint, colours, data, figures, record, train
+from trainers.plots import gradients, learning, relaxations, selection, sparsity, style, subject, sweep, violins
 from verify import tightness
 
 COLUMNS = ("time", *learning.COLUMNS, *sparsity.SHARES)
@@ -58,13 +58,13 @@ def test_every_figure_is_drawn_and_its_numbers_are_written(results, few, tmp_pat
     assert {path.name for path in out.iterdir()} == {f"{name}.{kind}" for name in figures.FIGURES for kind in ("png", "json")}
     for name, module in figures.FIGURES.items():
         assert (out / f"{name}.png").stat().st_size > 20_000
-        again = module.numbers(reader.read([results]), args(data_dir=few))
+        again = module.numbers(record.read([results]), args(data_dir=few))
         assert json.loads((out / f"{name}.json").read_text()) == json.loads(json.dumps(again)), name
     assert capsys.readouterr().out.splitlines() == [f"{name}: {out / name}.png" for name in figures.FIGURES]
 
 
 def test_what_is_missing_is_said_and_the_rest_is_drawn(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(figures, "RESULTS", tmp_path / "none")
+    monkeypatch.setattr(record, "RESULTS", tmp_path / "none")
     assert figures.main(["--out", str(tmp_path)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line for line in lines if "left out" not in line] == [f"relaxations: {tmp_path / 'relaxations'}.png"]
@@ -110,10 +110,10 @@ def test_a_run_folder_reads_as_its_results_file(tmp_path):
     checkpoint.write_log(folder / "landscape.csv", [{k: "" if v is None else v for k, v in row.items()} for row in rows])
     checkpoint.write_log(folder / "log.csv", [{"epoch": 1, "loss": 2.5}])
     checkpoint.write_json(folder / "config.json", {"arguments": run["arguments"], "versions": {}})
-    (found,) = reader.read([folder])
-    assert found == {**json.loads(json.dumps(run)), "log": {"epoch": [1], "loss": [2.5]}}
+    (found,) = record.read([folder])
+    assert found == {**json.loads(json.dumps(run)), "log": {"epoch": [1], "loss": [2.5]}, "exact": None}
     rb.save(rb.models.mlp(np.random.default_rng(0), widths=(4, 2)), folder / "best.npz")
-    assert reader.read([folder])[0]["network"] == str(folder / "best.npz")
+    assert record.read([folder])[0]["network"] == str(folder / "best.npz")
 
 
 def test_every_method_has_a_look_of_its_own():
@@ -231,7 +231,7 @@ def test_loss_and_gap_of_the_violins_by_hand():
 @pytest.fixture
 def one(results, few):
     """(the runs, what the figures are given, the network of one-step, its test images, their ball)."""
-    runs, given = reader.read([results]), args(data_dir=few)
+    runs, given = record.read([results]), args(data_dir=few)
     of = subject.load(subject.fixed(runs, given), given)
     assert of.run["name"] == "one-step"
     return runs, given, of.net, of.test, rb.Ball(data.to_float(of.test.images, of.net.dtype), 0.02)

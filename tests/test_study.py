@@ -71,7 +71,7 @@ def test_a_study_that_was_stopped_goes_on_and_ends_as_one_that_was_not(tiny, tmp
 
 def test_a_result_has_what_the_run_folder_has_in_columns_of_numbers(tiny, few, tmp_path):
     study.main(tiny)
-    records = record.read(tmp_path / "results")
+    records = record.read([tmp_path / "results"])
     assert [one["name"] for one in records] == sorted(NAMES)
     for one in records:
         folder = tmp_path / "runs" / one["name"]
@@ -91,7 +91,7 @@ def test_a_result_has_what_the_run_folder_has_in_columns_of_numbers(tiny, few, t
 def test_a_network_of_projections_is_verified_by_exact_bounds(tiny, tmp_path):
     tiny[1:3] = ["cap"]
     study.main(tiny)
-    (one,) = record.read(tmp_path / "results")
+    (one,) = record.read([tmp_path / "results"])
     assert one["result"]["estimate"] and not one["exact"]["estimate"]
     assert f"{one['exact']['verified_error']:.2f} (1)" in table1.cell([one])
     assert f"≈{one['result']['verified_error']:.2f} (1)" in table1.cell([{**one, "exact": None}])
@@ -100,7 +100,7 @@ def test_a_network_of_projections_is_verified_by_exact_bounds(tiny, tmp_path):
 def test_a_network_trained_on_a_mixture_that_ends_with_ibp_is_verified_by_either(tiny, tmp_path):
     tiny[1:3] = ["cbp-1-0"]
     study.main(tiny)
-    (one,) = record.read(tmp_path / "results")
+    (one,) = record.read([tmp_path / "results"])
     assert one["result"]["method"] == ["crown-ibp", "ibp"] and table1.heading(one["arguments"]) == "CBP 1→0"
 
 
@@ -192,6 +192,6 @@ def test_a_missing_or_foreign_result_is_one_line(content, words, tmp_path, capsy
         path.write_text(content)
     refused(table1, [str(path)], capsys, "ibp.json", words)
     if content is None:
-        refused(table1, [str(tmp_path)], capsys, "expected a folder of results")
+        refused(table1, [str(tmp_path)], capsys, "or a folder of results")
         (tmp_path / "config.json").write_text("{}")
         refused(table1, [str(tmp_path)], capsys, "finished run")

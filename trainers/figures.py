@@ -21,15 +21,13 @@ from pathlib import Path
 
 import refbound as rb
 
-from . import arguments, checkpoint
+from . import arguments, checkpoint, record
 from .arguments import option
 from .plots import gradients, learning, relaxations, sparsity, style, sweep, violins
-from .plots.reader import read
 from .plots.selection import Missing
 
 FIGURES = {"learning": learning, "sparsity": sparsity, "violins": violins, "relaxations": relaxations, "gradients": gradients,
            "sweep": sweep}
-RESULTS = Path(__file__).parent / "results"
 
 
 @dataclass
@@ -55,7 +53,7 @@ def main(argv=None):
     args = arguments.parse(Args, "trainers.figures", argv)
     if args.n < 1:
         raise ValueError(f"--n: expected at least 1, got {args.n}")
-    runs = read(args.runs or [RESULTS] * RESULTS.is_dir())
+    runs = record.read(args.runs or [record.RESULTS] * record.RESULTS.is_dir())
     out, left = Path(args.out), 0
     out.mkdir(parents=True, exist_ok=True)
     for name in args.only or FIGURES:

@@ -3,8 +3,9 @@
     {"name": …, "arguments": {…}, "versions": {…}, "result": {…}, "exact": {…} or null,
      "log": {column: [a value an epoch]}, "landscape": {column: [a value a probe]}}
 
-"result" is what the test set gave (result.json), "exact" the same by exact bounds where the run's own are an estimate, "log" and
-"landscape" are log.csv and landscape.csv. Numbers have six significant digits; what is missing or not finite is null.
+"result" is what the test set gave (result.json; {} of a run that is not finished), "exact" the same by exact bounds where the
+run's own are an estimate, "log" and "landscape" are log.csv and landscape.csv. Numbers have six significant digits; what is
+missing or not finite is null. `read` adds "network", the path of the best network, or None.
 """
 
 import json
@@ -20,15 +21,13 @@ LARGEST = 3_000_000  # bytes of a network that is kept beside its record
 
 
 def gather(folder):
-    """The record of a finished run, from its folder."""
+    """The record of a run, from its folder."""
     folder = Path(folder)
-    if not (folder / "result.json").exists():
-        raise ValueError(f"{folder}: expected the folder of a finished run, found no result.json")
-    result, exact, landscape = (folder / name for name in ("result.json", "exact.json", "landscape.csv"))
-    found = load(result)
-    return {"name": folder.resolve().name, "arguments": settings(found["arguments"]), "versions": found["versions"],
-            "result": errors(found), "exact": errors(load(exact)) if exact.exists() else None,
-            "log": columns(folder / "log.csv"), "landscape": columns(landscape) if landscape.exists() else {}}
+    config, result, exact = ({} if not (folder / name).exists() else load(folder / name)
+                             for name in ("config.json", "result.json", "exact.json"))
+    return {"name": folder.resolve().name, "arguments": settings(config["arguments"]),
+            "versions": (result or config)["versions"], "result": errors(result), "exact": errors(exact) or None,
+            **{name: columns(folder / f"{name}.csv") for name in ("log", "landscape")}}
 
 
 def errors(found):
@@ -38,12 +37,14 @@ def errors(found):
 
 def settings(arguments):
     """A run's arguments as its record has them: without its folder, and of the data's folder the name."""
-    kept = {k: list(v) if isinstance(v, tuple) else v for k, v in arguments.items() if k != "run"}
+    kept = {k: list(v) if isinstance(v, tuple) else v for k, v in arguments.items()} | {"run": ""}
     return {**kept, "data_dir": arguments["data_dir"] and Path(arguments["data_dir"]).resolve().name}
 
 
 def columns(path):
-    """A CSV of numbers by its columns."""
+    """A CSV of numbers by its columns; {} if there is none."""
+    if not path.exists():
+        return {}
     rows = rows_of(path)
     return {name: [rounded(row[name]) for row in rows] for name in rows[0]}
 
@@ -64,7 +65,7 @@ def rounded(value):
 
 def write(folder, results):
     """NAME.json of the finished run in `folder`, into `results`; with seed 0 its best network as well, if it is small."""
-    record, results = gather(folder), Path(results)
+    record, results = finished(gather(folder)), Path(results)
     results.mkdir(parents=True, exist_ok=True)
     network = (Path(folder) / "best.npz").read_bytes()
     if record["arguments"]["seed"] == 0 and len(network) < LARGEST:
@@ -80,12 +81,26 @@ def text(value, indent=""):
     return "{\n" + ",\n".join(f"{inner}{json.dumps(k)}: {text(v, inner)}" for k, v in value.items()) + f"\n{indent}}}"
 
 
-def read(folder=RESULTS):
-    """The records of a folder, by name."""
-    paths = sorted(Path(folder).glob("*.json"))
-    if not paths:
-        raise ValueError(f"{folder}: expected a folder of results (NAME.json, as trainers.study writes them), found no such file")
-    return [read_one(path) for path in paths]
+def finished(record):
+    """The record, if its run is finished; ValueError if not."""
+    if not record["result"]:
+        raise ValueError(f"{record['name']}: expected the folder of a finished run, found no result.json")
+    return record
+
+
+def read(paths=(RESULTS,)):
+    """The records of run folders, of results files, and of folders of results files, in the order of the paths."""
+    found = []
+    for path in map(Path, paths):
+        if (path / "config.json").exists():
+            found.append((gather(path), path / "best.npz"))
+        else:
+            files = sorted(path.glob("*.json")) if path.is_dir() else [path]
+            if not files:
+                raise ValueError(f"{path}: expected a run folder or a folder of results (NAME.json, as trainers.study writes "
+                                 "them), found neither")
+            found += [(read_one(file), file.with_suffix(".npz")) for file in files]
+    return [{**record, "network": str(network) if network.exists() else None} for record, network in found]
 
 
 def read_one(path):

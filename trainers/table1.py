@@ -9,7 +9,6 @@ are Markdown. CBP β₀→β₁ is CROWN-IBP mixed with IBP (3), β going from �
 
 import statistics
 from dataclasses import dataclass
-from pathlib import Path
 
 from . import arguments, published, record
 from .arguments import option
@@ -32,15 +31,7 @@ class Args:
 def main(argv=None):
     """Prints the tables of each network that the results are of."""
     args = arguments.parse(Args, "trainers.table1", argv)
-    records = [one for path in args.results or (record.RESULTS,) for one in read(Path(path))]
-    print("\n\n".join(tables(records)))
-
-
-def read(path):
-    """The records of a run folder, a file or a folder of files."""
-    if (path / "config.json").exists():
-        return [record.gather(path)]
-    return [record.read_one(path)] if path.suffix == ".json" else record.read(path)
+    print("\n\n".join(tables(map(record.finished, record.read(args.results or (record.RESULTS,))))))
 
 
 def tables(records):
