@@ -15,7 +15,7 @@ import numpy as np
 
 from .backend import namespace, positive
 from .ball import Region, furthest
-from .layers import Affine, Flatten, Linear, ReLU
+from .layers import Affine, Flatten, Linear, ReLU, pixels
 
 
 class Intervals(NamedTuple):
@@ -89,9 +89,8 @@ def _rows(layer, W):
     xp = namespace(W)
     if isinstance(layer, Linear):
         return xp.abs(W)[None]
-    seen = layer.patches(xp.ones((1, layer.units), W.dtype))  # (1, Ho, Wo, kh, kw, C)
-    return (xp.abs(W).transpose((0, 2, 3, 1)) * seen.reshape(layer.positions, 1, *seen.shape[3:])
-            ).reshape(layer.positions, len(W), -1)
+    seen = layer.patches(xp.ones((1, layer.units), W.dtype)).reshape(layer.positions, 1, -1)
+    return pixels(xp.abs(W)) * seen
 
 
 def row_norms(layer, W, norm):

@@ -118,31 +118,41 @@ class Conv2d(Affine):
             raise ValueError(f"conv2d: kernel {self.kernel_size} does not fit in {shape} with padding {self.padding}")
         return replace(self, window=Window(image, k, s, p, out)), (self.out_channels, *out)
 
+    @property
+    def thin(self):
+        """With few channels a product for each row of the kernel is thin: all windows make one matrix, a copy."""
+        return self.in_channels < 8
+
     def patches(self, x):
-        return windows(x, self.window)
+        """(..., N, Ho, Wo, kh, kw, C), a view; where thin (..., N, Ho Wo, kh kw C)."""
+        X = windows(x, self.window)
+        return X.reshape(*X.shape[:-5], self.positions, -1) if self.thin else X
 
     def apply(self, W, X):
-        kh, kw = self.kernel_size
-        K = W.transpose((2, 3, 1, 0)).reshape(1, kh, -1, len(W))
+        if self.thin:
+            return (flat(X) @ pixels(W).T).reshape(*X.shape[:-2], -1)
+        K = W.transpose((2, 3, 1, 0)).reshape(1, W.shape[2], -1, len(W))
         Y = correlate(X, K)[0]  # (Ho, Wo, B, O)
         return Y.transpose((2, 0, 1, 3)).reshape(*X.shape[:-5], -1)
 
     def outer(self, g, X):
-        xp, (kh, kw), (Ho, Wo) = namespace(g, X), self.kernel_size, self.window.out
-        g, X = paired(g, X, -6)
-        G = g.reshape(-1, Ho, Wo, self.out_channels).transpose((1, 2, 0, 3))
-        rows = [(kernel_row(X, i).swapaxes(-1, -2) @ G).sum((0, 1)) for i in range(kh)]  # (kw C, O) each
-        return xp.stack(rows).reshape(kh, kw, -1, self.out_channels).transpose((3, 2, 0, 1))
+        g, X = paired(g, X, -3 if self.thin else -6)
+        G = g.reshape(-1, *self.window.out, self.out_channels)
+        if self.thin:
+            D = (flat(G).T @ flat(X)).reshape(-1, *self.kernel_size, self.in_channels)
+            return D.transpose((0, 3, 1, 2))
+        G = G.transpose((1, 2, 0, 3))
+        D = [(kernel_row(X, i).swapaxes(-1, -2) @ G).sum((0, 1)) for i in range(self.kernel_size[0])]  # (kw C, O) each
+        return namespace(*D).stack(D).reshape(*self.kernel_size, -1, self.out_channels).transpose((3, 2, 0, 1))
 
     def adjoint(self, W, g):
-        """By its phases, or, where their products would be thin, position by position: Wᵀ g, scattered."""
-        if self.in_channels * self.stride[1] >= 8:
+        if not self.thin:
             return self._by_phases(W, g)
-        X = flat(g.reshape(*g.shape[:-1], -1, len(W))) @ W.transpose((0, 2, 3, 1)).reshape(len(W), -1)
+        X = flat(g.reshape(*g.shape[:-1], -1, len(W))) @ pixels(W)
         return scatter(X.reshape(*g.shape[:-1], *self.window.out, *self.kernel_size, -1), self.window)
 
     def _by_phases(self, W, g):
-        """A convolution of stride 1 over g, with s² kernels for each channel, interleaved.
+        """Aᵀ(W, g) as a convolution of stride 1 over g, with s² kernels for each channel, interleaved.
 
         Row q = s t + π of the padded input met kernel row i = s x + π at output row t − x, x < k / s: each phase π sees
         the same few rows t − x of g, through every s-th row of the kernel. Rows that are padding are left out.
@@ -238,8 +248,13 @@ def kernel_row(X, i):
     return X[..., i, :, :].reshape(-1, Ho, Wo, kw * C).transpose((1, 2, 0, 3))
 
 
+def pixels(W):
+    """The kernels in the order in which a window is seen: (O, C, kh, kw) -> (O, kh kw C)."""
+    return W.transpose((0, 2, 3, 1)).reshape(len(W), -1)
+
+
 def correlate(X, K):
-    """The sum over kernel rows of their matrix products: X = P(x), K (Q, kh, kw C, O) -> (Q, Ho, Wo, B, O)."""
+    """The sum over kernel rows of their products: X = P(x), K (Q, kh, kw C, O) -> (Q, Ho, Wo, B, O)."""
     Y = kernel_row(X, 0) @ K[:, None, None, 0]
     for i in range(1, K.shape[1]):
         Y += kernel_row(X, i) @ K[:, None, None, i]

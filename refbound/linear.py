@@ -10,7 +10,7 @@ going backwards from g = C, b = 0. Through z = W x + bias:
 
 and through z = max(x, 0), where a positive coefficient takes the upper line and a negative one the lower (b̲ = 0):
 
-    b ← b + g⁺·b̄,         g ← ā g⁺ + a̲ g⁻  =  a̲ g + (ā − a̲) g⁺.
+    b ← b + g⁺·b̄,         g ← a g,    a = ā where g > 0, else a̲.
 
 Bounds are upper bounds; a lower bound of C is minus the upper bound of −C.
 """
@@ -26,7 +26,7 @@ class LinearBound(NamedTuple):
 
     g: object     # (S, N, n); (S, 1, n) where it does not depend on the example
     b: object     # (S, N)
-    trace: list   # g at the output of each layer
+    trace: list   # g at the output of each affine layer; at a ReLU (g, a), a the slope of the line that g chose
 
 
 def linear_bound(net, stop, C, lines, start=0):
@@ -42,12 +42,11 @@ def linear_bound(net, stop, C, lines, start=0):
             k -= 1
             a_lo, a_up, b_up = lines[k]
             xp = namespace(g, a_up)
-            trace[i] = g = xp.broadcast_to(g, (*g.shape[:-2], *a_up.shape[-2:]))  # from here on of the example
-            upper = positive(g)  # g⁺
-            b = b + xp.einsum("sNn,Nn->sN", upper, b_up)
-            g = a_lo * g
-            if a_lo is not a_up:
-                g += (a_up - a_lo) * upper
+            g = xp.broadcast_to(g, (*g.shape[:-2], *a_up.shape[-2:]))  # from here on it depends on the example
+            a = a_up if a_lo is a_up else a_lo + (a_up - a_lo) * (g > 0)
+            trace[i] = g, a
+            b = b + xp.einsum("sNn,Nn->sN", positive(g), b_up)
+            g = a * g
         elif isinstance(layer, Flatten):
             g = layer.restore(g)
     return LinearBound(g, b, trace)
@@ -65,7 +64,7 @@ def push(net, stop, trace, lines, ds, x, start=0):
     Every step back was linear in (g, b), so its adjoint goes forward. At the input dg = ds x*, db = ds. From
 
         b ← b + g·bias, g ← Aᵀ(W, g)            dg = A(W, v) + ds bias
-        b ← b + g⁺·b̄, g ← a̲ g + (ā − a̲) g⁺      dg = a̲ v + [g > 0] ((ā − a̲) v + ds b̄)
+        b ← b + g⁺·b̄, g ← a g                   dg = a v + ds [g > 0] b̄
 
     which is the network itself run on the worst-case input, each ReLU replaced by the line that g chose, all
     weighted by ds. For an affine layer v comes as its patches.
@@ -84,13 +83,9 @@ def push(net, stop, trace, lines, ds, x, start=0):
             k += 1
             yield i, layer, v
             if i < stop - 1:
-                a_lo, a_up, b_up = lines[k]
-                upper = ds * b_up
-                if a_lo is not a_up:
-                    upper += (a_up - a_lo) * v
-                upper *= trace[i] > 0
-                v = a_lo * v
-                v += upper
+                g, a = trace[i]
+                v = a * v
+                v += ds * lines[k].b_up * (g > 0)
         elif isinstance(layer, Flatten):
             v = layer.reorder(v)
 
@@ -103,13 +98,13 @@ def linear_bound_vjp(ds, net, stop, bound, lines, x, start=0):
     """
     grads, dlines, xp = {}, [], namespace(x)
     for i, layer, v in push(net, stop, bound.trace, lines, ds, x, start):
-        g = bound.trace[i]
         if isinstance(layer, Affine):
+            g = bound.trace[i]
             weight = ds if g.shape[-2] == ds.shape[-1] else ds.sum(-1, keepdims=True)
             grads[f"{i}.weight"] = layer.outer(g, v)
             grads[f"{i}.bias"] = layer.bias_sum(weight.reshape(-1) @ g.reshape(-1, g.shape[-1]))
         elif isinstance(layer, ReLU):
-            a_lo, a_up, _ = lines[len(dlines)]
+            (g, _), (a_lo, a_up, _) = bound.trace[i], lines[len(dlines)]
             upper = positive(g)
             da = xp.einsum("sNn,sNn->Nn", g if a_lo is a_up else upper, v)
             dlines.append((da, xp.einsum("sNn,sN->Nn", upper, ds)))
@@ -120,5 +115,5 @@ def slope_gradient(ds, net, stop, bound, lines, x, shared=True):
     """da̲ of Σ ds s̄ for each ReLU: Σ_S g⁻ v, (N, n); or g⁻ v, (S, N, n), where slopes are not shared."""
     xp = namespace(x)
     sums = "sNn,sNn->Nn" if shared else "sNn,sNn->sNn"
-    return [xp.einsum(sums, -positive(-bound.trace[i]), v)
+    return [xp.einsum(sums, xp.minimum(bound.trace[i][0], 0), v)
             for i, layer, v in push(net, stop, bound.trace, lines, ds, x) if isinstance(layer, ReLU)]
