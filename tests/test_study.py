@@ -194,4 +194,4 @@ def test_a_missing_or_foreign_result_is_one_line(content, words, tmp_path, capsy
     if content is None:
         refused(table1, [str(tmp_path)], capsys, "or a folder of results")
         (tmp_path / "config.json").write_text("{}")
-        refused(table1, [str(tmp_path)], capsys, "finished run")
+        refused(table1, [str(tmp_path)], capsys, "no arguments")

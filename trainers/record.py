@@ -25,6 +25,8 @@ def gather(folder):
     folder = Path(folder)
     config, result, exact = ({} if not (folder / name).exists() else load(folder / name)
                              for name in ("config.json", "result.json", "exact.json"))
+    if "arguments" not in config:
+        raise ValueError(f"{folder}: expected the folder of a run, found no arguments in its config.json")
     return {"name": folder.resolve().name, "arguments": settings(config["arguments"]),
             "versions": (result or config)["versions"], "result": errors(result), "exact": errors(exact) or None,
             **{name: columns(folder / f"{name}.csv") for name in ("log", "landscape")}}
@@ -92,6 +94,8 @@ def read(paths=(RESULTS,)):
     """The records of run folders, of results files, and of folders of results files, in the order of the paths."""
     found = []
     for path in map(Path, paths):
+        if not path.exists():
+            raise ValueError(f"{path}: expected a run folder, a result (NAME.json) or a folder of results, found nothing there")
         if (path / "config.json").exists():
             found.append((gather(path), path / "best.npz"))
         else:

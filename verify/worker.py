@@ -54,9 +54,11 @@ class Case(NamedTuple):
 
 @contextlib.contextmanager
 def refbound_step(case):
-    """The trainer's own step, in its shards: at most its default size, and at least one for each thread."""
+    """The trainer's own step, in its shards; of a few examples, as those of exact cap, each thread has some."""
     net = case.network()
-    shard = min(parallel.shard_size(net, case.method, projections=case.projections), -(-case.batch // case.threads))
+    shard = parallel.shard_size(net, case.method, projections=case.projections)
+    if case.batch < train.Args().batch:
+        shard = min(shard, -(-case.batch // case.threads))
     args = train.Args(method=case.method, batch=case.batch, shard=shard, projections=case.projections)
     images, batch, now = case.dataset(net), np.arange(case.batch), {"eps": case.eps, "beta": 1.0, "kappa": 0.0}
     with parallel.workers(case.threads) as pmap:

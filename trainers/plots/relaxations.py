@@ -2,7 +2,7 @@
 
     a̲ z + b̲ ≤ max(z, 0) ≤ ā z + b̄    for l ≤ z ≤ u
 
-The lines are those of refbound/relaxation.py. One-step has either slope: (7) with η ≥ 1 ends at 0 or at 1 wherever the loss
+The lines are those of refbound/relaxation.py; by ibp they are constant, h̲ = l⁺ and h̄ = u⁺, and cut what follows from z. One-step has either slope: (7) with η ≥ 1 ends at 0 or at 1 wherever the loss
 depends on the slope.
 """
 
@@ -15,9 +15,9 @@ from . import style
 
 INTERVALS = ((-1.0, 2.0), (-2.0, 1.0))
 DRAWN = (0.15, 0.4, 0.65, 0.9)  # slopes for `random`, in place of draws
-RULES = {  # method -> (its lower slope in words and symbols, l, u -> lower slopes)
+RULES = {  # method -> (its lower slope in words and symbols, l, u -> lower slopes; None: parallel)
     "crown-ibp": ("adaptive\na̲ = 1[u + l > 0]", lambda l, u: [relaxation.adaptive(l, u)]),
-    "cap-ibp": ("parallel\na̲ = ā", lambda l, u: [relaxation.parallel(l, u)]),
+    "cap-ibp": ("parallel\na̲ = ā", lambda l, u: [None]),
     "random": ("uniform\na̲ ~ U[0, 1]", lambda l, u: [0 * l + a for a in DRAWN]),
     "one-step": ("one step\na̲ = 0 or 1, by (7)", lambda l, u: [0 * l, 0 * l + 1])}
 RELU = {"alpha": 0.3, "linewidth": 5, "solid_capstyle": "butt"}
@@ -30,13 +30,13 @@ def numbers(runs, args):
     panels = []
     for low, high in INTERVALS:
         l, u = np.array([[low]]), np.array([[high]])
-        lines = {"ibp": ("constant\nh̲ = l⁺, h̄ = u⁺", [relaxation.constant(l, u)])}
+        panels.append({"method": "ibp", "rule": "constant\nh̲ = l⁺, h̄ = u⁺", "l": low, "u": high,
+                       "upper": [0.0, max(high, 0.0)], "lower": [[0.0, max(low, 0.0)]]})
         for method, (rule, slopes) in RULES.items():
-            lines[method] = rule, [relaxation.enclose(l, u, a) for a in slopes(l, u)]
-        for method, (rule, own) in lines.items():
-            upper = [own[0].a_up.item(), own[0].b_up.item()]
-            lower = [[line.a_lo.item(), 0.0 if line.b_lo is None else line.b_lo.item()] for line in own]
-            panels.append({"method": method, "rule": rule, "l": low, "u": high, "upper": upper, "lower": lower})
+            lines = [relaxation.enclose(l, u, a) for a in slopes(l, u)]
+            panels.append({"method": method, "rule": rule, "l": low, "u": high,
+                           "upper": [lines[0].a_up.item(), lines[0].b_up.item()],
+                           "lower": [[line.a_lo.item(), 0.0] for line in lines]})
     return panels
 
 
