@@ -55,19 +55,23 @@ def field(net, stop):
     layers = list(net.layers[:stop])
     if not layers or any(not isinstance(layer, ReLU if i % 2 else Conv2d) for i, layer in enumerate(layers[::-1])):
         return Field(net, [], None)
-    out, kernel, stride, padding, found = layers[-1].window.out, (1, 1), (1, 1), (0, 0), []
+    window, cuts = Window(None, (1, 1), (1, 1), (0, 0), layers[-1].window.out), []
     for i in reversed(range(stop)):
-        layer = layers[i]
-        if isinstance(layer, Conv2d):
-            k, s, p = layer.kernel_size, layer.stride, layer.padding
-            kernel, stride, padding = (tuple(f(*each) for each in zip(kernel, stride, padding, k, s, p))
-                                       for f in (lambda K, S, P, k, s, p: (K - 1) * s + k,
-                                                 lambda K, S, P, k, s, p: S * s, lambda K, S, P, k, s, p: P * s + p))
-            found.append(Window(layer.window.shape, kernel, stride, padding, out))
-            layers[i] = replace(layer, padding=(0, 0), stride=s if i < stop - 1 else k)
-    *earlier, first = found
-    part = net.part(layers, (layers[0].in_channels if isinstance(layers[0], Conv2d) else net.input_shape[0], *first.kernel))
-    return Field(part, earlier[::-1] if isinstance(layers[0], Conv2d) else found[::-1], first)
+        if isinstance(layers[i], Conv2d):
+            window, layers[i] = before(layers[i], window), replace(layers[i], padding=(0, 0))
+            cuts.insert(0, window)
+    layers[-1] = replace(layers[-1], stride=layers[-1].kernel_size)  # it has one position
+    part = net.part(layers, (cuts[0].shape[2], *cuts[0].kernel))
+    return Field(part, cuts[isinstance(layers[0], Conv2d):], cuts[0])
+
+
+def before(convolution, window):
+    """The window at the input of a convolution whose output is seen through `window`."""
+    (_, K, S, P, out), k, s, p = window, convolution.kernel_size, convolution.stride, convolution.padding
+    kernel = tuple((big - 1) * step + small for big, step, small in zip(K, s, k))
+    stride = tuple(big * step for big, step in zip(S, s))
+    padding = tuple(big * step + small for big, step, small in zip(P, s, p))
+    return Window(convolution.window.shape, kernel, stride, padding, out)
 
 
 def cut(z, window):

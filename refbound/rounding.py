@@ -25,7 +25,6 @@ import numpy as np
 
 from . import checks
 from .backend import namespace
-from .ball import Region
 from .layers import Affine, Conv2d, Flatten, ReLU
 from .methods import BY_INTERVAL, METHODS, Found
 from .network import as_rows, margin_matrix, with_true_class

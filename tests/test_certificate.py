@@ -73,9 +73,9 @@ def test_a_matrix_multiplies_exactly_whatever_the_magnitudes(spread):
     g, matrix, N = Exact(x.n[:7], x.unit), integers.dense(W), rational(W)
     assert (((matrix @ x).n * (matrix @ x).unit) == N @ (x.n * x.unit)).all()
     assert (((matrix.magnitude @ x).n * matrix.unit * x.unit) == abs(N) @ (x.n * x.unit)).all()
-    for rows in (np.arange(7), np.arange(7)[::-1], np.array([2, 5])):
-        inputs, product = matrix.adjoint(rows, g[rows])
-        assert (product.n * product.unit == N[rows][:, inputs].T @ (g.n[rows] * g.unit)).all() and len(inputs) == 90
+    for some in (np.arange(7), np.arange(7)[::-1], np.array([2, 5])):
+        inputs, product = matrix.adjoint(some, g[some])
+        assert (product.n * product.unit == N[some][:, inputs].T @ (g.n[some] * g.unit)).all() and len(inputs) == 90
 
 
 def test_the_longest_sums_do_not_overflow():

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from networks import ALL, BALLS, METHODS, TRAINED, batch, build, draws
+from networks import ALL, BALLS, METHODS, batch, build, draws
 
 import refbound as rb
 from refbound import layerwise, relaxation, robust

@@ -66,8 +66,9 @@ def network(given):
 def heading(given):
     """The column of a run, or its method with the options that it has."""
     beta, kappa = (1, 1) if given["method"] == "ibp" else tuple(given["beta"]), tuple(given["kappa"])
-    if kappa == (0, 0) and (given["method"], *beta) in COLUMNS:
-        return COLUMNS[given["method"], *beta]
+    column = COLUMNS.get((given["method"], *beta))
+    if column and kappa == (0, 0):
+        return column
     options = [f"{key} = {given[key]:g}" for key in ("p", "q") if given[key] is not None]
     for symbol, weights, usual in (("β", beta, (1, 1)), ("κ", kappa, (0, 0))):
         options += [f"{symbol} {weights[0]:g}→{weights[1]:g}"] if weights != usual else []
