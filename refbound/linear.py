@@ -10,7 +10,7 @@ going backwards from g = C, b = 0. Through z = W x + bias:
 
 and through z = max(x, 0), where a positive coefficient takes the upper line and a negative one the lower (b̲ = 0):
 
-    b ← b + g⁺·b̄,         g ← a g,    a = ā where g > 0, else a̲.
+    b ← b + g·b̂,         g ← â g,    (â, b̂) = (ā, b̄) where g > 0, (a̲, 0) elsewhere.
 
 Bounds are upper bounds; a lower bound of C is minus the upper bound of −C.
 """
@@ -26,7 +26,7 @@ class LinearBound(NamedTuple):
 
     g: object     # (S, N, n); (S, 1, n) where it does not depend on the example
     b: object     # (S, N)
-    trace: list   # g at the output of each affine layer; at a ReLU (g, a), a the slope of the line that g chose
+    trace: list   # g at the output of each affine layer; at a ReLU (g, a, b), the line that g chose
 
 
 def linear_bound(net, stop, C, lines, start=0):
@@ -43,10 +43,11 @@ def linear_bound(net, stop, C, lines, start=0):
             a_lo, a_up, b_up = lines[k]
             xp = namespace(g, a_up)
             g = xp.broadcast_to(g, (*g.shape[:-2], *a_up.shape[-2:]))  # from here on it depends on the example
-            a = a_up if a_lo is a_up else a_lo + (a_up - a_lo) * (g > 0)
-            trace[i] = g, a
-            b = b + xp.einsum("sNn,Nn->sN", positive(g), b_up)
-            g = a * g
+            above = g > 0
+            slope = a_up if a_lo is a_up else a_lo + (a_up - a_lo) * above
+            trace[i] = g, slope, b_up * above
+            b = b + xp.einsum("sNn,sNn->sN", g, trace[i][2])
+            g = slope * g
         elif isinstance(layer, Flatten):
             g = layer.restore(g)
     return LinearBound(g, b, trace)
@@ -58,18 +59,18 @@ def maximise(bound, region):
     return (bound.g * x).sum(-1) + bound.b, x  # (2)
 
 
-def push(net, stop, trace, lines, ds, x, start=0):
+def push(net, stop, trace, ds, x, start=0):
     """The gradient of Σ ds s̄, layer by layer: yields (i, layer, v), the upstream v of g at the input of layer i.
 
     Every step back was linear in (g, b), so its adjoint goes forward. At the input dg = ds x*, db = ds. From
 
         b ← b + g·bias, g ← Aᵀ(W, g)            dg = A(W, v) + ds bias
-        b ← b + g⁺·b̄, g ← a g                   dg = a v + ds [g > 0] b̄
+        b ← b + g·b̂, g ← â g                    dg = â v + ds b̂
 
     which is the network itself run on the worst-case input, each ReLU replaced by the line that g chose, all
     weighted by ds. For an affine layer v comes as its patches.
     """
-    ds, k = ds[:, :, None], -1
+    ds = ds[:, :, None]
     v = ds * x
     for i in range(start, stop):
         layer = net.layers[i]
@@ -80,12 +81,11 @@ def push(net, stop, trace, lines, ds, x, start=0):
                 v = layer.apply(net.weight(i), v)
                 v += ds * layer.spread(net.bias(i))
         elif isinstance(layer, ReLU):
-            k += 1
             yield i, layer, v
             if i < stop - 1:
-                g, a = trace[i]
-                v = a * v
-                v += ds * lines[k].b_up * (g > 0)
+                _, slope, intercept = trace[i]
+                v = slope * v
+                v += ds * intercept
         elif isinstance(layer, Flatten):
             v = layer.reorder(v)
 
@@ -97,23 +97,23 @@ def linear_bound_vjp(ds, net, stop, bound, lines, x, start=0):
     dā = Σ_S g⁺ v and db̄ = Σ_S ds g⁺. The lower slopes are constants, but for parallel lines, a̲ = ā: dā = Σ_S g v.
     """
     grads, dlines, xp = {}, [], namespace(x)
-    for i, layer, v in push(net, stop, bound.trace, lines, ds, x, start):
+    for i, layer, v in push(net, stop, bound.trace, ds, x, start):
         if isinstance(layer, Affine):
             g = bound.trace[i]
             weight = ds if g.shape[-2] == ds.shape[-1] else ds.sum(-1, keepdims=True)
             grads[f"{i}.weight"] = layer.outer(g, v)
             grads[f"{i}.bias"] = layer.bias_sum(weight.reshape(-1) @ g.reshape(-1, g.shape[-1]))
         elif isinstance(layer, ReLU):
-            (g, _), (a_lo, a_up, _) = bound.trace[i], lines[len(dlines)]
+            (g, _, _), (a_lo, a_up, _) = bound.trace[i], lines[len(dlines)]
             upper = positive(g)
             da = xp.einsum("sNn,sNn->Nn", g if a_lo is a_up else upper, v)
             dlines.append((da, xp.einsum("sNn,sN->Nn", upper, ds)))
     return grads, dlines
 
 
-def slope_gradient(ds, net, stop, bound, lines, x, shared=True):
+def slope_gradient(ds, net, stop, bound, x, shared=True):
     """da̲ of Σ ds s̄ for each ReLU: Σ_S g⁻ v, (N, n); or g⁻ v, (S, N, n), where slopes are not shared."""
     xp = namespace(x)
     sums = "sNn,sNn->Nn" if shared else "sNn,sNn->sNn"
     return [xp.einsum(sums, xp.minimum(bound.trace[i][0], 0), v)
-            for i, layer, v in push(net, stop, bound.trace, lines, ds, x) if isinstance(layer, ReLU)]
+            for i, layer, v in push(net, stop, bound.trace, ds, x) if isinstance(layer, ReLU)]

@@ -148,7 +148,7 @@ def _loss_slopes(net, region, C, pre, slopes, shared=True):
     bound = linear_bound(net, len(net.layers), C, lines)
     s, x = maximise(bound, region)
     ds = cross_entropy_vjp(1, s) if shared else 0 * s + 1
-    return s, slope_gradient(ds, net, len(net.layers), bound, lines, x, shared)
+    return s, slope_gradient(ds, net, len(net.layers), bound, x, shared)
 
 
 def _project(a):

@@ -14,7 +14,7 @@ unstable unit (l < 0 < u) the lower line passes through 0 (b̲ = 0) with any slo
 
 from typing import NamedTuple
 
-from .backend import namespace, positive
+from .backend import positive
 
 
 class Lines(NamedTuple):
@@ -32,10 +32,9 @@ def unstable(l, u):
 
 def chord(l, u):
     """ā and b̄ of the upper line."""
-    xp = namespace(l, u)
     up, lm = positive(u), -positive(-l)
     half = up / 2 - lm / 2  # of the width, which may overflow where u and l do not
-    a = up / 2 / xp.where(half > 0, half, 1)  # a unit that is always 0 (l = u = 0) is inactive
+    a = up / 2 / (half + (half == 0))  # a unit that is always 0 (l = u = 0) is inactive
     return a, -lm * a
 
 
@@ -45,8 +44,8 @@ def chord_vjp(da, db, l, u, a):
     ā = u / (u − l):      dā/du = −l / (u − l)² = (1 − ā) / (u − l),    dā/dl = u / (u − l)² = ā / (u − l).
     b̄ = −l ā:             db̄/du = −l dā/du,                             db̄/dl = −ā − l dā/dl.
     """
-    xp, m = namespace(l), unstable(l, u)
-    da = (da - l * db) * m / xp.where(m > 0, u - l, 1)
+    m = unstable(l, u)
+    da = (da - l * db) * m / (m * (u - l) + (1 - m))
     return a * (da - m * db), (1 - a) * da
 
 

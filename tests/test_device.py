@@ -158,7 +158,7 @@ def test_numpy_called_on_a_device_array_is_caught(device, monkeypatch):
     """A library that forgot to ask for the array module fails above: here it is made to forget."""
     net = build("dense")
     problem = moved(device, net, *batch(net))
-    for module in ("interval", "relaxation", "ball", "losses", "layers"):
+    for module in ("interval", "linear", "ball", "losses", "layers"):
         with monkeypatch.context() as patch, pytest.raises(TypeError, match="numpy|Unsupported|device array"):
             patch.setattr(sys.modules[f"refbound.{module}"], "namespace", lambda *arrays: np)
             rb.robust_loss(*problem, "crown-ibp")
