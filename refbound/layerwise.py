@@ -19,7 +19,7 @@ from .linear import linear_bound, linear_bound_vjp, maximise
 from .relaxation import adaptive, chord, chord_vjp, enclose
 
 BLOCK = 2**19  # entries of the largest (S, N, n) array of a block; a few of them live at once
-KEPT = 2**23   # entries of all rows of a ReLU, up to which what their gradient needs is kept
+KEPT = 5 * 2**20  # entries of all rows of a ReLU, up to which what their gradient needs is kept
 
 
 class Block(NamedTuple):

@@ -164,6 +164,25 @@ def test_numpy_called_on_a_device_array_is_caught(device, monkeypatch):
             rb.robust_loss(*problem, "crown-ibp")
 
 
+# ---- how many operations a step launches ----
+
+
+def launches(xp, method, N, projections=None):
+    """The Count of one training step on `small`: N examples in one shard, as on a GPU."""
+    net, rng = rb.models.small(np.random.default_rng(0)), np.random.default_rng(1)
+    problem = moved(xp, net, rb.Ball(rng.random((N, 1, 28, 28), np.float32), 0.1), np.arange(N) % 10)
+    with standin.count() as n:
+        rb.robust_loss(*problem, method, rng=rng, **({"projections": projections} if projections else {}))
+    return n
+
+
+@pytest.mark.parametrize("method, projections", [("ibp", None), ("crown-ibp", None), ("one-step", None), ("cap", 5)])
+def test_a_step_launches_as_few_operations_for_many_examples_as_for_few(device, method, projections):
+    two, six = (launches(device, method, N, projections) for N in (2, 6))
+    assert two.by_name == six.by_name and two.to_host == six.to_host
+    assert six.launches < 1000
+
+
 # ---- the stand-in refuses what CuPy refuses ----
 
 
@@ -476,3 +495,13 @@ def test_training_in_float32_stays_in_float32_on_a_gpu(gpu):
     net = rb.models.small(np.random.default_rng(0))
     problem = net, rb.Ball(np.random.default_rng(1).random((32, 1, 28, 28), np.float32), 0.1), np.arange(32) % 10
     check_alike(train(*moved(gpu, *problem), "crown-ibp")[0], train(*problem, "crown-ibp")[0], gpu, 1e-2)
+
+
+if __name__ == "__main__":
+    sys.modules["cupy"] = standin.cupy
+    print("operations launched by a training step on `small`, and numbers or small arrays copied to the host and to the device:")
+    for method, projections in (("ibp", None), ("crown-ibp", None), ("cap-ibp", None), ("one-step", None), ("cap", 50)):
+        n = launches(standin.cupy, method, 2, projections)
+        common = ", ".join(f"{count} {name}" for name, count in n.by_name.most_common(4))
+        print(f"{method + (f', {projections} projections' if projections else ''):20} {n.launches:5}  ({common}, …)  "
+              f"{n.to_host} and {n.to_device} copies")
