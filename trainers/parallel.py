@@ -39,17 +39,14 @@ def shards(n, size):
 
 
 def shard_size(net, *methods, projections=0):
-    """Examples in a shard: so many that the largest (S, N, n) arrays of a bound have about a million entries, 8 to 64.
+    """Examples in a shard: so many that the largest (S, N, n) array of a bound has about a million entries, 8 to 64.
 
-    ibp has c, r, l and u instead of S functions, and at most 32 examples; but 128 where arrays are so small that threads
-    would mostly wait for each other's Python. With random projections of cap there is one of each for the input and each
-    ReLU but the last.
+    For ibp S = 1; 128 where its arrays are so small that threads would mostly wait for each other's Python. With random
+    projections of cap there is an array of each for the input and each ReLU but the last.
     """
-    ibp, widest = set(methods) == {"ibp"}, max(net.units)
-    if ibp and widest <= 2**10:
-        return 128
-    S = 4 if ibp else max(net.classes - 1, (projections or 0) * len(net.relus))
-    return max(8, min(32 if ibp else 64, 1 << round(math.log2(max(2**20 // (S * widest), 1)))))
+    S = 1 if set(methods) == {"ibp"} else max(net.classes - 1, (projections or 0) * len(net.relus))
+    entries = S * max(net.units)
+    return max(8, min(128 if entries <= 2**10 else 64, 1 << round(math.log2(max(2**20 // entries, 1)))))
 
 
 def total(dicts):
