@@ -18,8 +18,8 @@ from typing import NamedTuple
 from . import attack as _attack
 from . import checks, robust
 from .backend import is_array, namespace
+from .layout import images
 from .methods import METHODS
-from .layers import images
 from .network import as_rows, with_true_class
 
 

@@ -1,12 +1,12 @@
 """B(x, ε): the inputs that an adversary may choose, and the maximum of a linear function over them.
 
-    max over B of g·x′ = g·x*(g),    x*(g) = c + r v(g)                                     (2)
+    max over B of g·x′ = g·x*(g),    x*(g) = c + r v(r g)                                   (2)
 
 v(g) is the point of the unit ball furthest along g:
 
     l∞  sign(g)        l2  g / ‖g‖₂        l1  sign(g_i) e_i at the largest |g_i|
 
-so that v(g)·g is the dual norm of g. For l2 and l1, c = x and r = ε. For l∞, B is the box of the x′ with
+so that v(g)·g is the dual norm of g. For l2 and l1, c = x and r = ε, and v(r g) = v(g). For l∞, B is the box of the x′ with
 |x′ − x| ≤ ε that also lie in the input domain, c its centre and r its radius, one for each input.
 
 The maximum's gradient in g is its maximiser x*(g) (Danskin's theorem): no other derivative is needed.
@@ -30,18 +30,18 @@ class Region(NamedTuple):
 
     def worst_case(self, g):
         """x*(g): the point of the region where g·x is largest: (S, N, n) -> (S, N, n)."""
-        return self.c + self.r * self._furthest(g)  # (2)
+        return self.c + self.reach(g)  # (2)
+
+    def reach(self, g):
+        """x*(g) − c = r v(r g); for a box sign(r g) = sign(g) wherever r > 0."""
+        return self.r * furthest(g if self.norm == np.inf else self.r * g, self.norm)
 
     def width(self, g):
         """max over the region of g·(x − c), the dual norm of r g: (S, N, n) or (S, 1, n) -> (S, N)."""
         xp = namespace(g, self.c)
-        g = xp.broadcast_to(g, (*g.shape[:-2], *self.c.shape))
         if self.norm == np.inf:
-            return xp.einsum("sNn,Nn->sN", xp.abs(g), self.r)
-        return (self.r * g * self._furthest(g)).sum(-1)
-
-    def _furthest(self, g):
-        return furthest(g if self.norm == np.inf else self.r * g, self.norm)
+            return xp.einsum("sNn,Nn->sN", xp.broadcast_to(xp.abs(g), (*g.shape[:-2], *self.r.shape)), self.r)
+        return (g * self.reach(g)).sum(-1)
 
 
 def furthest(g, norm):

@@ -54,7 +54,7 @@ def two_sided_vjp(dm, dd, net, stop, bound, chords, region):
     """
     xp, grads, dchords, k = namespace(bound.g), {}, [], -1
     dm, dd = dm[:, :, None], dd[:, :, None]
-    v = dm * region.c + dd * (region.worst_case(bound.g) - region.c)
+    v = dm * region.c + dd * region.reach(bound.g)
     for i in range(stop):
         layer, g = net.layers[i], bound.trace[i]
         if isinstance(layer, Affine):

@@ -9,8 +9,8 @@ import numpy as np
 
 from .backend import is_array, namespace, to_like
 from .ball import Ball
+from .layout import rows
 from .methods import METHODS, Options
-from .layers import rows
 from .network import Network, as_rows
 
 

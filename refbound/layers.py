@@ -17,6 +17,7 @@ import math
 from dataclasses import dataclass, field, replace
 
 from .backend import Window, namespace, scatter, windows
+from .layout import flat, images, paired, rows
 
 
 class Affine:
@@ -215,32 +216,7 @@ class Flatten:
         return {"type": "flatten"}
 
 
-# ---- how arrays lie ----
-
-def rows(x, shape):
-    """(..., *shape), images (C, H, W), -> (..., n), their units in a row, channels last."""
-    lead = x.shape[:x.ndim - len(shape)]
-    if len(shape) == 3:
-        x = namespace(x).moveaxis(x, -3, -1)
-    return x.reshape(*lead, -1)
-
-
-def images(z, shape):
-    """The inverse of `rows`: (..., n) -> (..., *shape)."""
-    if len(shape) != 3:
-        return z.reshape(*z.shape[:-1], *shape)
-    return namespace(z).moveaxis(z.reshape(*z.shape[:-1], *shape[1:], shape[0]), -1, -3)
-
-
-def flat(x):
-    """(..., n) -> (B, n)."""
-    return x.reshape(-1, x.shape[-1])
-
-
-def paired(g, X, axis):
-    """g and X = P(x), whose examples lie along `axis`, for `outer`: X summed over them if they all share one g."""
-    return g, X if g.shape[-2] == X.shape[axis] else X.sum(axis, keepdims=True)
-
+# ---- the products of a convolution ----
 
 def kernel_row(X, i):
     """What row i of the kernel sees: X (..., Ho, Wo, kh, kw, C) -> (Ho, Wo, B, kw C), a view."""

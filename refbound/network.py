@@ -12,8 +12,9 @@ import os
 
 import numpy as np
 
-from .backend import is_array, positive, namespace, to_host
-from .layers import LAYERS, Affine, Flatten, ReLU, from_spec, rows
+from .backend import is_array, namespace, positive, to_host
+from .layers import LAYERS, Affine, Flatten, ReLU, from_spec
+from .layout import rows
 
 
 class Network:

@@ -10,7 +10,8 @@ import pytest
 from networks import ALL, build
 
 import refbound as rb
-from refbound.layers import Affine, Linear, ReLU, images, rows
+from refbound.layers import Affine, Linear, ReLU
+from refbound.layout import images, rows
 from refbound.network import as_rows, forward
 from trainers.data import to_float
 from verify import certificate, exact, integers

@@ -8,7 +8,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from refbound.backend import scatter, windows
-from refbound.layers import Conv2d, Flatten, Linear, images, rows
+from refbound.layers import Conv2d, Flatten, Linear
+from refbound.layout import images, rows
 
 pairs = st.tuples(st.integers(1, 4), st.integers(1, 4))
 paddings = st.tuples(st.integers(0, 2), st.integers(0, 2))

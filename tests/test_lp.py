@@ -9,7 +9,8 @@ from networks import ALL, HAND_MARGINS, INF, batch, build, hand
 
 import refbound as rb
 from refbound import api
-from refbound.layers import Conv2d, Flatten, Linear, ReLU, images
+from refbound.layers import Conv2d, Flatten, Linear, ReLU
+from refbound.layout import images
 from verify.lp import triangle_lp, two_line_lp
 from verify.sparse import fold
 

@@ -8,7 +8,7 @@ from networks import ALL, BALLS, METHODS, batch, build, draws, extent, margins, 
 
 import refbound as rb
 from refbound import relaxation
-from refbound.layers import images
+from refbound.layout import images
 from refbound.network import as_rows, forward
 
 TOLERANCE = 1e-9

@@ -8,8 +8,8 @@ import refbound as rb
 from refbound import layerwise, relaxation, robust
 from refbound.cap import two_sided
 from refbound.interval import interval
+from refbound.layout import images
 from refbound.linear import linear_bound, maximise
-from refbound.layers import images
 from refbound.network import as_rows, forward, margin_matrix, with_true_class
 
 ON = [("dense", "inf"), ("stride 1, 2, padding 1", "inf, not clipped"), ("rectangular", "l2"),

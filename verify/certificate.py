@@ -19,7 +19,8 @@ from tqdm import tqdm
 
 import refbound as rb
 from refbound.cap import two_sided
-from refbound.layers import Affine, Flatten, ReLU, images
+from refbound.layers import Affine, Flatten, ReLU
+from refbound.layout import images
 from refbound.methods import BY_INTERVAL, METHODS, Found, Options
 from refbound.network import margin_matrix
 from refbound.relaxation import chord

@@ -10,7 +10,8 @@ import numpy as np
 
 import refbound as rb
 from refbound import robust
-from refbound.layers import Conv2d, Flatten, Linear, ReLU, from_spec, images
+from refbound.layers import Conv2d, Flatten, Linear, ReLU, from_spec
+from refbound.layout import images
 from refbound.methods import Options
 from refbound.network import as_rows, with_true_class
 
