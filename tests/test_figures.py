@@ -43,7 +43,7 @@ def results(tmp_path):
     folder = tmp_path / "results"
     folder.mkdir()
     for k, run in enumerate(of_every_kind(eps=0.02)):
-        if run["name"] in subject.SHOWN:
+        if run["name"] in record.SHOWN:
             rb.save(rb.models.mlp(np.random.default_rng(k), widths=(784, 8, 6, 10), input_shape=(1, 28, 28)),
                     folder / f"{run['name']}.npz")
         checkpoint.write_json(folder / f"{run['name']}.json", {key: v for key, v in run.items() if key != "network"})
@@ -265,7 +265,7 @@ def test_gradients_are_those_of_the_bounds_and_0_for_ibp(one):
 def test_the_sweep_shows_the_share_that_is_not_certified(one):
     runs, given, net, test, _ = one
     found = {of["run"]: of for of in sweep.numbers(runs, given)}
-    assert list(found) == list(subject.SHOWN)
+    assert list(found) == list(record.SHOWN)
     shown = found["one-step"]
     assert shown["eps"] == [0.005, 0.01, 0.015, 0.02, 0.025, 0.03] and shown["images"] == 6
     for k, eps in enumerate(shown["eps"]):

@@ -17,7 +17,8 @@ from .landscape import read as rows_of
 
 RESULTS = Path(__file__).parent / "results"
 PARTS = ("arguments", "versions", "result", "log", "landscape")
-LARGEST = 3_000_000  # bytes of a network that is kept beside its record
+SHOWN = ("ibp", "crown-ibp", "one-step")  # the methods whose networks figures look at: kept beside their records, seed 0,
+LARGEST = 3_000_000  # and up to so many bytes
 
 
 def gather(folder):
@@ -66,11 +67,12 @@ def rounded(value):
 
 
 def write(folder, results):
-    """NAME.json of the finished run in `folder`, into `results`; with seed 0 its best network as well, if it is small."""
+    """NAME.json of the finished run in `folder`, into `results`; and its best network, if it is one that figures look at."""
     record, results = finished(gather(folder)), Path(results)
     results.mkdir(parents=True, exist_ok=True)
     network = (Path(folder) / "best.npz").read_bytes()
-    if record["arguments"]["seed"] == 0 and len(network) < LARGEST:
+    given = record["arguments"]
+    if given["method"] in SHOWN and given["seed"] == 0 and len(network) < LARGEST:
         checkpoint.write(results / f"{record['name']}.npz", network)
     checkpoint.write(results / f"{record['name']}.json", text(record) + "\n")
 

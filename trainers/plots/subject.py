@@ -5,11 +5,8 @@ from typing import NamedTuple
 
 import refbound as rb
 
-from .. import arguments, data, minibatch
+from .. import arguments, data, minibatch, record
 from .selection import Missing, by_method, one_of, study
-
-
-SHOWN = ("ibp", "crown-ibp", "one-step")  # the methods whose networks are looked at, where there are such
 
 
 class Subject(NamedTuple):
@@ -32,7 +29,7 @@ def networks(runs, args):
     left = [run for run in named if run["network"]]
     if not left:
         raise Missing(f"no network was given (best.npz in a run folder, {args.network or 'NAME'}.npz beside a results file)")
-    return by_method(study(left, args, one_of(SHOWN)))
+    return by_method(study(left, args, one_of(record.SHOWN)))
 
 
 def fixed(runs, args):

@@ -5,6 +5,7 @@ On the first n test images, as trainers.evaluate computes it; the radii go from 
 
 from tqdm import tqdm
 
+from .. import record
 from ..evaluate import Args, evaluate
 from . import style, subject
 from .selection import label, title
@@ -17,7 +18,7 @@ PGD_STEPS = 40
 def numbers(runs, args):
     """[{"run", "title", "trained_by", "eps_of_run", "images", "eps": [...], "pgd": [...], "errors": {method: [...]}}, ...]."""
     found = subject.networks(runs, args)
-    chosen = [found[method] for method in subject.SHOWN if method in found] or [subject.fixed(runs, args)]
+    chosen = [found[method] for method in record.SHOWN if method in found] or [subject.fixed(runs, args)]
     return [network(subject.load(run, args), args) for run in chosen]
 
 
