@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import refbound as rb
-from trainers import evaluate, train
+from trainers import data, evaluate, train
 
 ROOT = Path(__file__).parent.parent
 SHORT = ["--model", "mlp", "--method", "ibp", "--epochs", "3", "--warmup", "0.5", "--ramp", "1", "--milestones", "2",
@@ -174,3 +174,14 @@ def test_an_epoch_on_the_device_is_the_epoch_on_the_host(method, few, tmp_path, 
     host, there = ((tmp_path / place / "log.csv").read_text().splitlines()[1:] for place in ("cpu", "cuda"))
     for one, other in zip(host, there, strict=True):
         np.testing.assert_allclose(*([float(v) for v in row.split(",")[:-2]] for row in (one, other)), rtol=1e-5)
+
+
+@pytest.mark.parametrize("p, q, slope", [(0.0, 0.0, 0.0), (1.0, 1.0, 1.0)])
+def test_sparse_is_verified_at_its_own_rates(p, q, slope, few):
+    net, test = rb.models.mlp(np.random.default_rng(0), (784, 20, 10), (1, 28, 28)), data.load("mnist", "test", few)
+    args = evaluate.Args(eps=0.01, method=("sparse",), p=p, q=q, pgd_steps=0, threads=1)
+    s = rb.margin_bounds(net, rb.Ball(data.to_float(test.images, np.float32), 0.01), test.labels, "crown-ibp",
+                         slopes=[np.full((len(test.labels), 20), slope, np.float32)])
+    right = net(data.to_float(test.images, np.float32)).argmax(1) == test.labels
+    expected = 100 * (1 - (right & rb.certified(s, test.labels)).mean())
+    assert evaluate.evaluate(net, test, args, quiet=True)["verified_error"] == pytest.approx(expected)

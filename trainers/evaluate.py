@@ -34,6 +34,9 @@ class Args:
     pgd_steps: int = option(100, "steps of the attack; 0 for no attack")
     restarts: int = option(1, "random starts of the attack; its step is ε/4")
     draws: int = option(1, "draws of a method that draws; the errors are given with their spread")
+    eta: float = option(None, "η of equation (7) (default: that of the run, or 2)", type=float)
+    p: float = option(None, "rate of sparse where −l > u (default: that of the run, or 1/2)", type=float)
+    q: float = option(None, "rate of sparse elsewhere (default: that of the run, or 1/2)", type=float)
     projections: int = option(0, "Cauchy projections of cap: an estimate, not a certificate (0: exact)")
     seed: int = option(0, "of every draw")
     data: str = option("mnist", "mnist, cifar10 or svhn", choices=tuple(data.READERS))
@@ -45,6 +48,9 @@ class Args:
     out: str = option(None, "also write the result to this JSON file", type=str)
 
 
+OPTIONS = ("eta", "p", "q")  # of methods, as the run was trained with them
+
+
 def main(argv=None):
     """Evaluates one network and prints the report."""
     args = arguments.parse(Args, "trainers.evaluate", argv)
@@ -54,6 +60,9 @@ def main(argv=None):
         raise ValueError("--eps: a network file does not say its ε; expected --eps with a number")
     args.method = args.method or (config.get("method", "crown-ibp"),)
     args.norm = args.norm or config.get("norm", "inf")
+    for name in OPTIONS:
+        if getattr(args, name) is None:
+            setattr(args, name, config.get(name))
     test = data.load(args.data, "test", args.data_dir)
     if args.n:
         test = data.Dataset(test.images[:args.n], test.labels[:args.n])
@@ -108,10 +117,15 @@ def _shard(net, dataset, part, index, args):
     certified = np.zeros((args.draws, len(right)), bool)
     for draw in range(args.draws):
         for k, method in enumerate(args.method):
-            more = {"projections": args.projections} if args.projections and method == "cap" else {}
-            s = bounds(net, ball, y, method, rng=np.random.default_rng([args.seed, index, draw, k]), **more)
+            s = bounds(net, ball, y, method, rng=np.random.default_rng([args.seed, index, draw, k]), **options(args, method))
             certified[draw] |= to_host(rb.certified(s, y))
     return right, attacked, certified
+
+
+def options(args, method):
+    """The options that were given, of those that the method takes."""
+    given = {name: getattr(args, name) for name in OPTIONS} | {"projections": args.projections or None}
+    return {name: value for name, value in given.items() if value is not None and name in rb.METHODS[method].options}
 
 
 def _clips(args):

@@ -220,7 +220,7 @@ def errors(net, dataset, args, eps, quiet=True):
 
 
 def _evaluation(args, eps, **more):
-    kept = ("norm", "no_clip", "seed", "device", "threads", "shard", "data")
+    kept = ("norm", "no_clip", "seed", "device", "threads", "shard", "data", "eta", "p", "q")
     method = (args.method,) if args.beta[1] == 1 else tuple(dict.fromkeys((args.method, "ibp")))
     return Evaluation(eps=eps, method=method, projections=args.projections or 0,
                       **{name: getattr(args, name) for name in kept}, **more)
