@@ -179,7 +179,7 @@ def test_an_epoch_on_the_device_is_the_epoch_on_the_host(method, few, tmp_path, 
 @pytest.mark.parametrize("p, q, slope", [(0.0, 0.0, 0.0), (1.0, 1.0, 1.0)])
 def test_sparse_is_verified_at_its_own_rates(p, q, slope, few):
     net, test = rb.models.mlp(np.random.default_rng(0), (784, 20, 10), (1, 28, 28)), data.load("mnist", "test", few)
-    args = evaluate.Args(eps=0.01, method=("sparse",), p=p, q=q, pgd_steps=0, threads=1)
+    args = evaluate.Args(eps=0.01, method=("sparse",), norm="inf", p=p, q=q, pgd_steps=0, threads=1)
     s = rb.margin_bounds(net, rb.Ball(data.to_float(test.images, np.float32), 0.01), test.labels, "crown-ibp",
                          slopes=[np.full((len(test.labels), 20), slope, np.float32)])
     right = net(data.to_float(test.images, np.float32)).argmax(1) == test.labels
