@@ -2,7 +2,7 @@
 
     a̲ z + b̲ ≤ max(z, 0) ≤ ā z + b̄    for l ≤ z ≤ u
 
-The lines are those of refbound/relaxation.py; by ibp they are constant, h̲ = l⁺ and h̄ = u⁺, and cut what follows from z. One-step has either slope: (7) with η ≥ 1 ends at 0 or at 1 wherever the loss
+The lines are those of refbound/relaxation.py; those of ibp are constant, h̲ = l⁺ and h̄ = u⁺. One-step has either slope: (7) with η ≥ 1 ends at 0 or at 1 wherever the loss
 depends on the slope.
 """
 
