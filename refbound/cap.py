@@ -122,7 +122,7 @@ def projected_vjp(dpre, net, trace, draws):
             xp, k = namespace(m), sum(j < i for j in net.relus)
             (l, u), (dl, du) = trace.pre[k], dpre[k]
             if dV is not None:  # the last of dV is of the term that this ReLU added
-                a, b = chord(l, u)
+                a, _ = chord(l, u)
                 da = dm * m + (dV[:-1] * V).sum((0, 1))
                 db = (dm + (dV[-1] * draws[k + 1]).sum(0)) / 2
                 dl2, du2 = chord_vjp(da, db, l, u, a)

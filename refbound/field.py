@@ -2,10 +2,10 @@
 
 A unit of h^[k] that a convolution feeds is a function of a window of the input alone, and of a window of every hidden
 layer. Cut to those windows, the layers before it are a small network with one output position, the same at each
-position; the P positions of N examples are N P examples of it. With window (K, S, P) at the output of a convolution of
-kernel k, stride s and padding p, the window at its input is
+position; the P positions of N examples are N P examples of it. With a window of size w, stride t and padding q at the output
+of a convolution of kernel k, stride s and padding p, the window at its input is
 
-    K ← (K − 1) s + k,        S ← S s,        P ← P s + p
+    w ← (w − 1) s + k,        t ← t s,        q ← q s + p
 
 and begins with (1, 1, 0). Beyond the border of a hidden layer its convolution sees zeros: a window there holds units with
 l = u = 0, whose two lines are 0; and beyond the border of the input c = r = 0.
@@ -67,10 +67,10 @@ def field(net, stop):
 
 def before(convolution, window):
     """The window at the input of a convolution whose output is seen through `window`."""
-    (_, K, S, P, out), k, s, p = window, convolution.kernel_size, convolution.stride, convolution.padding
-    kernel = tuple((big - 1) * step + small for big, step, small in zip(K, s, k))
-    stride = tuple(big * step for big, step in zip(S, s))
-    padding = tuple(big * step + small for big, step, small in zip(P, s, p))
+    (_, w, t, q, out), k, s, p = window, convolution.kernel_size, convolution.stride, convolution.padding
+    kernel = tuple((a - 1) * b + c for a, b, c in zip(w, s, k))
+    stride = tuple(a * b for a, b in zip(t, s))
+    padding = tuple(a * b + c for a, b, c in zip(q, s, p))
     return Window(convolution.window.shape, kernel, stride, padding, out)
 
 

@@ -10,7 +10,7 @@ An affine layer is bilinear in its weights and its input. With P(x) the input as
     dW(g, x)     outer      the gradient of <g, A(W, x)> in W, from P(x)
 
 A convolution is one matrix product for each row of its kernel, at every position at once: kw neighbouring pixels with
-their channels lie in a row already. Layers hold no parameters and remember nothing: W and the bias are arguments.
+their channels lie in a row already. With few channels all windows make one matrix instead. Layers hold no parameters and remember nothing: W and the bias are arguments.
 """
 
 import math
@@ -245,6 +245,8 @@ def from_spec(spec):
     if not isinstance(spec, dict) or spec.get("type") not in LAYERS:
         raise ValueError(f"architecture: expected a layer of type {', '.join(LAYERS)}, got {spec!r}")
     arguments = {k: v for k, v in spec.items() if k != "type"}
+    if unknown := {"image", "window"} & set(arguments):  # fields of a layer at its place
+        raise ValueError(f"architecture: {spec!r}: unexpected {', '.join(sorted(unknown))}")
     try:
         return LAYERS[spec["type"]](**arguments)
     except TypeError as error:

@@ -118,7 +118,7 @@ def _sparse(net, region, C, pre, options):
 
 def _one_step(net, region, C, pre, options):
     """a = Π[0,1](a₀ − η sign ∇_a L(s̄(a₀)))                                                (7)"""
-    s, da = _loss_slopes(net, region, C, pre, options.a0)
+    _, da = _loss_slopes(net, region, C, pre, options.a0)
     return [_project(a - options.eta * namespace(d).sign(d)) for a, d in zip(options.a0, da)]  # (7)
 
 

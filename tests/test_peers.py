@@ -123,6 +123,8 @@ def test_multiply_adds_counted_by_hand():
 def test_multiply_adds_of_convolutions():
     net = rb.models.small(np.random.default_rng(0))  # 16 maps of 14², 32 maps of 7², kernels 4 × 4
     assert cost.layer_costs(net) == {0: 16 * 14**2 * 16, 2: 32 * 7**2 * 16 * 16, 5: 1568 * 100, 7: 1000}
+    assert cost._layerwise(net, 1, 1) == 4 * 16 * 14**2 * 16  # intervals, at every position
+    assert cost._layerwise(net, 3, 1) == 3 * 1568 * 16 * 4**2 * 16  # of the first layer, a unit sees 4 by 4 positions
     assert cost.gflop(net, "crown-ibp", 128) == pytest.approx(5.27, abs=0.01)
 
 

@@ -44,7 +44,7 @@ class Args:
     dtype: str = option("float32", "arithmetic of the bounds", choices=("float32", "float64"))
     device: str = option("cpu", "cpu or cuda", choices=("cpu", "cuda"))
     threads: int = option(0, "threads (0: one for each core)")
-    shard: int = option(0, "images a thread works on at a time (0: by the network's size)")
+    shard: int = option(0, "images a thread works on at a time, seeds its draws (0: by the network and methods)")
     out: str = option(None, "also write the result to this JSON file", type=str)
 
 

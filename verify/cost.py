@@ -47,9 +47,11 @@ def multiply_adds(net, method, projections=None):
 
 def _layerwise(net, stop, sides):
     """The bounds of the inputs of the ReLU at `stop`, with their gradient."""
-    costs = layer_costs(field(net, stop).net)  # at one position
-    *before, feeding = [m for i, m in costs.items() if i < stop] or [0]
-    return 3 * sides * net.units[stop] * sum(before) if before else 4 * feeding
+    whole = [m for i, m in layer_costs(net).items() if i < stop]
+    if len(whole) < 2:
+        return 4 * sum(whole)  # intervals
+    *before, _ = [m for i, m in layer_costs(field(net, stop).net).items() if i < stop]  # at one position
+    return 3 * sides * net.units[stop] * sum(before)
 
 
 def gflop(net, method, batch, projections=None):
