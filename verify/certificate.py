@@ -55,6 +55,7 @@ class Args:
 
 
 def main(argv=None):
+    """Makes or reads certificates, and proves them; the exit status, 0 if all hold."""
     args = arguments.parse(Args, "verify.certificate", argv)
     net = load_any(args.model)
     network = exact.Network(net.spec(), net.params, net.input_shape)
@@ -161,6 +162,7 @@ def upper_slope(l, u):
 
 
 def short(slope):
+    """The nearest multiple of 2^-SLOPE_BITS."""
     return np.rint(slope * 2**SLOPE_BITS) / 2**SLOPE_BITS
 
 

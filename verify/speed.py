@@ -149,6 +149,7 @@ def case_of(args, model, make, text):
 
 
 def work(case):
+    """GFLOP of a step of a case."""
     return gflop(case.network(), case.method, case.batch, case.projections)
 
 
@@ -235,6 +236,7 @@ def report(rows, args, load):
 
 
 def method_name(row):
+    """The method of a row, with its projections."""
     return row["method"] + (f", {row['projections']} projections" if row["projections"] else "")
 
 
