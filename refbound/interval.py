@@ -23,7 +23,7 @@ class Intervals(NamedTuple):
 
     pre: list       # (l, u), each (N, n), at the input of each ReLU
     last: Region    # the box of the last ReLU's output, or the region itself if there is no ReLU
-    inputs: list    # the Region at the input of each layer up to the last ReLU
+    inputs: list    # of each layer up to the last ReLU: the Region at the input of an affine one, else None
 
 
 def interval(net, region, stop=None):
@@ -36,7 +36,7 @@ def interval(net, region, stop=None):
         layer = net.layers[i]
         if isinstance(layer, ReLU) and norm != np.inf:
             c, r, norm = c, r + 0 * c, np.inf  # a ReLU on the input itself: the box around the ball
-        inputs.append(Region(c, r, norm))
+        inputs.append(Region(c, r, norm) if isinstance(layer, Affine) else None)
         if isinstance(layer, ReLU):
             l, u = c - r, c + r
             pre.append((l, u))
@@ -54,23 +54,19 @@ def interval(net, region, stop=None):
 def interval_vjp(net, trace, dpre, dlast=None):
     """Parameter gradients for upstream (dl, du) at each ReLU and, optionally, (dc, dr) of the last box.
 
-    Backwards through the lines of `interval`. ReLU: l⁺, u⁺ pass where positive, so
-        dl = [l > 0] (dc − dr) / 2,  du = [u > 0] (dc + dr) / 2,  and into its own c, r:  dc = dl + du, dr = du − dl.
-    Affine: dW = dW(dc, c) + sign(W) dW(dr, r),  db = dc,  dc = Aᵀ(W, dc),  dr = Aᵀ(|W|, dr).
+    Backwards through the lines of `interval`. An affine layer:
+        dW = dW(dc, c) + sign(W) dW(dr, r),  db = dc,  dc = Aᵀ(W, dc),  dr = Aᵀ(|W|, dr).
     """
     xp, grads, k = namespace(trace.last.c), {}, len(trace.pre)
     first = net.affine()[0][0]
     dc, dr = dlast or (None, None)
     for i in reversed(range(first, len(trace.inputs))):
-        layer, (c, r, norm) = net.layers[i], trace.inputs[i]
+        layer = net.layers[i]
         if isinstance(layer, ReLU):
             k -= 1
-            (l, u), (dl, du) = trace.pre[k], dpre[k]
-            if dc is not None:
-                dl, du = dl + (l > 0) * ((dc - dr) / 2), du + (u > 0) * ((dc + dr) / 2)
-            dc, dr = dl + du, du - dl
+            dc, dr = _relu_vjp(*trace.pre[k], *dpre[k], dc, dr)
         elif isinstance(layer, Affine):
-            W = net.weight(i)
+            W, (c, r, norm) = net.weight(i), trace.inputs[i]
             if norm == np.inf:
                 dR = xp.sign(W) * layer.outer(dr, layer.patches(r))
             else:
@@ -78,10 +74,22 @@ def interval_vjp(net, trace, dpre, dlast=None):
             grads[f"{i}.weight"] = layer.outer(dc, layer.patches(c)) + dR
             grads[f"{i}.bias"] = layer.bias_sum(dc)
             if i > first:
-                dc, dr = layer.adjoint(W, dc), layer.adjoint(xp.abs(W), dr)
+                dc = layer.adjoint(W, dc)  # and then dr, when the dc before is freed
+                dr = layer.adjoint(xp.abs(W), dr)
         elif isinstance(layer, Flatten) and dc is not None:
             dc, dr = layer.restore(dc), layer.restore(dr)
     return grads
+
+
+def _relu_vjp(l, u, dl, du, dc, dr):
+    """dc, dr at a ReLU's input, from those at its output, if there are any, and dl, du.
+
+    l⁺ and u⁺ pass where they are positive: dl = [l > 0] (dc − dr) / 2, du = [u > 0] (dc + dr) / 2. Then l = c − r and u = c + r.
+    """
+    if dc is not None:
+        dl = dl + (l > 0) * ((dc - dr) / 2)
+        du = du + (u > 0) * ((dc + dr) / 2)
+    return dl + du, du - dl
 
 
 def _rows(layer, W):

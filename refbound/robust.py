@@ -20,7 +20,7 @@ class Loss(NamedTuple):
     s: object
     logits: object
     C: object
-    inputs: list   # of each layer, clean
+    inputs: list   # of each layer, clean; None for κ = 0
     found: dict    # stage -> Found
     terms: list    # (method, weight, Margins) of the mixture (3)
 
@@ -33,6 +33,8 @@ def margins(net, region, y, method, options):
 
 def robust_loss(net, region, x, y, method, options, beta=1.0, kappa=0.0):
     """ℓ for the region around the rows x (N, n)."""
+    logits, inputs = forward(net, x)
+    inputs = inputs if kappa > 0 else None  # not held where no gradient needs them
     C = margin_matrix(y, net.classes, region.c.dtype)
     found, terms, s = {}, [], 0
     for row, weight in ((method, beta), (METHODS["ibp"], 1 - beta)):
@@ -41,7 +43,6 @@ def robust_loss(net, region, x, y, method, options, beta=1.0, kappa=0.0):
                 found[row.stage] = row.stage.find(net, region, options)
             terms.append((row, weight, row.final.bound(net, region, C, found[row.stage], options)))
             s = s + weight * terms[-1][2].s  # (3)
-    logits, inputs = forward(net, x)
     value = (1 - kappa) * cross_entropy(s)
     if kappa > 0:
         value = value + kappa * cross_entropy(_margins_of(C, logits))

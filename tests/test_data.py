@@ -379,3 +379,6 @@ def test_augment_follows_the_table():
     assert np.array_equal(data.augment(images, np.random.default_rng(7), "cifar10"), both)
     crop = data.random_crop(images, np.random.default_rng(7))
     assert np.array_equal(data.augment(images, np.random.default_rng(7), "svhn"), crop)
+    moved = data.random_crop(images, np.random.default_rng(7), 1)
+    assert np.array_equal(data.augment(images, np.random.default_rng(7), "mnist", 1), moved)
+    assert data.augment(images, np.random.default_rng(7), "svhn", 0) is images

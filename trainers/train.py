@@ -5,8 +5,8 @@
     python -m trainers.train --preset paper-cifar10-shallow --data-dir FOLDER --device cuda
 
 The results depend on these details:
- 1. 5,000 training images, chosen by --split-seed, are held out; the epoch with the least verified error on them is kept
-    as best.npz, among the epochs that end at the full ε. The test set is read once, at the end, by that network.
+ 1. 5,000 training images, chosen by --split-seed, are held out; the epoch with the least verified error on them, at --eps, is
+    kept as best.npz, among the epochs that end at the full ε. The test set is read once, at the end, by that network.
  2. ε is 0 for --warmup epochs, then rises to --train-eps over --ramp epochs; β and κ go from their first to their last
     value over the same time. All are set at every step.
  3. Every draw is seeded by (seed, epoch, step, shard): a run does not depend on what was drawn before, so that a resumed run
@@ -67,6 +67,7 @@ class Args:
     limit: int = option(0, "train on the first images only (0: all)")
     data: str = option("mnist", "data set", choices=tuple(data.READERS))
     data_dir: str = option(None, "its folder (default: MNIST as shipped)", type=str)
+    crop: int = option(None, "move images by up to so many pixels, at random (default: mnist 0, cifar10 and svhn 4)", type=int)
     validation: int = option(5000, "training images held out to choose the epoch")
     split_seed: int = option(0, "of the images held out")
     seed: int = option(0, "of the parameters, the order of the images and every draw")
@@ -125,10 +126,10 @@ def main(argv=None):
 
 def check(args):
     """ValueError for arguments that cannot be, before anything is read or written."""
-    least = {"epochs": 1, "batch": 1, "shard": 0, "warmup": 0, "ramp": 0, "eps": 0, "limit": 0, "threads": 0,
+    least = {"crop": 0, "epochs": 1, "batch": 1, "shard": 0, "warmup": 0, "ramp": 0, "eps": 0, "limit": 0, "threads": 0,
              "rate": 0, "clip_norm": 0, "validation": 1, "probe": int(args.as_released)}
     for name, bound in least.items():
-        if not getattr(args, name) >= bound:
+        if getattr(args, name) is not None and not getattr(args, name) >= bound:
             raise ValueError(f"--{name.replace('_', '-')}: expected at least {bound}, got {getattr(args, name)}")
     for name in ("beta", "kappa"):
         if len(getattr(args, name)) != 2 or not all(0 <= v <= 1 for v in getattr(args, name)):
@@ -214,8 +215,8 @@ def settings(args, t):
 
 
 def errors(net, dataset, args, eps, quiet=True):
-    """(standard, verified) error in percent on held-out images at the radius eps, by the method itself."""
-    result = evaluate(net, dataset, _evaluation(args, eps, pgd_steps=0), quiet)
+    """(standard, verified) error in percent on held-out images at the radius eps, or the test's if less, by the method itself."""
+    result = evaluate(net, dataset, _evaluation(args, min(eps, args.eps), pgd_steps=0), quiet)
     return result["standard_error"], result["verified_error"]
 
 

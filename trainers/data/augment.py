@@ -1,4 +1,4 @@
-"""Random flips and crops of a batch of images (N, C, H, W), uint8 in and out, as in the paper's experiments.
+"""Random flips and crops of a batch of images (N, C, H, W), uint8 in and out, as in the paper's experiments (MNIST as it is).
 
 Every draw comes from the generator given, a number for each image and not for each pixel.
 """
@@ -21,11 +21,12 @@ def random_crop(images, rng, pad=4):
     return windows[np.arange(n), :, top, left]  # (N, C, H, W)
 
 
-AUGMENT = {"mnist": (), "cifar10": (random_flip, random_crop), "svhn": (random_crop,)}
+AUGMENT = {"mnist": (False, 0), "cifar10": (True, 4), "svhn": (False, 4)}  # flip, and pixels of crop
 
 
-def augment(images, rng, name):
-    """The random changes that data set `name` is trained with, in order."""
-    for change in AUGMENT[name]:
-        images = change(images, rng)
-    return images
+def augment(images, rng, name, crop=None):
+    """The random changes that data set `name` is trained with: a flip, then a crop by so many pixels (None: its own)."""
+    flip, pad = AUGMENT[name]
+    pad = pad if crop is None else crop
+    images = random_flip(images, rng) if flip else images
+    return random_crop(images, rng, pad) if pad else images
