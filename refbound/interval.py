@@ -84,7 +84,7 @@ def interval_vjp(net, trace, dpre, dlast=None):
 def _relu_vjp(l, u, dl, du, dc, dr):
     """dc, dr at a ReLU's input, from those at its output, if there are any, and dl, du.
 
-    l⁺ and u⁺ pass where they are positive: dl = [l > 0] (dc − dr) / 2, du = [u > 0] (dc + dr) / 2. Then l = c − r and u = c + r.
+    l⁺ and u⁺ pass where they are positive: dl = [l > 0] (dc − dr) / 2, du = [u > 0] (dc + dr) / 2. Then l = c − r, u = c + r.
     """
     if dc is not None:
         dl = dl + (l > 0) * ((dc - dr) / 2)

@@ -10,7 +10,8 @@ An affine layer is bilinear in its weights and its input. With P(x) the input as
     dW(g, x)     outer      the gradient of <g, A(W, x)> in W, from P(x)
 
 A convolution is one matrix product for each row of its kernel, at every position at once: kw neighbouring pixels with
-their channels lie in a row already. With few channels all windows make one matrix instead. Layers hold no parameters and remember nothing: W and the bias are arguments.
+their channels lie in a row already. With few channels all windows make one matrix instead. Layers hold no parameters and
+remember nothing: W and the bias are arguments.
 """
 
 import math
@@ -93,7 +94,8 @@ class Conv2d(Affine):
         for name, least in (("kernel_size", 1), ("stride", 1), ("padding", 0)):
             value = getattr(self, name)
             pair = (value, value) if isinstance(value, int) else value
-            if not isinstance(pair, (tuple, list)) or len(pair) != 2 or not all(isinstance(v, int) and v >= least for v in pair):
+            if not isinstance(pair, (tuple, list)) or len(pair) != 2 \
+                    or not all(isinstance(v, int) and v >= least for v in pair):
                 raise ValueError(f"conv2d: {name} must be one or two integers of at least {least}, got {value!r}")
             object.__setattr__(self, name, tuple(pair))
 

@@ -30,7 +30,7 @@ class LinearBound(NamedTuple):
 
 
 def linear_bound(net, stop, C, lines, start=0):
-    """Definition 1 for layers[start:stop], C (S, N, m) or (S, 1, m), and `lines` of the ReLUs before `stop` in network order."""
+    """Definition 1 for layers[start:stop], C (S, N, m) or (S, 1, m); `lines` of the ReLUs before `stop`, in network order."""
     g, b, trace, k = C, 0, [None] * stop, sum(i < stop for i in net.relus)
     for i in reversed(range(start, stop)):
         layer = net.layers[i]

@@ -181,6 +181,7 @@ def test_runs_that_differ_in_more_than_their_seeds_share_no_cell():
             list(table1.tables(pair))
     headed = list(table1.tables([made("a", 0, 4.0), made("b", 0, 4.0, model="mlp")]))
     assert "small" in headed[0] and "mlp" in headed[3]
+    assert "minibatches of 128 of images moved by up to 2 pixels" in list(table1.tables([made("a", 0, 4.0, crop=2)]))[2]
 
 
 @pytest.mark.parametrize("content, words", [

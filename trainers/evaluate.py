@@ -44,11 +44,12 @@ class Args:
     dtype: str = option("float32", "arithmetic of the bounds", choices=("float32", "float64"))
     device: str = option("cpu", "cpu or cuda", choices=("cpu", "cuda"))
     threads: int = option(0, "threads (0: one for each core)")
-    shard: int = option(0, "images a thread works on at a time, seeds its draws (0: by the network and methods)")
+    shard: int = option(0, "images worked on at a time, by which draws are seeded (0: by network, methods and device)")
     out: str = option(None, "also write the result to this JSON file", type=str)
 
 
 OPTIONS = ("eta", "p", "q")  # of methods, as the run was trained with them
+GPU = 16                     # times a CPU's shard is a GPU's: arrays of some 64 MB
 
 
 def main(argv=None):
@@ -82,7 +83,9 @@ def evaluate(net, dataset, args, quiet=False):
             raise ValueError(f"model: expected inputs {dataset.images.shape[1:]}, as the data, got {net.input_shape}")
         dataset = data.Dataset(dataset.images.reshape(-1, flat), dataset.labels)
     started, outcomes = time.time(), []
-    parts = parallel.shards(len(dataset.labels), args.shard or parallel.shard_size(net, *args.method, projections=args.projections))
+    size = args.shard or (parallel.shard_size(net, *args.method, projections=args.projections)
+                          * (GPU if args.device == "cuda" else 1))
+    parts = parallel.shards(len(dataset.labels), size)
     with parallel.workers(args.threads or parallel.available_cores()) as pmap:
         results = pmap(lambda i: _shard(net, dataset, parts[i], i, args), range(len(parts)))
         for outcome in tqdm(results, "evaluate", len(parts), disable=True if quiet else None, leave=False):
@@ -97,8 +100,8 @@ def evaluate(net, dataset, args, quiet=False):
     return {"standard_error": 100 * (1 - float(right.mean())),
             "pgd_error": 100 * float((attacked | ~right).mean()) if args.pgd_steps else None,
             "verified_error": float(errors.mean()), "verified_error_of_draws": errors.tolist(), "estimate": estimate,
-            "images": len(right), "eps": args.eps, "norm": args.norm, "clipped": _clips(args), "sound": args.sound, "method": list(args.method),
-            "pgd_steps": args.pgd_steps, "restarts": args.restarts, "seed": args.seed, "draws": args.draws,
+            "images": len(right), "eps": args.eps, "norm": args.norm, "clipped": _clips(args), "sound": args.sound,
+            "method": list(args.method), "pgd_steps": args.pgd_steps, "restarts": args.restarts, "seed": args.seed, "draws": args.draws,
             "dtype": str(net.dtype), "seconds": round(time.time() - started, 1)}
 
 

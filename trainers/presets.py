@@ -89,14 +89,15 @@ class Study(NamedTuple):
     model: str
     epochs: dict  # method -> epochs
     seeds: dict   # ε -> {method: seeds}
+    crop: dict    # ε -> by how many pixels images are moved at random, where training would overfit without
 
 
 ONE = {"ibp": (0,), "crown-ibp": (0,), "cap": (0,), "one-step": (0,), "cbp-1-0": (0,)}
 THREE = {**ONE, "ibp": (0, 1, 2), "one-step": (0, 1, 2)}
 STUDIES = {
-    "reduced": Study("mlp", dict.fromkeys(METHODS, 6), {0.1: dict.fromkeys(METHODS, (0,))}),
+    "reduced": Study("mlp", dict.fromkeys(METHODS, 6), {0.1: dict.fromkeys(METHODS, (0,))}, {}),
     "small": Study("small", {"ibp": 40, "crown-ibp": 20, "cap": 6, "one-step": 20, "cbp-1-0": 20},
-                   {0.1: THREE, 0.2: ONE, 0.3: THREE, 0.4: ONE}),
+                   {0.1: THREE, 0.2: ONE, 0.3: THREE, 0.4: ONE}, {0.1: 1, 0.2: 1}),
 }
 
 
@@ -117,8 +118,9 @@ def runs(study, only=(), epochs=None):
                 named = {pattern for pattern in only if pattern == method or fnmatchcase(name, pattern)}
                 used |= named
                 if named or not only:
+                    crop = {"crop": study.crop[eps]} if eps in study.crop else {}
                     chosen[name] = {"model": study.model, "eps": eps, "seed": seed, **METHODS[method],
-                                    **schedule(epochs or study.epochs[method])}
+                                    **schedule(epochs or study.epochs[method]), **crop}
     if unused := [pattern for pattern in only if pattern not in used]:
         raise ValueError(f"--only {' '.join(unused)}: names no run; expected one of {', '.join(study.epochs)}, or a run's name")
     return chosen

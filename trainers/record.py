@@ -97,7 +97,8 @@ def read(paths=(RESULTS,)):
     found = []
     for path in map(Path, paths):
         if not path.exists():
-            raise ValueError(f"{path}: expected a run folder, a result (NAME.json) or a folder of results, found nothing there")
+            raise ValueError(f"{path}: expected a run folder, a result (NAME.json) or a folder of results, "
+                             "found nothing there")
         if (path / "config.json").exists():
             found.append((gather(path), path / "best.npz"))
         else:

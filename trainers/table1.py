@@ -154,9 +154,10 @@ def schedule(given):
     """The schedule of a run in words."""
     falls = ", ".join(f"{at:g}" for at in given["milestones"])
     above = f" to ε {given['train_eps']:g}" if given["train_eps"] not in (None, given["eps"]) else ""
+    moved = f" of images moved by up to {given['crop']} pixels" if given.get("crop") else ""
     return (f"{given['epochs']} epochs, ε = 0 for {given['warmup']:g} and rising{above} for {given['ramp']:g} "
             f"({given['ramp_shape']}), {given['optimizer']} at {given['rate']:g}, times {given['factor']:g} at {falls}, "
-            f"minibatches of {given['batch']}")
+            f"minibatches of {given['batch']}{moved}")
 
 
 def markdown(header, rows):

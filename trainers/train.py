@@ -215,7 +215,7 @@ def settings(args, t):
 
 
 def errors(net, dataset, args, eps, quiet=True):
-    """(standard, verified) error in percent on held-out images at the radius eps, or the test's if less, by the method itself."""
+    """(standard, verified) error in percent on held-out images by the method itself, at eps or the test's radius if less."""
     result = evaluate(net, dataset, _evaluation(args, min(eps, args.eps), pgd_steps=0), quiet)
     return result["standard_error"], result["verified_error"]
 

@@ -3,7 +3,8 @@
     python -m verify.tightness MODEL --eps 0.1 --n 20 [--exact] [--figure FILE] [--out FILE]
 
 The measure is the paper's (Figure 3, right): Σ_m s̄_m(x), per image. "gap" is its distance to the least proven value there is:
-the exact optimum s* (--exact, by MILP) or the triangle LP over the tightest intermediate bounds (those of ibp, cap and crown intersected).
+the exact optimum s* (--exact, by MILP) or the triangle LP over the tightest intermediate bounds (those of ibp, cap and
+crown intersected).
 The triangle LP is given for both sets of intermediate bounds, since it is below a method only if the method's are the same
 or looser. A bound that lies below the attack, or below s*, stops the command: it would be a bug.
 """
