@@ -15,9 +15,11 @@ Adversarial Examples", NeurIPS 2021. The symbols, everywhere:
     g, b        the linear bound C f(x) ≤ g·x + b; g is the relaxed gradient    (S, N, n), (S, N)  Definition 1, (2)
     a₀, η       the start and the step of the one projected gradient step       (N, n)             (7)
     β, κ        weight of the method against ibp; weight of the clean loss                         (3)
+    c, r        centre and radius of a region, or of the interval of a unit     (N, n)
+    v(g), x*    the furthest point of the unit ball along g; c + r v(g)         (S, N, n)          (2)
     v           the upstream gradient of g on its way through the network       (S, N, n)
 
-N examples, S = c − 1 specifications (the classes m ≠ y), c classes, n units of a layer. Inside, the units of an image
+In shapes: N examples, c classes, S = c − 1 specifications (the classes m ≠ y), n units of a layer. Inside, the units of an image
 lie in a row, channels last; the public functions take and give (N, *shape), channels first.
 """
 

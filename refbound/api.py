@@ -31,6 +31,8 @@ class LinearBound(NamedTuple):
 
 
 class RobustLoss(NamedTuple):
+    """The mixed loss of a batch, and its gradient."""
+
     value: float    # the mean loss of the batch
     grads: dict     # its gradient in every parameter, named and shaped as net.params
     margins: object  # (N, c) the mixed margin bounds (3)

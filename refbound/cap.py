@@ -16,6 +16,8 @@ from .relaxation import chord, chord_vjp
 
 
 class TwoSided(NamedTuple):
+    """Linear functions between m − d and m + d over the region, and what their gradient needs."""
+
     m: object     # (S, N) the middle
     d: object     # (S, N) half the width
     g: object     # (S, N, n)

@@ -100,16 +100,16 @@ def options(net, ball, name, given):
     """Options in rows, from the keyword arguments of a method."""
     rng = given.get("rng")
     wanted, allowed = {k: v for k, v in given.items() if k != "rng"}, METHODS[name].options
-    for option in wanted:
-        if option not in allowed:
-            raise ValueError(f"{option}: not an option of {name!r}, which takes {', '.join(allowed) or 'none'}")
+    for key in wanted:
+        if key not in allowed:
+            raise ValueError(f"{key}: not an option of {name!r}, which takes {', '.join(allowed) or 'none'}")
     wanted = {k: v for k, v in wanted.items() if v is not None}
-    for option, check in _CHECKS.items():
-        if option in wanted:
-            wanted[option] = check(option, wanted[option])
-    for option in ("slopes", "a0"):
-        if option in wanted:
-            wanted[option] = _unit_arrays(net, ball, option, wanted[option], spread=option == "slopes")
+    for name in _CHECKS:
+        if name in wanted:
+            wanted[name] = option(name, wanted[name])
+    for name in ("slopes", "a0"):
+        if name in wanted:
+            wanted[name] = _unit_arrays(net, ball, name, wanted[name], spread=name == "slopes")
     if "projections" in wanted:
         if ball.norm != np.inf:
             raise ValueError(f"projections: expected a ball of norm inf, got norm {ball.norm!r}")
@@ -118,6 +118,11 @@ def options(net, ball, name, given):
                                     ball.x)[:, None, :] for i in (0, *net.relus[:-1])]
         del wanted["projections"]
     return Options(**wanted)
+
+
+def option(name, value):
+    """The value of a method's option that is a number or a truth value, checked."""
+    return _CHECKS[name](name, value)
 
 
 def _truth(name, value):

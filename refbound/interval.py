@@ -51,8 +51,8 @@ def interval(net, region, stop=None):
     return Intervals(pre, Region(c, r, norm), inputs)
 
 
-def interval_vjp(net, trace, dpre, dlast=None):
-    """Parameter gradients for upstream (dl, du) at each ReLU and, optionally, (dc, dr) of the last box.
+def interval_vjp(dpre, dlast, net, trace):
+    """Parameter gradients for upstream (dl, du) at each ReLU and (dc, dr) of the last box, or None.
 
     Backwards through the lines of `interval`. An affine layer:
         dW = dW(dc, c) + sign(W) dW(dr, r),  db = dc,  dc = Aᵀ(W, dc),  dr = Aᵀ(|W|, dr).

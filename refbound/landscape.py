@@ -32,7 +32,7 @@ def variation(losses):
 
 
 def distances(g, h):
-    """The l2 and the cosine distance of two gradients (dicts of arrays); 0 from a vanishing gradient to itself."""
+    """The l2 and the cosine distance of two gradients (dicts of arrays), the latter 0 where one of them vanishes."""
     difference = math.sqrt(sum(float(((h[name] - g[name]) ** 2).sum()) for name in g))
     lengths = math.sqrt(_dot(g, g) * _dot(h, h))
     return difference, 1 - _dot(g, h) / lengths if lengths > 0 else 0.0

@@ -56,7 +56,7 @@ def layerwise_vjp(dpre, block, net, region, pre, kept):
     for k in reversed(range(len(net.relus))):
         stop = net.relus[k]
         if _alone(net, stop):
-            grads = add(grads, interval_vjp(net, interval(net, region, stop + 1), [dpre[k]]))
+            grads = add(grads, interval_vjp([dpre[k]], None, net, interval(net, region, stop + 1)))
             continue
         seen = field(net, stop)
         cut, earlier = seen.region(region), seen.pre(pre[:k])

@@ -40,6 +40,8 @@ class Stage(NamedTuple):
 
 
 class Found(NamedTuple):
+    """The intermediate bounds."""
+
     pre: list      # [(l, u)]
     trace: object  # what the stage's gradient needs
 
@@ -52,14 +54,18 @@ class Final(NamedTuple):
 
 
 class Margins(NamedTuple):
+    """Bounds of the margins, and what their gradient needs."""
+
     s: object       # s̄ (S, N)
     bound: object   # LinearBound
     x: object       # (S, N, n), the worst-case input of each margin
-    pre: list
-    lines: list
+    pre: list       # [(l, u)]
+    lines: list     # of each ReLU
 
 
 class Method(NamedTuple):
+    """A row of the table."""
+
     stage: Stage
     final: Final
     options: tuple      # the names of the options that it takes
@@ -74,7 +80,7 @@ def _interval(net, region, options):
 
 
 def _interval_vjp(dpre, dlast, net, region, found, options):
-    return interval_vjp(net, found.trace, dpre, dlast)
+    return interval_vjp(dpre, dlast, net, found.trace)
 
 
 def _cap(net, region, options):

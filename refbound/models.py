@@ -48,13 +48,19 @@ def small(rng, input_shape=(1, 28, 28), classes=10, dtype=np.float32):
     return convnet(rng, [(16, 4, 2, 1), (32, 4, 2, 1)], [100], input_shape, classes, dtype)
 
 
+def wide(rng, input_shape=(1, 28, 28), classes=10, dtype=np.float32):
+    """Wong et al. (2018) "large": conv 32, 32 s2, 64, 64 s2 halved to 16, 16, 32, 32, then fc 256, 256."""
+    return convnet(rng, [(16, 3, 1, 1), (16, 4, 2, 1), (32, 3, 1, 1), (32, 4, 2, 1)], [256, 256],
+                   input_shape, classes, dtype)
+
+
 def dm_small(rng, input_shape=(1, 28, 28), classes=10, dtype=np.float32):
-    """Gowal et al. (2018), small; the second convolution has stride 1."""
+    """Gowal et al. (2018), small, but with padding; the second convolution has stride 1."""
     return convnet(rng, [(16, 4, 2, 1), (32, 4, 1, 1)], [100], input_shape, classes, dtype)
 
 
 def dm_medium(rng, input_shape=(1, 28, 28), classes=10, dtype=np.float32):
-    """Gowal et al. (2018), medium; the paper's shallow CIFAR-10 network."""
+    """Gowal et al. (2018), medium, but with padding; the paper's shallow CIFAR-10 network."""
     return convnet(rng, [(32, 3, 1, 1), (32, 4, 2, 1), (64, 3, 1, 1), (64, 4, 2, 1)], [512, 512],
                    input_shape, classes, dtype)
 
@@ -65,10 +71,4 @@ def dm_large(rng, input_shape=(1, 28, 28), classes=10, dtype=np.float32):
                    input_shape, classes, dtype)
 
 
-def wide(rng, input_shape=(1, 28, 28), classes=10, dtype=np.float32):
-    """Wong et al. (2018) "large": conv 32, 32 s2, 64, 64 s2 halved to 16, 16, 32, 32, then fc 256, 256."""
-    return convnet(rng, [(16, 3, 1, 1), (16, 4, 2, 1), (32, 3, 1, 1), (32, 4, 2, 1)], [256, 256],
-                   input_shape, classes, dtype)
-
-
-MODELS = {"mlp": mlp, "small": small, "dm_small": dm_small, "dm_medium": dm_medium, "dm_large": dm_large, "wide": wide}
+MODELS = {"mlp": mlp, "small": small, "wide": wide, "dm_small": dm_small, "dm_medium": dm_medium, "dm_large": dm_large}

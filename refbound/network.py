@@ -126,7 +126,7 @@ def forward(net, z):
     return z, inputs
 
 
-def forward_vjp(net, inputs, dz):
+def forward_vjp(dz, net, inputs):
     """Gradients of <dz, f(x)> in every parameter, from the layer inputs that `forward` gave.
 
     Through z = W x + b: dW = dW(dz, x), db = dz, dx = Aᵀ(W, dz); through z = max(x, 0): dx = [x > 0] dz.

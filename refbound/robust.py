@@ -64,7 +64,7 @@ def robust_loss_vjp(d, net, region, loss, options, kappa=0.0):
     if kappa > 0:
         ds = kappa * cross_entropy_vjp(d, _margins_of(loss.C, loss.logits))
         dz = (loss.C * ds[:, :, None]).sum(0)
-        grads = add(grads, forward_vjp(net, loss.inputs, dz))
+        grads = add(grads, forward_vjp(dz, net, loss.inputs))
     return grads
 
 

@@ -160,7 +160,7 @@ def test_forward_vjp_and_input_gradient_are_autograds(name):
         return anp.sum(dz * forward(with_params(net, params), x)[0])
 
     dparams, dx = autograd.grad(scalar, (0, 1))(net.params, x)
-    grads = forward_vjp(net, inputs, dz)
+    grads = forward_vjp(dz, net, inputs)
     assert set(grads) == set(dparams)
     for key, d in dparams.items():
         np.testing.assert_allclose(grads[key], d, rtol=1e-9, atol=1e-12)

@@ -238,15 +238,27 @@ def test_one_step_leaves_a_slope_only_where_the_loss_does_not_depend_on_it():
     assert seen >= {1, -1}
 
 
-def test_with_one_unstable_unit_the_gradient_in_its_slope_is_never_negative():
+def test_in_a_network_of_one_unit_the_gradient_in_its_slope_is_never_negative():
     """s̄ = max over z in [l, u] of w⁺ (ā z + b̄) + w⁻ a̲ z + rest: for w < 0 it is −w a̲ (−l) + rest, whose gradient in a̲ is
-    w l > 0; for w ≥ 0 a̲ is not in it. So one-step takes a̲ = 0 wherever the slope matters. With more units it is a
-    frequency, not a theorem: their worst cases compete."""
+    w l > 0; for w ≥ 0 a̲ is not in it. So one-step takes a̲ = 0 wherever the slope matters. With more units, active ones
+    included, it is a frequency and no theorem: their worst cases compete, as the next test shows."""
     net, ball, y = unit()
     s = rb.margin_bounds(net, ball, y, "one-step", a0=[np.full((4, 1), 0.5)])
     np.testing.assert_array_equal(s, rb.margin_bounds(net, ball, y, "one-step", slopes=[np.zeros((4, 1))]))
     low, high = (rb.margin_bounds(net, ball, y, "one-step", slopes=[np.full((4, 1), a)]) for a in (0.25, 0.75))
     assert (high >= low).all() and (high > low).any()
+
+
+def test_beside_an_active_unit_the_gradient_in_the_slope_may_be_negative():
+    """For x in [−1, 1], h₁ = max(x, 0) is unstable and h₂ = x + 10 active. s̄ of h₂ − ½ h₁ is
+    the maximum of x + 10 − ½ a̲ x, at x = 1: 11 − ½ a̲."""
+    params = {"0.weight": np.ones((2, 1)), "0.bias": np.array([0.0, 10.0]),
+              "2.weight": np.array([[0, 0], [-0.5, 1]]), "2.bias": np.zeros(2)}
+    net = rb.Network([Linear(1, 2), ReLU(), Linear(2, 2)], params, (1,))
+    ball, y = rb.Ball(np.zeros((1, 1)), 1.0, domain=None), np.array([0])
+    s = [rb.margin_bounds(net, ball, y, "one-step", slopes=[np.full((1, 2), a)])[0, 1] for a in (0.0, 0.5, 1.0)]
+    assert s == [11.0, 10.75, 10.5]
+    assert rb.margin_bounds(net, ball, y, "one-step", a0=[np.full((1, 2), 0.5)])[0, 1] == 10.5
 
 
 # ---- how loose the bounds are, as a table ----

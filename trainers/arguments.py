@@ -35,15 +35,15 @@ def parse(cls, prog, argv=None, presets=None):
 
 
 def _add(parser, field, opposites):
-    """A field as an option; with `opposites`, a switch that a preset has turned on can be turned off (--no-clip, --clip)."""
+    """A field as an option. A switch can be turned off (--no-clip, --clip) with `opposites`, or if its default is None."""
     meta, name = dict(field.metadata), "--" + field.name.replace("_", "-")
     default = field.default if field.default is not dataclasses.MISSING else field.default_factory()
     kind = meta.pop("type", type(default))
     if meta.pop("positional", False):
         parser.add_argument(field.name, type=kind, **meta)
     elif kind is bool:
-        parser.add_argument(name, action="store_true", **meta)
-        if opposites:
+        parser.add_argument(name, action="store_true", default=default, **meta)
+        if opposites or default is None:
             off = "--" + (name[5:] if name.startswith("--no-") else "no-" + name[2:])
             parser.add_argument(off, dest=field.name, action="store_false", default=default, help=f"not {name}")
     else:
@@ -65,7 +65,7 @@ def run(main):
     sys.stdout.reconfigure(line_buffering=True)  # in a log, too, a line is there once it is printed
     try:
         sys.exit(main())
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RuntimeError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:

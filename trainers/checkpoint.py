@@ -5,6 +5,8 @@ import json
 import os
 import platform
 import subprocess
+import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -51,8 +53,8 @@ def restore(path, like):
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         meta = json.loads(str(arrays.pop("meta")))
-    except (OSError, ValueError, KeyError, EOFError) as error:
-        raise ValueError(f"{path}: not a checkpoint: {str(error).splitlines()[0]}") from None
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"{path}: not a checkpoint: {' '.join(str(error).split()) or type(error).__name__}") from None
     params = {k[6:]: to_like(v, like) for k, v in arrays.items() if k.startswith("param/")}
     state = {k[6:]: to_like(v, like) if v.ndim else v.item() for k, v in arrays.items() if k.startswith("state/")}
     return meta["epoch"], params, state, meta["rows"], meta["probes"], meta["best"]

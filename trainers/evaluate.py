@@ -28,7 +28,7 @@ class Args:
     eps: float = option(None, "radius of the ball, pixels in [0, 1] (default: that of the run)", type=float)
     method: tuple = option((), "methods that may certify an image, any of them (default: that of the run)", type=str)
     norm: str = option(None, "inf, 2 or 1 (default: that of the run, or inf)", choices=("inf", "2", "1"), type=str)
-    no_clip: bool = option(False, "do not intersect the l∞ ball with the domain [0, 1]")
+    no_clip: bool = option(None, "do not intersect the l∞ ball with the domain [0, 1] (default: as the run)", type=bool)
     sound: bool = option(False, "count in the bounds' own rounding error (refbound/rounding.py; l∞, interval methods)")
     n: int = option(0, "the first n images only (0: all)")
     pgd_steps: int = option(100, "steps of the attack; 0 for no attack")
@@ -39,8 +39,8 @@ class Args:
     q: float = option(None, "rate of sparse elsewhere (default: that of the run, or 1/2)", type=float)
     projections: int = option(0, "Cauchy projections of cap: an estimate, not a certificate (0: exact)")
     seed: int = option(0, "of every draw")
-    data: str = option("mnist", "mnist, cifar10 or svhn", choices=tuple(data.READERS))
-    data_dir: str = option(None, "folder of the data set (default: MNIST as shipped)", type=str)
+    data: str = option(None, "data set (default: that of the run, or mnist)", choices=tuple(data.READERS), type=str)
+    data_dir: str = option(None, "its folder (default: that of the run, or MNIST as shipped)", type=str)
     dtype: str = option("float32", "arithmetic of the bounds", choices=("float32", "float64"))
     device: str = option("cpu", "cpu or cuda", choices=("cpu", "cuda"))
     threads: int = option(0, "threads (0: one for each core)")
@@ -61,9 +61,12 @@ def main(argv=None):
         raise ValueError("--eps: a network file does not say its ε; expected --eps with a number")
     args.method = args.method or (config.get("method", "crown-ibp"),)
     args.norm = args.norm or config.get("norm", "inf")
-    for name in OPTIONS:
+    if args.data is None:
+        args.data, args.data_dir = config.get("data", "mnist"), args.data_dir or config.get("data_dir")
+    for name in (*OPTIONS, "no_clip"):
         if getattr(args, name) is None:
             setattr(args, name, config.get(name))
+    check(args)
     test = data.load(args.data, "test", args.data_dir)
     if args.n:
         test = data.Dataset(test.images[:args.n], test.labels[:args.n])
@@ -73,6 +76,14 @@ def main(argv=None):
     print(report(result))
     if args.out:
         checkpoint.write_json(args.out, {"arguments": asdict(args), "versions": checkpoint.versions(), **result})
+
+
+def check(args):
+    """ValueError for a number that cannot be."""
+    for name, least in {"n": 0, "pgd_steps": 0, "restarts": 1, "draws": 1, "projections": 0, "seed": 0, "threads": 0,
+                        "shard": 0}.items():
+        if not getattr(args, name) >= least:
+            raise ValueError(f"--{name.replace('_', '-')}: expected at least {least}, got {getattr(args, name)}")
 
 
 def evaluate(net, dataset, args, quiet=False):

@@ -65,6 +65,7 @@ class Args:
 
 
 def main(argv=None):
+    """Prints the means of each run."""
     args = arguments.parse(Args, "trainers.landscape", argv)
     runs = [summary(run) for run in args.runs]
     print(table(runs))

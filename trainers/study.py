@@ -1,8 +1,8 @@
 """Studies: the runs of trainers/presets.py one after another, each gathered into trainers/results when it is finished.
 
-    python -m trainers.study          all methods on `mlp` at ε = 0.1, 6 epochs: about 10 minutes on two cores
-    python -m trainers.study --preset small --only ibp 'one-step-*-0.1-*' --epochs 60
-    python -m trainers.study --preset small --results mine -- --device cuda
+    python -m trainers.study --results mine      all methods on `mlp` at ε = 0.1, 6 epochs: about 10 minutes on two cores
+    python -m trainers.study --preset small      the runs on `small` whose results are not there yet
+    python -m trainers.study --preset small --results mine --only ibp 'one-step-*-0.1-*' --epochs 60 -- --device cuda
 
 What stands after -- goes to every run (options of trainers.train). A study that was stopped goes on when the same command is
 given again; a run whose result is there is skipped. A run that fails does not stop the others.

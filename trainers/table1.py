@@ -82,7 +82,8 @@ def check(records):
     """ValueError unless the runs of a cell differ in their seeds and nothing else."""
     first, seeds = records[0], [one["arguments"]["seed"] for one in records]
     for other in records[1:]:
-        if keys := [k for k, v in first["arguments"].items() if k not in ALONE and other["arguments"].get(k) != v]:
+        a, b = first["arguments"], other["arguments"]
+        if keys := [k for k in {**a, **b} if k not in ALONE and a.get(k) != b.get(k)]:
             raise ValueError(f"{first['name']} and {other['name']} differ in {', '.join(keys)}; "
                              "expected runs that differ in their seeds")
     if len(set(seeds)) < len(seeds):

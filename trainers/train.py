@@ -9,11 +9,13 @@ The results depend on these details:
     kept as best.npz, among the epochs that end at the full ε. The test set is read once, at the end, by that network.
  2. ε is 0 for --warmup epochs, then rises to --train-eps over --ramp epochs; β and κ go from their first to their last
     value over the same time. All are set at every step.
- 3. Every draw is seeded by (seed, epoch, step, shard): a run does not depend on what was drawn before, so that a resumed run
+ 3. Every draw is seeded by (seed, epoch, step, shard), with trailing zeros dropped, so that a first shard's slopes and the
+    minibatch's moves come from the same numbers: a run does not depend on what was drawn before, so that a resumed run
     ends as one that was never stopped, and any number of threads ends alike.
  4. The gradient of a minibatch is the sum of its shards' in fixed order; the last, smaller minibatch is left out.
  5. An image is verified by the method itself; if β ends below 1, training ends on a mixture with ibp (3), by either of them.
- 6. Every --probe steps the loss landscape is measured (landscape.csv); nothing of the training depends on it.
+ 6. An image is flipped (cifar10) and moved by up to --crop pixels, anew in each minibatch.
+ 7. Every --probe steps the loss landscape is measured (landscape.csv); nothing of the training depends on it.
 """
 
 import json
@@ -26,6 +28,7 @@ import numpy as np
 from tqdm import tqdm
 
 import refbound as rb
+from refbound import checks
 from refbound.backend import device_module
 
 from . import arguments, checkpoint, data, landscape, parallel, presets, schedule
@@ -88,11 +91,12 @@ def main(argv=None):
     xp, folder = device_module(args.device), Path(args.run)
     train = data.load(args.data, "train", args.data_dir)
     train, held_out = data.split_validation(train, args.validation, args.split_seed)
+    classes = int(max(train.labels.max(), held_out.labels.max())) + 1
     if args.limit:
         train = data.Dataset(train.images[:args.limit], train.labels[:args.limit])
     if len(train.labels) < args.batch:
         raise ValueError(f"--batch: expected at most the {len(train.labels)} training images, got {args.batch}")
-    net = new_network(args, xp, train)
+    net = new_network(args, xp, train.images.shape[1:], classes)
     finished = open_folder(folder, args)
     if finished:
         print(f"{folder}: this run is finished\n{report(finished)}")
@@ -107,7 +111,8 @@ def main(argv=None):
         for epoch in range(done + 1, args.epochs + 1):
             started = time.time()
             net, state, row, found = train_epoch(net, state, train, epoch, args, pmap, folder)
-            row["validation_standard_error"], row["validation_verified_error"] = errors(net, held_out, args, row["eps"])
+            eps = settings(args, epoch)["eps"]  # where the epoch ends
+            row["validation_standard_error"], row["validation_verified_error"] = errors(net, held_out, args, eps)
             row["probe_seconds"] = round(sum(one.pop("seconds") for one in found), 2)
             row["seconds"] = round(time.time() - started, 1)
             rows.append(row)
@@ -126,17 +131,21 @@ def main(argv=None):
 
 def check(args):
     """ValueError for arguments that cannot be, before anything is read or written."""
-    least = {"crop": 0, "epochs": 1, "batch": 1, "shard": 0, "warmup": 0, "ramp": 0, "eps": 0, "limit": 0, "threads": 0,
-             "rate": 0, "clip_norm": 0, "validation": 1, "probe": int(args.as_released)}
+    least = {"epochs": 1, "batch": 1, "validation": 1, "probe": int(args.as_released), **dict.fromkeys(
+        ("eps", "train_eps", "warmup", "ramp", "rate", "clip_norm", "crop", "shard", "limit", "threads", "seed", "split_seed"), 0)}
     for name, bound in least.items():
         if getattr(args, name) is not None and not getattr(args, name) >= bound:
             raise ValueError(f"--{name.replace('_', '-')}: expected at least {bound}, got {getattr(args, name)}")
     for name in ("beta", "kappa"):
         if len(getattr(args, name)) != 2 or not all(0 <= v <= 1 for v in getattr(args, name)):
             raise ValueError(f"--{name}: expected two numbers in [0, 1], got {getattr(args, name)}")
-    for name in options(args):
+    for name, value in options(args).items():
         if name not in rb.METHODS[args.method].options:
-            raise ValueError(f"--{name}: not an option of {args.method}")
+            taken = ", ".join(rb.METHODS[args.method].options) or "none"
+            raise ValueError(f"--{name}: not an option of {args.method}, which takes {taken}")
+        checks.option(name, value)
+    if args.projections and args.norm != "inf":
+        raise ValueError(f"--projections: expected --norm inf with them, got {args.norm}")
     if args.warmup + args.ramp > args.epochs:
         raise ValueError(f"--epochs: expected at least --warmup + --ramp = {args.warmup + args.ramp:g}, got {args.epochs}")
 
@@ -169,10 +178,9 @@ def line(row, args):
             f"{row['seconds']:.1f} s")
 
 
-def new_network(args, xp, train):
+def new_network(args, xp, input_shape, classes):
     """The network that the run starts from, on its device."""
-    classes = int(train.labels.max()) + 1
-    more = {"input_shape": tuple(train.images.shape[1:]), "dtype": np.float32}
+    more = {"input_shape": tuple(input_shape), "dtype": np.float32}
     if args.model == "mlp":
         more["widths"] = (int(np.prod(more["input_shape"])), 100, 100, classes)
     else:
@@ -229,9 +237,6 @@ def _evaluation(args, eps, **more):
 
 def finish(folder, args, xp, rows):
     """The one look at the test set, by the best network."""
-    if not (folder / "best.npz").exists():
-        raise ValueError(f"{folder}: no epoch ended at the full ε, so that none could be chosen; "
-                         f"expected --epochs above --warmup + --ramp = {args.warmup + args.ramp:g}")
     net = rb.load(folder / "best.npz")
     net = net.with_params({k: xp.asarray(v) for k, v in net.params.items()})
     result = evaluate(net, data.load(args.data, "test", args.data_dir), _evaluation(args, args.eps))

@@ -60,7 +60,7 @@ def main(argv=None):
     net = load_any(args.model)
     network = exact.Network(net.spec(), net.params, net.input_shape)
     if args.read:
-        paths = sorted(Path(args.read).glob("*.npz"))[:args.n]
+        paths = sorted(Path(args.read).glob("*.npz"))
         certificates, skipped, seconds = [(path.name, exact.read(path)) for path in paths], 0, 0.0
         if not paths:
             raise ValueError(f"{args.read}: no certificates (*.npz) there")
@@ -202,7 +202,7 @@ def _outcome(certificate, network):
 
 
 def report(outcomes, skipped, seconds, proving):
-    """Prints what held and what did not; the exit status, 0 if all did."""
+    """Prints what held and what did not; the exit status, 0 if there were any and all did."""
     failed = [(name, outcome) for name, outcome in outcomes if isinstance(outcome, exact.Rejected) or not outcome.holds]
     rejected = sum(isinstance(outcome, exact.Rejected) for _, outcome in failed)
     for name, outcome in failed:
@@ -214,7 +214,7 @@ def report(outcomes, skipped, seconds, proving):
           f"{rejected} rejected; {proving / max(len(outcomes), 1):.2f} s an image")
     if seconds:
         print(f"made in {seconds:.1f} s; {skipped} images among them have no float bound below 0, and so no certificate")
-    return int(bool(failed))
+    return int(bool(failed) or not outcomes)
 
 
 def _eps_of(model):

@@ -58,6 +58,8 @@ class Certificate(NamedTuple):
 
 
 class Proof(NamedTuple):
+    """What a certificate proves."""
+
     margins: dict     # m -> the exact upper bound of z_m − z_y, a Fraction
 
     @property

@@ -41,6 +41,7 @@ class Args:
 
 
 def main(argv=None):
+    """Reads one file and writes the other, by their endings."""
     args = arguments.parse(Args, "verify.exchange", argv)
     if Path(args.target).suffix not in (".npz", ".onnx", *TORCH):
         raise ValueError(f"{args.target}: expected a name that ends in .npz, .onnx, .pt or .pth")

@@ -8,7 +8,8 @@ The bounds l, u are arguments: s* does not depend on them as long as they hold, 
 
     python -m verify.milp MODEL --eps 0.1 --n 100 --time-limit 120
 
-What `robust` means: HiGHS, working in floating point, found that no input brings a margin to −SLACK. HiGHS allows itself
+What `robust` means: of each margin a bound that was given is negative (the command gives those of cap and crown, in float64,
+their own rounding not counted), or HiGHS, working in floating point, found that no input brings it to −SLACK. HiGHS allows itself
 errors: at its default tolerances optima 2·10⁻⁴ too low were seen on the network of Wong and Kolter (margins of 10, with
 presolve). Hence no presolve, a tolerance of 10⁻⁹, and SLACK = 10⁻³ of room; still no proof in exact arithmetic. `not robust`
 needs no trust: the witness has been run through the network in float64. A worst margin within SLACK of 0 may be `unknown`.
@@ -51,6 +52,8 @@ class Exact(NamedTuple):
 
 
 class Verdict(NamedTuple):
+    """What is known of a ball, and the witness if it is not robust."""
+
     answer: str      # "robust", "not robust" or "unknown"
     bound: float     # the greatest bound known of a margin; above −SLACK the solver's are no proof
     witness: object  # (*input_shape), an input of B that is misclassified, or None
@@ -203,6 +206,7 @@ def check_witness(net, ball, y, witness):
 # ---- the command: bounds, attacks and files are refbound's from here on ----
 
 def main(argv=None):
+    """The verdicts on a model's first test images; one line and status 1 for what cannot be done."""
     args = parse(argv)
     try:
         run(args)
@@ -215,7 +219,7 @@ def main(argv=None):
 def parse(argv):
     parser = argparse.ArgumentParser(prog="python -m verify.milp", formatter_class=argparse.ArgumentDefaultsHelpFormatter,
                                      description="Exact verdicts on MNIST test images: robust, not robust or unknown.")
-    parser.add_argument("model", help="a network file (.npz or .onnx)")
+    parser.add_argument("model", help="a network (.npz, .onnx) or a run folder, whose best network is taken")
     parser.add_argument("--eps", type=float, default=0.1, help="radius of the l∞ ball, in pixels of [0, 1]")
     parser.add_argument("--n", type=int, default=100, help="the first N test images")
     parser.add_argument("--time-limit", type=float, default=120, help="seconds for an image")
@@ -236,7 +240,8 @@ def run(args):
     ball = rb.Ball(x.reshape(args.n, *net.input_shape), args.eps, domain=domain)
     config = {"model": sha256(*net.params.values()), "data": sha256(data.images, data.labels), "eps": args.eps,
               "domain": domain and list(domain), "time_limit": args.time_limit, "seed": args.seed}
-    name = f"verdicts-{Path(args.model).stem}-{args.eps:g}{'-no-clip' * args.no_clip}.jsonl"
+    path = Path(args.model).resolve()
+    name = f"verdicts-{path.name if path.is_dir() else path.stem}-{args.eps:g}{'-no-clip' * args.no_clip}.jsonl"
     out = Path(args.out or Path("runs") / name)
     rows = resume(out, config)
     for row in rows[:args.n]:

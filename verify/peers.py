@@ -133,9 +133,11 @@ def quantities(problem, bound, loss=None):
 
 
 def worst(ours, theirs):
-    """{quantity: the largest absolute difference}, for the quantities of both."""
-    return {name: max((float(np.abs(a - b.reshape(np.shape(a))).max())
-                       for a, b in zip(ours[name], map(np.asarray, theirs[name]), strict=True)), default=0.0)
+    """{quantity: the largest absolute difference, infinite if one is NaN}, for the quantities of both."""
+    def apart(a, b):
+        return float(np.nan_to_num(np.abs(a - b.reshape(np.shape(a))), nan=np.inf).max())
+
+    return {name: max((apart(a, b) for a, b in zip(ours[name], map(np.asarray, theirs[name]), strict=True)), default=0.0)
             for name in QUANTITIES if name in ours and name in theirs}
 
 
@@ -178,6 +180,7 @@ def of_published(peer, args):
 
 
 def merge(into, more):
+    """Keeps the larger of each."""
     for name, value in more.items():
         into[name] = max(value, into.get(name, 0.0))
 
@@ -235,6 +238,7 @@ COMMANDS = {"agreement": (Agreement, agreement), "speed": (speed.Args, speed.spe
 
 
 def main(argv=None):
+    """One of the commands; the exit status, 1 if the rendering disagrees."""
     argv = sys.argv[1:] if argv is None else argv
     if argv[:1] in (["-h"], ["--help"]):
         print(__doc__)

@@ -101,6 +101,7 @@ class Worker:
 
 
 def speed(args):
+    """Times every case, and prints the table; saves what it has after each."""
     if args.figure and not args.sweep:
         raise ValueError("--figure: draws the sweep; expected --sweep with it")
     for name, least in (("batch", 1), ("repeats", 1), ("threads", 0)):

@@ -60,7 +60,7 @@ def main(argv=None):
     x, y = data.to_float(test.images[:args.n], np.float64).reshape(-1, *net.input_shape), test.labels[:args.n]
     ball = rb.Ball(x, args.eps, domain=None if args.no_clip else (0.0, 1.0))
     values, seconds = bounds(net, ball, y, args)
-    check(values, y)
+    check(values)
     rows = table(values, seconds, y)
     print(report(rows, args, net(x).argmax(1), y))
     if args.out:
@@ -97,7 +97,7 @@ def bounds(net, ball, y, args):
     return values, seconds
 
 
-def check(values, y):
+def check(values):
     """ValueError where the sandwich does not hold: a lower value above an upper one, by more than the solver's tolerance."""
     order = [("PGD", "exact"), ("PGD", "LP"), ("exact", "LP"), ("LP", "LP on interval"), ("LP", "cap"), ("LP", "crown"),
              *(("LP on interval", name) for name in BY_INTERVAL),

@@ -127,6 +127,7 @@ def peak():
 
 
 def main(argv=None):
+    """Answers the lines of standard input until it ends."""
     case = Case(*json.loads((sys.argv[1:] if argv is None else argv)[0]))
     answers, sys.stdout = sys.stdout, sys.stderr  # what a package prints is no answer
     load = {"refbound": refbound_step, "sgemm": sgemm_step}.get(case.implementation, torch_step)

@@ -1,4 +1,4 @@
-"""Random flips and crops of a batch of images (N, C, H, W), uint8 in and out, as in the paper's experiments (MNIST as it is).
+"""Random flips and crops of a batch of images (N, C, H, W), uint8 in and out, by default as in the paper's experiments.
 
 Every draw comes from the generator given, a number for each image and not for each pixel.
 """

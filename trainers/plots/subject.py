@@ -10,6 +10,8 @@ from .selection import Missing, by_method, one_of, study
 
 
 class Subject(NamedTuple):
+    """A network and what it is looked at on."""
+
     run: dict            # what it is
     net: object
     test: data.Dataset   # the first images, shaped as its input
