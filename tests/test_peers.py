@@ -203,3 +203,13 @@ def test_table_is_markdown():
 def test_refusals_are_one_clear_line(argv, words):
     with pytest.raises(ValueError, match=words):
         peers.main(argv)
+
+
+def test_a_nan_is_infinitely_far_from_anything():
+    ours = {"margins": [np.zeros(3)], "b": [np.ones(2)]}
+    theirs = {"margins": [np.array([0, np.nan, 0])], "b": [np.ones(2)]}
+    found = {}
+    for _ in range(2):
+        peers.merge(found, peers.worst(ours, theirs))
+        peers.merge(found, {"margins": 1e-15})
+    assert found == {"margins": np.inf, "b": 0.0}

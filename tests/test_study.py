@@ -179,6 +179,11 @@ def test_runs_that_differ_in_more_than_their_seeds_share_no_cell():
     for pair, words in (([made("a", 0, 4.0), longer], "epochs"), ([made("a", 0, 4.0), made("b", 0, 4.0)], "seeds")):
         with pytest.raises(ValueError, match=f"a.*{words}"):
             list(table1.tables(pair))
+    older, moved = made("a", 0, 4.0), made("b", 1, 5.0, crop=1)
+    del older["arguments"]["crop"]  # a record from before there was such an option
+    for pair in ([older, moved], [moved, older]):
+        with pytest.raises(ValueError, match="crop"):
+            list(table1.tables(pair))
     headed = list(table1.tables([made("a", 0, 4.0), made("b", 0, 4.0, model="mlp")]))
     assert "small" in headed[0] and "mlp" in headed[3]
     assert "minibatches of 128 of images moved by up to 2 pixels" in list(table1.tables([made("a", 0, 4.0, crop=2)]))[2]

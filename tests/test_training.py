@@ -108,6 +108,10 @@ def test_a_loss_that_is_no_longer_finite_stops_the_run_and_says_where(few, tmp_p
     (["--beta", "2", "1"], ["--beta"]),
     (["--epochs", "1"], ["--epochs", "--warmup"]),
     (["--eta", "2"], ["--eta", "ibp"]),
+    (["--method", "one-step", "--eta", "-1"], ["eta", "-1"]),
+    (["--method", "cap", "--projections", "5", "--norm", "2"], ["--projections", "norm"]),
+    (["--train-eps", "-0.1"], ["--train-eps", "-0.1"]),
+    (["--crop", "-1"], ["--crop", "-1"]),
     (["--data-dir", "no-such-folder"], ["no-such-folder"]),
     (["--device", "cuda"], ["cuda"]),
     (["--batch", "100000"], ["--batch"]),
@@ -150,6 +154,26 @@ def test_evaluation_states_what_it_did_and_verified_contains_pgd(few, tmp_path, 
     result = json.loads((tmp_path / "out.json").read_text())
     assert result["standard_error"] <= result["pgd_error"] <= min(result["verified_error_of_draws"])
     assert len(result["verified_error_of_draws"]) == 3
+
+
+@pytest.mark.parametrize("arguments, words", [(["--n", "-5"], ["--n", "-5"]), (["--draws", "0"], ["--draws", "0"]),
+                                              (["--shard", "-1"], ["--shard", "-1"])])
+def test_an_evaluation_that_cannot_be_is_refused(arguments, words, few, tmp_path):
+    rb.save(rb.models.mlp(np.random.default_rng(0), input_shape=(1, 28, 28)), tmp_path / "net.npz")
+    refused(command("trainers.evaluate", str(tmp_path / "net.npz"), "--eps", "0.1", "--data-dir", few, *arguments), *words)
+
+
+def test_a_run_is_evaluated_as_it_ended_unless_asked_otherwise(few, tmp_path):
+    run = tmp_path / "run"
+    train.main([*SHORT, "--method", "crown-ibp", "--beta", "1", "0.5", "--no-clip", "--data-dir", few, "--run", str(run)])
+    kept, found = ["verified_error", "clipped", "method", "standard_error", "pgd_error"], json.loads((run / "result.json").read_text())
+    evaluate.main([str(run), "--out", str(tmp_path / "same.json")])
+    same = json.loads((tmp_path / "same.json").read_text())
+    assert {k: same[k] for k in kept} == {k: found[k] for k in kept}
+    assert found["method"] == ["crown-ibp", "ibp"] and not found["clipped"]
+    evaluate.main([str(run), "--clip", "--method", "ibp", "--out", str(tmp_path / "other.json")])
+    other = json.loads((tmp_path / "other.json").read_text())
+    assert other["clipped"] and other["method"] == ["ibp"]
 
 
 def test_a_certified_image_that_is_attacked_stops_the_evaluation(few, tmp_path, monkeypatch):

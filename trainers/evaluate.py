@@ -59,7 +59,7 @@ def main(argv=None):
     args.eps = config.get("eps") if args.eps is None else args.eps
     if args.eps is None:
         raise ValueError("--eps: a network file does not say its ε; expected --eps with a number")
-    args.method = args.method or (config.get("method", "crown-ibp"),)
+    args.method = args.method or certifiers(config.get("method", "crown-ibp"), config.get("beta", (1, 1)))
     args.norm = args.norm or config.get("norm", "inf")
     if args.data is None:
         args.data, args.data_dir = config.get("data", "mnist"), args.data_dir or config.get("data_dir")
@@ -76,6 +76,11 @@ def main(argv=None):
     print(report(result))
     if args.out:
         checkpoint.write_json(args.out, {"arguments": asdict(args), "versions": checkpoint.versions(), **result})
+
+
+def certifiers(method, beta):
+    """By what the images of a run are verified: its method, and ibp if its training ended on a mixture with that (3)."""
+    return (method,) if beta[1] == 1 else tuple(dict.fromkeys((method, "ibp")))
 
 
 def check(args):

@@ -34,7 +34,7 @@ from refbound.backend import device_module
 from . import arguments, checkpoint, data, landscape, parallel, presets, schedule
 from .arguments import option
 from .evaluate import Args as Evaluation
-from .evaluate import evaluate, report
+from .evaluate import certifiers, evaluate, report
 from .minibatch import gradient, options
 from .optim import OPTIMIZERS, clip_norm
 
@@ -230,8 +230,7 @@ def errors(net, dataset, args, eps, quiet=True):
 
 def _evaluation(args, eps, **more):
     kept = ("norm", "no_clip", "seed", "device", "threads", "shard", "data", "eta", "p", "q")
-    method = (args.method,) if args.beta[1] == 1 else tuple(dict.fromkeys((args.method, "ibp")))
-    return Evaluation(eps=eps, method=method, projections=args.projections or 0,
+    return Evaluation(eps=eps, method=certifiers(args.method, args.beta), projections=args.projections or 0,
                       **{name: getattr(args, name) for name in kept}, **more)
 
 
