@@ -98,6 +98,8 @@ STUDIES = {
     "reduced": Study("mlp", dict.fromkeys(METHODS, 6), {0.1: dict.fromkeys(METHODS, (0,))}, {}),
     "small": Study("small", {"ibp": 40, "crown-ibp": 20, "cap": 6, "one-step": 20, "cbp-1-0": 20},
                    {0.1: THREE, 0.2: ONE, 0.3: THREE, 0.4: ONE}, {0.1: 1, 0.2: 1}),
+    "dm_small": Study("dm_small", {"ibp": 20, "crown-ibp": 10, "cap": 3, "one-step": 10, "cbp-1-0": 10},
+                      dict.fromkeys((0.1, 0.2, 0.3, 0.4), ONE), {0.1: 1, 0.2: 1}),
 }
 
 
