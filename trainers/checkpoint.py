@@ -1,5 +1,6 @@
 """The files of a run folder. Each is written to a temporary name and renamed, so a kill leaves the last whole one."""
 
+import csv
 import io
 import json
 import os
@@ -36,6 +37,18 @@ def write_log(path, rows):
     """A CSV of rows (dicts with the same names)."""
     lines = [",".join(rows[0])] + [",".join(str(v) for v in row.values()) for row in rows]
     write(path, "\n".join(lines) + "\n")
+
+
+def read_log(path):
+    """The rows of a CSV of numbers; an empty field is None."""
+    try:
+        with open(path, newline="") as file:
+            rows = [{name: float(v) if v else None for name, v in row.items()} for row in csv.DictReader(file)]
+    except (OSError, ValueError, TypeError) as error:
+        raise ValueError(f"{path}: expected a table of numbers, as a run with --probe above 0 writes: {error}") from None
+    if not rows:
+        raise ValueError(f"{path}: expected at least one row, got none")
+    return rows
 
 
 def save(path, epoch, params, state, rows, probes, best):

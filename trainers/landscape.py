@@ -1,23 +1,22 @@
 """How smooth the loss is where training passes, and how sparse the lower slopes are: the paper's Figures 1 and 2.
 
-    python -m trainers.landscape RUN...        the means over warm-up, ramp and the time after it, of each run
+    python -m trainers.landscape               the means over warm-up, ramp and the time after it, of each of trainers/results
+    python -m trainers.landscape RUN... RESULT.json... FOLDER...
 
 `probe` takes the measures of refbound/landscape.py at one step of training; train.py calls it every --probe steps, on the
 minibatch of that step, at its ε, with the draws of that step at every point. It changes nothing in the run. Its rows are
 landscape.csv in the run folder.
 """
 
-import csv
-import itertools
 import time
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from itertools import compress, count
 
 import numpy as np
 
 from refbound.landscape import along, as_released, distances, variation
 
-from . import arguments, checkpoint
+from . import arguments, checkpoint, record
 from .arguments import option
 from .minibatch import gradient, slopes, value
 
@@ -42,7 +41,7 @@ def probe(net, after, grads, here):
 
 def as_published(net, grads, here):
     """What the published code logs: new draws at each point, and of the gradient the change on the way to θ − ρ g."""
-    rate, draws = here["now"]["rate"], itertools.count(1)
+    rate, draws = here["now"]["rate"], count(1)
     losses = along(lambda params: value(net.with_params(params), **here, redraw=next(draws)), net.params, grads, rate)
     there = net.with_params({name: w - rate * grads[name] for name, w in net.params.items()})
     rms, similarity = as_released(grads, gradient(there, **here, redraw=next(draws))[1])
@@ -60,14 +59,15 @@ PHASES = ("warm-up", "ramp", "after")
 class Args:
     """Mean measures of the loss landscape over warm-up, ramp and the time after it."""
 
-    runs: tuple = option((), "run folders", positional=True, nargs="+", type=str)
+    runs: tuple = option((), "run folders, results (NAME.json) or folders of them (default: trainers/results)",
+                         positional=True, type=str)
     out: str = option(None, "also write the means to this JSON file", type=str)
 
 
 def main(argv=None):
     """Prints the means of each run."""
     args = arguments.parse(Args, "trainers.landscape", argv)
-    runs = [summary(run) for run in args.runs]
+    runs = [summary(run) for run in record.read(args.runs or (record.RESULTS,))]
     print(table(runs))
     if args.out:
         checkpoint.write_json(args.out, {"arguments": asdict(args), "versions": checkpoint.versions(), "runs": runs})
@@ -75,26 +75,16 @@ def main(argv=None):
 
 def summary(run):
     """The means of a run's measures in each phase, and the share of its time that its probes took."""
-    config, rows = checkpoint.read_config(run)["arguments"], read(Path(run) / "landscape.csv")
-    epochs = read(Path(run) / "log.csv")
-    names = [name for name in MEASURES if name in rows[0]]
-    phases = {phase: {"probes": len(inside), **{name: mean(row[name] for row in inside) for name in names}}
-              for phase in PHASES if (inside := [row for row in rows if phase_of(row["time"], config) == phase])}
-    took, whole = (sum(row[name] for row in epochs) for name in ("probe_seconds", "seconds"))
-    return {"run": str(run), "method": config["method"], "model": config["model"], "eps": config["eps"],
-            "probe": config["probe"], "phases": phases, "probe_seconds": took, "seconds": whole}
-
-
-def read(path):
-    """The rows of a CSV of numbers; an empty field is None."""
-    try:
-        with open(path, newline="") as file:
-            rows = [{name: float(v) if v else None for name, v in row.items()} for row in csv.DictReader(file)]
-    except (OSError, ValueError, TypeError) as error:
-        raise ValueError(f"{path}: expected a table of numbers, as a run with --probe above 0 writes: {error}") from None
-    if not rows:
-        raise ValueError(f"{path}: expected at least one row, got none")
-    return rows
+    given, measured, log = run["arguments"], run["landscape"], run["log"]
+    if not measured:
+        raise ValueError(f"{run['name']}: expected a landscape.csv or its record, found none; "
+                         "a run writes it with --probe above 0")
+    where = [phase_of(time, given) for time in measured["time"]]
+    names = [name for name in MEASURES if name in measured]
+    phases = {phase: {"probes": where.count(phase), **{name: mean(compress(measured[name], map(phase.__eq__, where)))
+                                                       for name in names}} for phase in PHASES if phase in where}
+    return {"run": run["name"], "method": given["method"], "model": given["model"], "eps": given["eps"],
+            "probe": given["probe"], "phases": phases, "probe_seconds": sum(log["probe_seconds"]), "seconds": sum(log["seconds"])}
 
 
 def phase_of(time, config):

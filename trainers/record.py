@@ -13,7 +13,6 @@ import math
 from pathlib import Path
 
 from . import checkpoint
-from .landscape import read as rows_of
 
 RESULTS = Path(__file__).parent / "results"
 PARTS = ("arguments", "versions", "result", "log", "landscape")
@@ -48,7 +47,7 @@ def columns(path):
     """A CSV of numbers by its columns; {} if there is none."""
     if not path.exists():
         return {}
-    rows = rows_of(path)
+    rows = checkpoint.read_log(path)
     return {name: [rounded(row[name]) for row in rows] for name in rows[0]}
 
 
