@@ -89,6 +89,7 @@ class Study(NamedTuple):
     model: str
     seeds: dict   # ε -> {method: seeds}
     epochs: dict  # ε -> {method: epochs}
+    more: dict    # (method, ε) -> what differs from the main job's schedule, stretched
     crop: dict    # ε -> by how many pixels images are moved at random, where training would overfit without
 
 
@@ -97,9 +98,10 @@ THREE = {**ONE, "ibp": (0, 1, 2), "one-step": (0, 1, 2)}
 EPOCHS = {"ibp": 20, "crown-ibp": 20, "cap": 6, "one-step": 20, "cbp-1-0": 20}
 LONGER = {**EPOCHS, "ibp": 40}  # of images that are moved
 STUDIES = {
-    "reduced": Study("mlp", {0.1: dict.fromkeys(METHODS, (0,))}, {0.1: dict.fromkeys(METHODS, 6)}, {}),
+    "reduced": Study("mlp", {0.1: dict.fromkeys(METHODS, (0,))}, {0.1: dict.fromkeys(METHODS, 6)}, {}, {}),
     "small": Study("small", {0.1: THREE, 0.2: ONE, 0.3: THREE, 0.4: ONE},
-                   {0.1: LONGER, 0.2: LONGER, 0.3: EPOCHS, 0.4: EPOCHS}, {0.1: 1, 0.2: 1}),
+                   {0.1: LONGER, 0.2: LONGER, 0.3: EPOCHS, 0.4: EPOCHS},
+                   {("ibp", 0.3): {"warmup": 0.5, "ramp": 8.0, "milestones": (15.0, 18.0)}}, {0.1: 1, 0.2: 1}),
 }
 
 
@@ -121,8 +123,9 @@ def runs(study, only=(), epochs=None):
                 used |= named
                 if named or not only:
                     crop = {"crop": study.crop[eps]} if eps in study.crop else {}
+                    more = {} if epochs else study.more.get((method, eps), {})
                     chosen[name] = {"model": study.model, "eps": eps, "seed": seed, **METHODS[method],
-                                    **schedule(epochs or study.epochs[eps][method]), **crop}
+                                    **schedule(epochs or study.epochs[eps][method]), **more, **crop}
     if unused := [pattern for pattern in only if pattern not in used]:
         raise ValueError(f"--only {' '.join(unused)}: names no run; expected one of {', '.join(methods)}, or a run's name")
     return chosen
