@@ -113,6 +113,7 @@ def _node(layer):
 # ---- PyTorch ----
 
 def import_torch():
+    """The package; ValueError that says how to get it if it is not installed."""
     try:
         import torch
     except ImportError:

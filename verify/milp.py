@@ -217,6 +217,7 @@ def main(argv=None):
 
 
 def parse(argv):
+    """The command line."""
     parser = argparse.ArgumentParser(prog="python -m verify.milp", formatter_class=argparse.ArgumentDefaultsHelpFormatter,
                                      description="Exact verdicts on MNIST test images: robust, not robust or unknown.")
     parser.add_argument("model", help="a network (.npz, .onnx) or a run folder, whose best network is taken")
@@ -275,10 +276,12 @@ def one(net, ball, y, i, args):
 
 
 def counts(rows):
+    """How many images have each answer."""
     return {answer: sum(row["answer"] == answer for row in rows) for answer in ANSWERS}
 
 
 def sha256(*arrays):
+    """Of dtypes, shapes and bytes: what a file of results belongs to."""
     digest = hashlib.sha256()
     for a in arrays:
         digest.update(f"{a.dtype} {a.shape}".encode() + np.ascontiguousarray(a).tobytes())

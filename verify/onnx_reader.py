@@ -23,6 +23,7 @@ from refbound.layers import Affine, Conv2d, Flatten, Linear, ReLU
 
 
 def import_onnx():
+    """The package; ValueError that says how to get it if it is not installed."""
     try:
         import onnx
         import onnx.helper
@@ -66,6 +67,7 @@ def _network(graph, constants, onnx):
 
 
 def require(condition, expected):
+    """ValueError that says what was expected, unless the condition holds."""
     if not condition:
         raise ValueError(f"expected {expected}")
 
@@ -124,6 +126,7 @@ class Chain:
 # ---- the operators: (chain, attributes, the constant inputs) ----
 
 def gemm(chain, attributes, B, C=None):
+    """z = α W x + β C, W = B or its transpose."""
     require(not attributes.get("transA", 0), "transA = 0")
     W = B if attributes.get("transB", 0) else B.T
     alpha, beta = (W.dtype.type(attributes.get(name, 1)) for name in ("alpha", "beta"))
@@ -131,6 +134,7 @@ def gemm(chain, attributes, B, C=None):
 
 
 def matmul(chain, attributes, B):
+    """z = Bᵀ x."""
     linear(chain, B.T, B.dtype.type(0))
 
 
@@ -146,6 +150,7 @@ def linear(chain, W, bias):
 
 
 def conv(chain, attributes, W, bias=None):
+    """A convolution; arithmetic on the input before it becomes a 1×1 convolution of its own."""
     require(W.ndim == 4 and len(chain.shape) == 3, f"a kernel (out, in, kh, kw) and an image, got {W.shape} and {chain.shape}")
     pads, group = list(attributes.get("pads", (0, 0, 0, 0))), attributes.get("group", 1)
     require(attributes.get("auto_pad", b"NOTSET") in (b"NOTSET", b"VALID"), "auto_pad NOTSET or VALID")
@@ -162,11 +167,13 @@ def conv(chain, attributes, W, bias=None):
 
 
 def relu(chain, attributes):
+    """max(x, 0)."""
     chain.require_plain_input()
     chain.layers.append(ReLU())
 
 
 def flatten(chain, attributes):
+    """An image into a vector, channels first; nothing to do for a vector."""
     axis = attributes.get("axis", 1)
     require(axis in (1, -len(chain.shape)), f"axis 1, got {axis}")
     if len(chain.shape) == 3:
@@ -175,6 +182,7 @@ def flatten(chain, attributes):
 
 
 def reshape(chain, attributes, shape):
+    """As a flattening, or at the input as the shape of its image."""
     target, n = [int(k) for k in np.reshape(shape, -1)], math.prod(chain.shape)
     if target[:1] in ([0], [1], [-1]) and target[1:] in ([n], [-1]):
         flatten(chain, {})
@@ -200,6 +208,7 @@ def arithmetic(chain, factor, offset):
 
 
 def nothing(chain, attributes, ratio=None, training=None):
+    """Identity, and dropout in inference."""
     require(not training, "inference, training_mode = 0")
 
 

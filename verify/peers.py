@@ -223,14 +223,17 @@ def published_table(name, peer, args):
 
 
 def cells(row):
+    """The differences as text, – where there is none."""
     return [f"{row[name]:.0e}" if name in row else "–" for name in QUANTITIES]
 
 
 def version(package):
+    """Of an installed package."""
     return importlib.metadata.version(package)
 
 
 def first_line(error):
+    """What an exception says first."""
     return (str(error).splitlines() or ["no message"])[0]
 
 

@@ -104,6 +104,7 @@ def enclose(l, u, lower):
 
 
 def adaptive(l, u):
+    """1 where the unit is active over the larger part of [l, u], else 0."""
     return (u > -l).to(l.dtype)
 
 

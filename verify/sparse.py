@@ -131,10 +131,12 @@ def widened(M, V):
 
 
 def picked(arrays, units):
+    """The entries of arrays at the units of each, one after another, in float64."""
     return np.concatenate([np.zeros(0), *(np.ravel(a)[at].astype(float) for a, at in zip(arrays, units))])
 
 
 def check(net, ball, y, pre):
+    """ValueError for an argument that does not fit the network."""
     if not isinstance(net, Network):
         raise ValueError(f"net: expected a Network, got {type(net).__name__}")
     if tuple(ball.x.shape[1:]) != net.input_shape:

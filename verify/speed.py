@@ -178,6 +178,7 @@ def usable(args):
 
 
 def versions(others):
+    """Of what is timed, for the record."""
     packages = {PEERS[name].package for name in others}
     return checkpoint.versions() | {package: importlib.metadata.version(package) for package in packages}
 
