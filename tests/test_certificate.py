@@ -333,12 +333,14 @@ def test_the_command_makes_proves_saves_and_reads(tmp_path, capsys):
     out = capsys.readouterr().out
     assert "2 certificates: 2 held, 0 not proved, 0 rejected" in out and "16 images among them" in out
     assert [path.name for path in sorted(Path(folder).iterdir())] == ["00000.npz", "00017.npz"]
-    assert main([model, "--read", folder, "--n", "2"]) == 0
+    capsys.readouterr()
+    assert main([model, "--read", folder, "--n", "1"]) == 0 and "2 certificates: 2 held" in capsys.readouterr().out
+    assert certificate.report([], 0, 0.0, 0.0) == 1  # nothing held where there was nothing
     c = exact.read(Path(folder) / "00017.npz")
     certificate.write(c._replace(l=[v - 1000 for v in c.l], u=[v + 1000 for v in c.u]).sealed(), Path(folder) / "00017.npz")
     certificate.write(c._replace(eps="0.02"), Path(folder) / "00018.npz")
     capsys.readouterr()
-    assert main([model, "--read", folder, "--n", "3"]) == 1
+    assert main([model, "--read", folder]) == 1
     out = capsys.readouterr().out
     assert "3 certificates: 1 held, 1 not proved, 1 rejected" in out
     assert "00017.npz: not proved: its worst margin has the exact bound" in out and "00018.npz: rejected: it has changed" in out

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import refbound as rb
-from trainers import data, evaluate, train
+from trainers import checkpoint, data, evaluate, train
 
 ROOT = Path(__file__).parent.parent
 SHORT = ["--model", "mlp", "--method", "ibp", "--epochs", "3", "--warmup", "0.5", "--ramp", "1", "--milestones", "2",
@@ -161,6 +161,23 @@ def test_evaluation_states_what_it_did_and_verified_contains_pgd(few, tmp_path, 
 def test_an_evaluation_that_cannot_be_is_refused(arguments, words, few, tmp_path):
     rb.save(rb.models.mlp(np.random.default_rng(0), input_shape=(1, 28, 28)), tmp_path / "net.npz")
     refused(command("trainers.evaluate", str(tmp_path / "net.npz"), "--eps", "0.1", "--data-dir", few, *arguments), *words)
+
+
+def test_validation_is_at_the_radius_of_the_test_where_training_goes_beyond_it(few, tmp_path):
+    train.main([*SHORT, "--eps", "0.01", "--train-eps", "0.05", "--data-dir", few, "--run", str(tmp_path / "run")])
+    rows = checkpoint.read_log(tmp_path / "run" / "log.csv")
+    _, held_out = data.split_validation(data.load("mnist", "train", few), 100, 0)
+    args = evaluate.Args(eps=0.01, method=("ibp",), norm="inf", pgd_steps=0, threads=1, shard=20)
+    found = evaluate.evaluate(rb.load(tmp_path / "run" / "model.npz"), held_out, args, quiet=True)
+    assert rows[-1]["eps"] == 0.05 and rows[-1]["validation_verified_error"] == found["verified_error"]
+
+
+def test_a_checkpoint_that_was_cut_is_one_line(few, tmp_path):
+    run = tmp_path / "run"
+    train.main([*SHORT, "--data-dir", few, "--run", str(run)])
+    (run / "result.json").unlink()
+    (run / "checkpoint.npz").write_bytes((run / "checkpoint.npz").read_bytes()[:1000])
+    refused(command("trainers.train", *SHORT, "--data-dir", few, "--run", str(run)), "checkpoint.npz", "not a checkpoint")
 
 
 def test_a_run_is_evaluated_as_it_ended_unless_asked_otherwise(few, tmp_path):

@@ -45,7 +45,7 @@ def read_log(path):
         with open(path, newline="") as file:
             rows = [{name: float(v) if v else None for name, v in row.items()} for row in csv.DictReader(file)]
     except (OSError, ValueError, TypeError) as error:
-        raise ValueError(f"{path}: expected a table of numbers, as a run with --probe above 0 writes: {error}") from None
+        raise ValueError(f"{path}: expected a table of numbers, as a run writes: {error}") from None
     if not rows:
         raise ValueError(f"{path}: expected at least one row, got none")
     return rows

@@ -10,7 +10,7 @@ landscape.csv in the run folder.
 
 import time
 from dataclasses import asdict, dataclass
-from itertools import compress, count
+from itertools import count
 
 import numpy as np
 
@@ -79,10 +79,10 @@ def summary(run):
     if not measured:
         raise ValueError(f"{run['name']}: expected a landscape.csv or its record, found none; "
                          "a run writes it with --probe above 0")
-    where = [phase_of(time, given) for time in measured["time"]]
     names = [name for name in MEASURES if name in measured]
-    phases = {phase: {"probes": where.count(phase), **{name: mean(compress(measured[name], map(phase.__eq__, where)))
-                                                       for name in names}} for phase in PHASES if phase in where}
+    inside = {phase: [i for i, time in enumerate(measured["time"]) if phase_of(time, given) == phase] for phase in PHASES}
+    phases = {phase: {"probes": len(probes), **{name: mean(measured[name][i] for i in probes) for name in names}}
+              for phase, probes in inside.items() if probes}
     return {"run": run["name"], "method": given["method"], "model": given["model"], "eps": given["eps"],
             "probe": given["probe"], "phases": phases, "probe_seconds": sum(log["probe_seconds"]), "seconds": sum(log["seconds"])}
 

@@ -29,8 +29,8 @@ def minibatch(net, train, batch, seed, now, args, redraw=0):
     """[f, ...]: f() makes a Shard, on the thread that works on it. redraw = 1, 2, ...: other draws for the same images."""
     images = data.augment(train.images[batch], np.random.default_rng(seed), args.data, args.crop)
     images = data.to_float(images, np.float32)
-    whole = args.batch if args.device == "cuda" else parallel.shard_size(net, args.method, projections=args.projections)
-    size = args.shard or whole
+    size = args.shard or (args.batch if args.device == "cuda" else
+                          parallel.shard_size(net, args.method, projections=args.projections))
     labels, parts = train.labels[batch], parallel.shards(len(batch), size)
 
     def make(index):
