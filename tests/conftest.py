@@ -48,3 +48,9 @@ def interrupted_in_epoch_3(monkeypatch):
                 train.main(arguments)
 
     return interrupt
+
+
+@pytest.fixture
+def real():
+    """The real CuPy, which imports without a GPU."""
+    return pytest.importorskip("cupy", reason="CuPy is not installed: pip install 'refbound[test]'")
