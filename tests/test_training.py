@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import refbound as rb
-from trainers import checkpoint, data, evaluate, train
+from trainers import checkpoint, data, evaluate, optim, train
 
 ROOT = Path(__file__).parent.parent
 SHORT = ["--model", "mlp", "--method", "ibp", "--epochs", "3", "--warmup", "0.5", "--ramp", "1", "--milestones", "2",
@@ -97,6 +97,26 @@ def test_a_run_folder_refuses_other_arguments_and_a_finished_run_only_reports(fe
     assert before == {p: p.read_bytes() for p in (tmp_path / "run").iterdir()}
 
 
+def test_adam_beta2_reaches_the_optimiser(few, tmp_path, monkeypatch):
+    given = set()
+
+    def spy(params, grads, state, rate, beta2=None):
+        given.add(beta2)
+        return optim.adam(params, grads, state, rate, beta2=beta2)
+
+    monkeypatch.setitem(train.OPTIMIZERS, "adam", spy)
+    train.main([*SHORT, "--adam-beta2", "0.5", "--data-dir", few, "--run", str(tmp_path / "run")])
+    assert given == {0.5}
+
+
+def test_two_steps_of_adam_worked_by_hand():
+    """g = 2, −2, β₁ = 0.9, β₂ = 0.5: m = 0.2, −0.02, v = 2, 3, without bias m̂ = 2, −2/19, v̂ = 4, 4; steps 1, −1/19 of the rate."""
+    params, state = {"w": np.array([1.0])}, {}
+    for g, w in ((2.0, 0.9), (-2.0, 0.9 + 0.1 / 19)):
+        params, state = optim.adam(params, {"w": np.array([g])}, state, rate=0.1, beta2=0.5, eps=0)
+        np.testing.assert_allclose(params["w"], w, rtol=1e-14)
+
+
 def test_a_loss_that_is_no_longer_finite_stops_the_run_and_says_where(few, tmp_path):
     done = command("trainers.train", *SHORT, "--data-dir", few, "--run", str(tmp_path / "run"), "--optimizer", "sgd",
                    "--rate", "1e30")
@@ -112,6 +132,8 @@ def test_a_loss_that_is_no_longer_finite_stops_the_run_and_says_where(few, tmp_p
     (["--method", "cap", "--projections", "5", "--norm", "2"], ["--projections", "norm"]),
     (["--train-eps", "-0.1"], ["--train-eps", "-0.1"]),
     (["--crop", "-1"], ["--crop", "-1"]),
+    (["--adam-beta2", "1"], ["--adam-beta2", "[0, 1)", "1.0"]),
+    (["--adam-beta2", "0.9", "--optimizer", "sgd"], ["--adam-beta2", "adam", "sgd"]),
     (["--data-dir", "no-such-folder"], ["no-such-folder"]),
     (["--device", "cuda"], ["cuda"]),
     (["--batch", "100000"], ["--batch"]),

@@ -156,8 +156,9 @@ def schedule(given):
     falls = ", ".join(f"{at:g}" for at in given["milestones"])
     above = f" to ε {given['train_eps']:g}" if given["train_eps"] not in (None, given["eps"]) else ""
     moved = f" of images moved by up to {given['crop']} pixels" if given.get("crop") else ""
+    decay = "" if given.get("adam_beta2") is None else f" (β₂ = {given['adam_beta2']:g})"
     return (f"{given['epochs']} epochs, ε = 0 for {given['warmup']:g} and rising{above} for {given['ramp']:g} "
-            f"({given['ramp_shape']}), {given['optimizer']} at {given['rate']:g}, times {given['factor']:g} at {falls}, "
+            f"({given['ramp_shape']}), {given['optimizer']}{decay} at {given['rate']:g}, times {given['factor']:g} at {falls}, "
             f"minibatches of {given['batch']}{moved}")
 
 

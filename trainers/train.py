@@ -22,6 +22,7 @@ import json
 import math
 import time
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +58,7 @@ class Args:
     beta: tuple = option((1.0, 1.0), "β of equation (3) before and after the ramp: the weight of the method against ibp")
     kappa: tuple = option((0.0, 0.0), "κ before and after the ramp: the weight of the clean loss")
     optimizer: str = option("adam", "optimiser", choices=tuple(OPTIMIZERS))
+    adam_beta2: float = option(None, "β₂ of adam (default: 0.999)", type=float)
     rate: float = option(2e-3, "learning rate")
     milestones: tuple = option((4.5, 5.5), "epochs at which the learning rate falls")
     factor: float = option(0.2, "by which it falls")
@@ -144,6 +146,9 @@ def check(args):
             taken = ", ".join(rb.METHODS[args.method].options) or "none"
             raise ValueError(f"--{name}: not an option of {args.method}, which takes {taken}")
         checks.option(name, value)
+    if args.adam_beta2 is not None and (args.optimizer != "adam" or not 0 <= args.adam_beta2 < 1):
+        raise ValueError(f"--adam-beta2: expected a number in [0, 1) and --optimizer adam, got {args.adam_beta2} "
+                         f"and {args.optimizer}")
     if args.projections and args.norm != "inf":
         raise ValueError(f"--projections: expected --norm inf with them, got {args.norm}")
     if args.warmup + args.ramp > args.epochs:
@@ -193,12 +198,13 @@ def train_epoch(net, state, train, epoch, args, pmap, folder):
     """The network and optimiser after one more epoch, the epoch's row of the log, and the probes of the landscape."""
     order = np.random.default_rng([args.seed, epoch]).permutation(len(train.labels))
     steps, sums, now, probes = len(order) // args.batch, np.zeros(3), {}, []
+    optimizer = partial(OPTIMIZERS[args.optimizer], **({} if args.adam_beta2 is None else {"beta2": args.adam_beta2}))
     for step in tqdm(range(steps), f"epoch {epoch}", leave=False, disable=None):
         now = settings(args, epoch - 1 + step / steps)
         batch = order[step * args.batch:(step + 1) * args.batch]
         here = {"train": train, "batch": batch, "seed": [args.seed, epoch, step], "now": now, "args": args, "pmap": pmap}
         loss, grads, wrong, unverified = gradient(net, **here)
-        params, state = OPTIMIZERS[args.optimizer](net.params, clip_norm(grads, args.clip_norm), state, now["rate"])
+        params, state = optimizer(net.params, clip_norm(grads, args.clip_norm), state, now["rate"])
         if not all(map(math.isfinite, (loss, *(float(abs(w).max()) for w in params.values())))):
             last = folder / "checkpoint.npz"
             raise ValueError(f"the loss is no longer finite at epoch {epoch}, step {step + 1}; "
