@@ -10,7 +10,7 @@ import pytest
 from test_training import command, refused
 
 import refbound as rb
-from trainers import checkpoint, colours, data, figures, record, train
+from trainers import checkpoint, colours, data, figures, landscape, record, table1, train
 from trainers.plots import gradients, learning, relaxations, selection, sparsity, style, subject, sweep, violins
 from verify import tightness
 
@@ -60,7 +60,16 @@ def test_every_figure_is_drawn_and_its_numbers_are_written(results, few, tmp_pat
         assert (out / f"{name}.png").stat().st_size > 20_000
         again = module.numbers(record.read([results]), args(data_dir=few))
         assert json.loads((out / f"{name}.json").read_text()) == json.loads(json.dumps(again)), name
-    assert capsys.readouterr().out.splitlines() == [f"{name}: {out / name}.png" for name in figures.FIGURES]
+    assert capsys.readouterr().out.splitlines() == [*(f"{name}: {out / name}.png" for name in figures.FIGURES),
+                                                    "tables: left out: no finished run was given"]
+
+
+def test_the_tables_are_what_their_commands_print(tmp_path, capsys):
+    assert figures.main(["--out", str(tmp_path), "--only", "tables"]) == 0
+    capsys.readouterr()
+    for command in (table1, landscape):
+        command.main([])
+        assert capsys.readouterr().out.strip() in (tmp_path / "tables.md").read_text()
 
 
 def test_what_is_missing_is_said_and_the_rest_is_drawn(tmp_path, monkeypatch, capsys):
@@ -68,7 +77,7 @@ def test_what_is_missing_is_said_and_the_rest_is_drawn(tmp_path, monkeypatch, ca
     assert figures.main(["--out", str(tmp_path)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line for line in lines if "left out" not in line] == [f"relaxations: {tmp_path / 'relaxations'}.png"]
-    assert len(lines) == len(figures.FIGURES) and sorted(path.suffix for path in tmp_path.iterdir()) == [".json", ".png"]
+    assert len(lines) == len(figures.FIGURES) + 1 and sorted(path.suffix for path in tmp_path.iterdir()) == [".json", ".png"]
     assert figures.main(["--out", str(tmp_path), "--only", "sweep"]) == 1
 
 

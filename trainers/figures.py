@@ -1,4 +1,4 @@
-"""The paper's figures, from the results of training.
+"""The paper's figures and tables, from the results of training.
 
     python -m trainers.figures                            all, from the results in trainers/results, into figures/
     python -m trainers.figures RUN... --only learning     from run folders
@@ -9,10 +9,11 @@
     relaxations    Appendix D: the two lines of each method around a ReLU
     gradients      the relaxed gradient of a digit by each method
     sweep          verified error against ε, by each method
+    tables         Tables 1 and 2 (trainers/table1.py), and the means of the landscape (trainers/landscape.py), as tables.md
 
 A figure shows one study: the runs of one network and ε. By default that which has most of what the figure is about, among
 equals that of the larger network and the least ε; --model and --eps choose another. Each is written as NAME.png, and the numbers
-in it as NAME.json. A figure whose inputs are missing is left out, with a line that says what is missing.
+in it as NAME.json. What has inputs missing is left out, with a line that says what is missing.
 """
 
 import json
@@ -21,7 +22,7 @@ from pathlib import Path
 
 import refbound as rb
 
-from . import arguments, checkpoint, record
+from . import arguments, checkpoint, landscape, record, table1
 from .arguments import option
 from .plots import gradients, learning, relaxations, sparsity, style, sweep, violins
 from .plots.selection import Missing
@@ -32,12 +33,12 @@ FIGURES = {"learning": learning, "sparsity": sparsity, "violins": violins, "rela
 
 @dataclass
 class Args:
-    """The paper's figures, from the results of training."""
+    """The paper's figures and tables, from the results of training."""
 
     runs: tuple = option((), "run folders, results (NAME.json) or folders of them (default: trainers/results)", positional=True,
                          type=str)
     out: str = option("figures", "folder of the figures")
-    only: tuple = option((), "these figures only", choices=tuple(FIGURES), type=str)
+    only: tuple = option((), "these only", choices=(*FIGURES, "tables"), type=str)
     model: str = option(None, "the runs of this network only", choices=tuple(rb.models.MODELS), type=str)
     eps: float = option(None, "the runs of this ε only", type=float)
     network: str = option(None, "name of the run whose network violins, gradients and sweep show (default: by the study)",
@@ -49,24 +50,44 @@ class Args:
 
 
 def main(argv=None):
-    """Draws the figures; 1 if one that was asked for by name is left out."""
+    """Draws the figures and writes the tables; 1 if one that was asked for by name is left out."""
     args = arguments.parse(Args, "trainers.figures", argv)
     if args.n < 1:
         raise ValueError(f"--n: expected at least 1, got {args.n}")
     runs = record.read(args.runs or [record.RESULTS] * record.RESULTS.is_dir())
     out, left = Path(args.out), 0
     out.mkdir(parents=True, exist_ok=True)
-    for name in args.only or FIGURES:
+    for name in args.only or (*FIGURES, "tables"):
         try:
-            numbers = FIGURES[name].numbers(runs, args)
+            path = tables(runs, out) if name == "tables" else figure(name, runs, args, out)
+            print(f"{name}: {path}")
         except Missing as reason:
             print(f"{name}: left out: {reason}")
             left += 1
-            continue
-        checkpoint.write(out / f"{name}.json", json.dumps(numbers, ensure_ascii=False) + "\n")
-        style.save(FIGURES[name].draw, numbers, out / f"{name}.png")
-        print(f"{name}: {out / name}.png")
     return int(bool(args.only and left))
+
+
+def figure(name, runs, args, out):
+    """Draws one figure, its numbers beside it."""
+    numbers = FIGURES[name].numbers(runs, args)
+    checkpoint.write(out / f"{name}.json", json.dumps(numbers, ensure_ascii=False) + "\n")
+    style.save(FIGURES[name].draw, numbers, out / f"{name}.png")
+    return out / f"{name}.png"
+
+
+def tables(runs, out):
+    """Writes all tables, of the runs that are finished."""
+    finished = [run for run in runs if run["result"]]
+    if not finished:
+        raise Missing("no finished run was given")
+    try:
+        text = [*table1.tables(finished)]
+    except ValueError as error:  # runs that do not belong in one cell
+        raise Missing(error) from None
+    if means := [landscape.summary(run) for run in finished if run["landscape"]]:
+        text += ["The loss landscape, means over its probes:", f"```\n{landscape.table(means)}\n```"]
+    checkpoint.write(out / "tables.md", "\n\n".join(text) + "\n")
+    return out / "tables.md"
 
 
 if __name__ == "__main__":
