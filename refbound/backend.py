@@ -49,6 +49,11 @@ def to_like(x, like):
     return xp.asarray(x) if xp.__name__ == "cupy" else x
 
 
+def constant(x):
+    """x as a constant: what stands in an array of autograd, the array itself in all others."""
+    return importlib.import_module("autograd.tracer").getval(x) if namespace(x).__name__ == "autograd.numpy" else x
+
+
 def device_module(device):
     """The array module for device "cpu" or "cuda"; ValueError, in one line, when it cannot be had."""
     if device == "cpu":

@@ -10,7 +10,7 @@ of C and of −C at once, at the price of one. For an l2 or l1 ball, |g|·r is �
 
 from typing import NamedTuple
 
-from .backend import namespace
+from .backend import constant, namespace
 from .layers import Affine, Flatten, ReLU
 from .relaxation import chord, chord_vjp
 
@@ -82,7 +82,7 @@ class Projections(NamedTuple):
 
     pre: list      # (l, u) of each ReLU
     inputs: list   # (m, V) at the input of each layer up to the last ReLU, V (J, p, N, n)
-    picks: list    # per ReLU: which draw is the median, (J, 1, N, n)
+    picks: list    # per ReLU (J, p, N, n): 1 at the draw that is the median, 0 elsewhere
 
 
 def projected(net, region, draws):
@@ -103,9 +103,9 @@ def projected(net, region, draws):
             m = layer.apply(W, layer.patches(m)) + layer.spread(net.bias(i))
             V = layer.apply(W, layer.patches(V))
         elif isinstance(layer, ReLU):
-            size, middle = xp.abs(V), V.shape[1] // 2
-            picks.append(xp.argpartition(size, middle, axis=1)[:, middle:middle + 1])  # the (upper) median
-            d = (_at(picks[-1], V) * size).sum((0, 1))
+            size = xp.abs(V)
+            picks.append(_median(constant(size)))
+            d = (picks[-1] * size).sum((0, 1))
             pre.append((m - d, m + d))
             if i < net.relus[-1]:
                 a, b = chord(*pre[-1])
@@ -117,8 +117,8 @@ def projected(net, region, draws):
 
 def projected_vjp(dpre, net, trace, draws):
     """Parameter gradients for upstream (dl, du) at each ReLU: backwards through the lines of `projected`."""
-    grads, dm, dV = {}, 0, None
-    for i in reversed(range(len(trace.inputs))):
+    grads, dm, dV, first = {}, 0, None, net.affine()[0][0]
+    for i in reversed(range(first, len(trace.inputs))):
         layer, (m, V) = net.layers[i], trace.inputs[i]
         if isinstance(layer, ReLU):
             xp, k = namespace(m), sum(j < i for j in net.relus)
@@ -130,19 +130,22 @@ def projected_vjp(dpre, net, trace, draws):
                 dl2, du2 = chord_vjp(da, db, l, u, a)
                 dl, du, dm, dV = dl + dl2, du + du2, a * dm, a * dV[:-1]
             dm = dm + dl + du
-            dd = _at(trace.picks[k], V) * xp.sign(V) * (du - dl)
+            dd = trace.picks[k] * xp.sign(V) * (du - dl)
             dV = dd if dV is None else dV + dd
         elif isinstance(layer, Affine):
             W, X = net.weight(i), layer.patches
             grads[f"{i}.weight"] = layer.outer(dm, X(m)) + layer.outer(dV, X(V))
             grads[f"{i}.bias"] = layer.bias_sum(dm)
-            if i > 0:
+            if i > first:
                 dm, dV = layer.adjoint(W, dm), layer.adjoint(W, dV)
         elif isinstance(layer, Flatten) and dV is not None:
             dm, dV = layer.restore(dm), layer.restore(dV)
     return grads
 
 
-def _at(index, V):
-    """True at the draw of that index, for V (J, p, N, n)."""
-    return namespace(V).arange(V.shape[1])[:, None, None] == index
+def _median(size):
+    """1 at the draw that is the (upper) median, along axis 1, and 0 elsewhere; draws that tie share the 1."""
+    xp, middle = namespace(size), size.shape[1] // 2
+    lanes = xp.ascontiguousarray(xp.moveaxis(size, 1, -1))
+    picked = (size == xp.partition(lanes, middle)[:, None, ..., middle]).astype(size.dtype)
+    return picked / picked.sum(1, keepdims=True)

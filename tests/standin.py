@@ -210,7 +210,7 @@ FUNCTIONS = {
     "round": lambda a, decimals=0, out=None: np.round(a, decimals, out),
     "sort": lambda a, axis=-1, kind=None: np.sort(a, axis, _stable(kind)),
     "argsort": lambda a, axis=-1, kind=None: np.argsort(a, axis, _stable(kind)),
-    "argpartition": lambda a, kth, axis=-1: np.argpartition(a, kth, axis),
+    "partition": lambda a, kth, axis=-1: np.partition(a, kth, axis),
     # reductions and scans
     "sum": lambda a, axis=None, dtype=None, out=None, keepdims=False: np.sum(a, axis, dtype, out, keepdims),
     "prod": lambda a, axis=None, dtype=None, out=None, keepdims=False: np.prod(a, axis, dtype, out, keepdims),
