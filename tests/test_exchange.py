@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -255,3 +256,13 @@ def test_a_missing_package_is_named_with_the_extra_that_has_it(monkeypatch, pack
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(ValueError, match=rf"package {package}, .* \(pip install 'refbound\[{extra}\]'\)"):
         getattr(exchange, call)()
+
+
+def test_a_run_is_verified_as_it_was_trained_unless_asked_otherwise(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"arguments": {"eps": 0.3, "no_clip": True}}))
+    for given, wanted in (((None, None), (0.3, True)), ((0.1, None), (0.1, True)), ((None, False), (0.3, False))):
+        args = SimpleNamespace(model=str(tmp_path), eps=given[0], no_clip=given[1])
+        exchange.as_the_run(args)
+        assert (args.eps, args.no_clip) == wanted
+    with pytest.raises(ValueError, match="--eps: a network file does not say its ε"):
+        exchange.as_the_run(SimpleNamespace(model="net.onnx", eps=None, no_clip=None))

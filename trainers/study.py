@@ -56,7 +56,7 @@ def command(name, options, args):
     """(what to give to trainers.train, what it makes of that) for a run of the study."""
     argv = ["--run", f"{args.runs or f'runs/{args.preset}'}/{name}"]
     for key, value in options.items():
-        argv += [f"--{key}", *map(str, value if isinstance(value, tuple) else (value,))]
+        argv += [f"--{key.replace('_', '-')}", *map(str, value if isinstance(value, tuple) else (value,))]
     whole = [*argv, *args.options]
     wanted, given = (arguments.parse(train.Args, "trainers.train", some, presets.TRAINING) for some in (argv, whole))
     train.check(given)

@@ -28,7 +28,7 @@ from trainers import arguments, checkpoint, data
 from trainers.arguments import option
 
 from . import exact
-from .exchange import load_any
+from .exchange import as_the_run, load_any
 
 BITS = 20            # of l and u, below the largest of its layer
 SLOPE_BITS = 16
@@ -47,7 +47,7 @@ class Args:
     eps: str = option(None, "radius of the l∞ ball, a decimal fraction (default: that of the run)", type=str)
     n: int = option(100, "certificates: of the first n test images that a float bound certifies")
     method: tuple = option(DEFAULT, "whose slopes to try, in this order", choices=MAKERS)
-    no_clip: bool = option(False, "do not intersect the ball with the domain [0, 1]")
+    no_clip: bool = option(None, "do not intersect the ball with the domain [0, 1] (default: as the run)", type=bool)
     steps: int = option(20, "of alpha, which has its own slopes for each margin")
     seed: int = option(0, "of one-step's start, and of the methods that draw")
     save: str = option(None, "also write each certificate to this folder", type=str)
@@ -65,9 +65,9 @@ def main(argv=None):
         if not paths:
             raise ValueError(f"{args.read}: no certificates (*.npz) there")
     else:
-        eps = args.eps or _eps_of(args.model)
+        as_the_run(args)
         started = time.perf_counter()
-        certificates, skipped = first_certificates(net, data.load("mnist", "test"), eps, not args.no_clip, args)
+        certificates, skipped = first_certificates(net, data.load("mnist", "test"), str(args.eps), not args.no_clip, args)
         seconds = time.perf_counter() - started
     if args.save:
         for name, certificate in certificates:
@@ -215,14 +215,6 @@ def report(outcomes, skipped, seconds, proving):
     if seconds:
         print(f"made in {seconds:.1f} s; {skipped} images among them have no float bound below 0, and so no certificate")
     return int(bool(failed) or not outcomes)
-
-
-def _eps_of(model):
-    """ε of a run folder, as the decimal it was given as."""
-    eps = checkpoint.read_config(model)["arguments"]["eps"] if Path(model).is_dir() else None
-    if eps is None:
-        raise ValueError("--eps: a network file does not say its ε; expected --eps with a decimal fraction")
-    return str(eps)
 
 
 if __name__ == "__main__":

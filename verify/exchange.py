@@ -62,6 +62,15 @@ def load_any(path):
     return read_onnx(path) if Path(path).suffix == ".onnx" else checkpoint.load_model(path)[0]
 
 
+def as_the_run(args):
+    """Sets args.eps and args.no_clip, where they were not given, to those of the run that args.model names."""
+    given = checkpoint.read_config(args.model)["arguments"] if Path(args.model).is_dir() else {}
+    args.eps = given.get("eps") if args.eps is None else args.eps
+    args.no_clip = given.get("no_clip", False) if args.no_clip is None else args.no_clip
+    if args.eps is None:
+        raise ValueError("--eps: a network file does not say its ε; expected --eps with a number")
+
+
 def save_any(net, path):
     """Writes a network in the format that the name ends in, whole or not at all."""
     if Path(path).suffix == ".npz":

@@ -15,12 +15,11 @@ presolve). Hence no presolve, a tolerance of 10⁻⁹, and SLACK = 10⁻³ of ro
 needs no trust: the witness has been run through the network in float64. A worst margin within SLACK of 0 may be `unknown`.
 """
 
-import argparse
 import hashlib
 import json
-import sys
 import time
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,9 +29,11 @@ from scipy.optimize import Bounds, LinearConstraint, milp
 from tqdm import tqdm
 
 import refbound as rb
+from trainers import arguments
+from trainers.arguments import option
 from trainers.data import load, to_float
 
-from .exchange import load_any
+from .exchange import as_the_run, load_any
 from .lp import triangle
 from .sparse import diagonal, fold, widened
 
@@ -205,35 +206,26 @@ def check_witness(net, ball, y, witness):
 
 # ---- the command: bounds, attacks and files are refbound's from here on ----
 
+@dataclass
+class Args:
+    """Exact verdicts on MNIST test images: robust, not robust or unknown."""
+
+    model: str = option("", "a network (.npz, .onnx) or a run folder, whose best network is taken", positional=True)
+    eps: float = option(None, "radius of the l∞ ball, pixels in [0, 1] (default: that of the run)", type=float)
+    n: int = option(100, "test images, from the first")
+    time_limit: float = option(120.0, "seconds for an image")
+    no_clip: bool = option(None, "do not intersect the ball with [0, 1] (default: as the run)", type=bool)
+    seed: int = option(0, "of the attack's random starts")
+    out: str = option(None, "results, a JSON line for each image (default: runs/verdicts-...jsonl)", type=str)
+    data_dir: str = option(None, "folder of the data set (default: MNIST as shipped)", type=str)
+
+
 def main(argv=None):
-    """The verdicts on a model's first test images; one line and status 1 for what cannot be done."""
-    args = parse(argv)
-    try:
-        run(args)
-    except (ValueError, RuntimeError, OSError) as error:
-        sys.exit(f"verify.milp: {error}")
-    except KeyboardInterrupt:
-        sys.exit("verify.milp: interrupted; the same command goes on from here")
-
-
-def parse(argv):
-    """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m verify.milp", formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-                                     description="Exact verdicts on MNIST test images: robust, not robust or unknown.")
-    parser.add_argument("model", help="a network (.npz, .onnx) or a run folder, whose best network is taken")
-    parser.add_argument("--eps", type=float, default=0.1, help="radius of the l∞ ball, in pixels of [0, 1]")
-    parser.add_argument("--n", type=int, default=100, help="the first N test images")
-    parser.add_argument("--time-limit", type=float, default=120, help="seconds for an image")
-    parser.add_argument("--no-clip", action="store_true", help="do not clip the ball to [0, 1]")
-    parser.add_argument("--seed", type=int, default=0, help="of the attack's random starts")
-    parser.add_argument("--out", help="results, a JSON line for each image (default: runs/verdicts-...jsonl)")
-    parser.add_argument("--data-dir", help="another set in MNIST's format")
-    return parser.parse_args(argv)
-
-
-def run(args):
     """Verdicts on the images that the file of results does not hold yet, saved one by one; then the counts."""
-    net, data = double(load_any(args.model)), load("mnist", "test", args.data_dir)
+    args = arguments.parse(Args, "verify.milp", argv)
+    net = double(load_any(args.model))
+    as_the_run(args)
+    data = load("mnist", "test", args.data_dir)
     if not 1 <= args.n <= len(data.labels) or not args.time_limit > 0:
         raise ValueError(f"expected --n from 1 to {len(data.labels)} and a positive --time-limit, "
                          f"got {args.n} and {args.time_limit}")
@@ -314,4 +306,4 @@ def write(path, config, rows):
 
 
 if __name__ == "__main__":
-    main()
+    arguments.run(main)

@@ -20,7 +20,7 @@ from trainers import arguments, checkpoint, data
 from trainers.arguments import option
 from trainers.colours import COLOURS
 
-from .exchange import load_any
+from .exchange import as_the_run, load_any
 from .lp import triangle_lp
 from .milp import exact_margins
 
@@ -39,9 +39,9 @@ class Args:
     """The sandwich PGD ≤ exact ≤ LP ≤ bounds, as a table and a figure."""
 
     model: str = option("", "a network (.npz, .onnx) or a run folder", positional=True)
-    eps: float = option(0.1, "radius of the l∞ ball, pixels in [0, 1]")
+    eps: float = option(None, "radius of the l∞ ball, pixels in [0, 1] (default: that of the run)", type=float)
     n: int = option(20, "test images, from the first")
-    no_clip: bool = option(False, "do not intersect the ball with [0, 1]")
+    no_clip: bool = option(None, "do not intersect the ball with [0, 1] (default: as the run)", type=bool)
     exact: bool = option(False, "the exact optimum of every margin, by MILP")
     time_limit: float = option(60.0, "seconds for the exact optimum of a margin")
     pgd_steps: int = option(100, "steps of the attack")
@@ -55,6 +55,7 @@ def main(argv=None):
     """Computes every bound, holds them against each other, and prints the table."""
     args = arguments.parse(Args, "verify.tightness", argv)
     net = load_any(args.model)
+    as_the_run(args)
     net = net.with_params({k: w.astype(np.float64) for k, w in net.params.items()})
     test = data.load("mnist", "test", args.data_dir)
     x, y = data.to_float(test.images[:args.n], np.float64).reshape(-1, *net.input_shape), test.labels[:args.n]
