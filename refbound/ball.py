@@ -50,10 +50,18 @@ def furthest(g, norm):
     if norm == np.inf:
         return xp.sign(g)
     if norm == 2:
-        length = xp.sqrt((g * g).sum(-1, keepdims=True))
-        return g / xp.where(length > 0, length, 1)
+        h, _ = unit_largest(g)
+        length = xp.sqrt((h * h).sum(-1, keepdims=True))
+        return h / xp.where(length > 0, length, 1)
     largest = xp.abs(g) == xp.max(xp.abs(g), axis=-1, keepdims=True)
     return xp.sign(g) * largest / largest.sum(-1, keepdims=True).astype(g.dtype)  # ties share the ball
+
+
+def unit_largest(g):
+    """h and the largest |g_i| of the last axis, g = h largest: no square of h overflows, and the largest does not vanish."""
+    xp = namespace(g)
+    largest = xp.max(xp.abs(g), axis=-1, keepdims=True)
+    return g / xp.where(largest > 0, largest, 1), largest
 
 
 class Ball:

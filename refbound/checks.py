@@ -81,9 +81,9 @@ def step_size(value, ball, net):
         return ball.eps[:, None].astype(net.dtype) / 4
     if not is_array(value) or value.ndim == 0:
         return number("step_size", value if not is_array(value) else float(value), 0)
-    if value.shape != (len(ball),) or not bool(((value >= 0) & namespace(value).isfinite(value)).all()):
+    if value.shape != (len(ball),) or value.dtype.kind not in "fiu" or not bool(((value >= 0) & namespace(value).isfinite(value)).all()):
         raise ValueError(f"step_size: expected a number or one of at least 0 for each example, ({len(ball)},), "
-                         f"got shape {value.shape}")
+                         f"got {value.dtype} of shape {value.shape}")
     return value[:, None].astype(net.dtype)
 
 
@@ -156,9 +156,11 @@ def _unit_arrays(net, ball, name, arrays, spread):
     for i, a in zip(net.relus, arrays):
         one = (len(ball), *net.shapes[i])
         each = (len(ball), net.classes - 1, *net.shapes[i])
-        if not is_array(a) or namespace(a) is not net.xp or a.shape != one and not (spread and a.shape == each):
+        if not is_array(a) or namespace(a) is not net.xp or a.dtype.kind not in "fiub" \
+                or a.shape != one and not (spread and a.shape == each):
             raise ValueError(f"{name}: expected an array of {net.xp.__name__} of shape {one}"
-                             f"{f' or {each}' if spread else ''}, got {getattr(a, 'shape', type(a).__name__)}")
+                             f"{f' or {each}' if spread else ''}, got {getattr(a, 'dtype', type(a).__name__)} "
+                             f"{getattr(a, 'shape', '')}")
         if not bool(((a >= 0) & (a <= 1)).all()):
             raise ValueError(f"{name}: expected numbers in [0, 1], got others at the ReLU of layer {i}")
         a = rows(a.astype(net.dtype), net.shapes[i])

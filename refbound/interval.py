@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .backend import namespace, positive
-from .ball import Region, furthest
+from .ball import Region, furthest, unit_largest
 from .layers import Affine, Flatten, Linear, ReLU, pixels
 
 
@@ -104,8 +104,8 @@ def _rows(layer, W):
 def row_norms(layer, W, norm):
     """The dual norm of each row of the layer as a matrix, (m,), for an l2 or l1 ball."""
     xp, R = namespace(W), _rows(layer, W)
-    q = xp.sqrt((R * R).sum(-1)) if norm == 2 else xp.max(R, axis=-1)
-    return q.reshape(-1)
+    R, largest = unit_largest(R)
+    return (xp.sqrt((R * R).sum(-1, keepdims=True)) * largest if norm == 2 else largest).reshape(-1)
 
 
 def row_norms_vjp(d, layer, W, norm):

@@ -244,7 +244,7 @@ LAYERS = {"linear": Linear, "conv2d": Conv2d, "relu": ReLU, "flatten": Flatten}
 
 def from_spec(spec):
     """The layer that an entry of `architecture` describes; ValueError if it describes none."""
-    if not isinstance(spec, dict) or spec.get("type") not in LAYERS:
+    if not isinstance(spec, dict) or not isinstance(spec.get("type"), str) or spec["type"] not in LAYERS:
         raise ValueError(f"architecture: expected a layer of type {', '.join(LAYERS)}, got {spec!r}")
     arguments = {k: v for k, v in spec.items() if k != "type"}
     if unknown := {"image", "window"} & set(arguments):  # fields of a layer at its place

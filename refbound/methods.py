@@ -131,8 +131,8 @@ def _one_step(net, region, C, pre, options):
 def _alpha(net, region, C, pre, options):
     """(7) repeated from the adaptive slopes with step sizes 1/2 falling to 1/512; the best slopes met are kept.
 
-    Shared slopes descend the loss of each example. Otherwise each margin has its own slopes, (S, N, n), and
-    descends itself: its bound can only be the lower.
+    Shared slopes descend the loss of each example. Otherwise each margin has its own slopes, (S, N, n), and descends
+    itself: it ends no higher than where it started, at crown-ibp.
     """
     a, best, least = _adaptive(net, region, C, pre, options), None, None
     for t in range(options.steps + 1):

@@ -345,6 +345,7 @@ def test_the_command_makes_proves_saves_and_reads(tmp_path, capsys):
     assert "3 certificates: 1 held, 1 not proved, 1 rejected" in out
     assert "00017.npz: not proved: its worst margin has the exact bound" in out and "00018.npz: rejected: it has changed" in out
     for arguments, line in (([model], "--eps: a network file does not say"), ([model, "--eps", "x"], "eps: expected a decimal"),
+                            ([model, "--eps", "1e400"], "eps: expected a decimal"),
                             ([model, "--read", str(tmp_path / "none")], "no certificates")):
         with pytest.raises(ValueError, match=line):
             main(arguments)

@@ -78,6 +78,8 @@ def full(*shapes, value=0.5):
     ("projections: positive 0", "cap", dict(projections=0)),
     ("projections: positive 2.0", "cap", dict(projections=2.0)),
     ("slopes: 2 arrays 1", "cap", dict(slopes=full((3, 8)))),
+    ("slopes: complex128", "crown", dict(slopes=full((3, 8), (3, 7), value=0.5j))),
+    ("slopes: <U3", "crown", dict(slopes=full((3, 8), (3, 7), value="0.5"))),
     ("slopes: (3, 7) (3, 8)", "crown", dict(slopes=full((3, 8), (3, 8)))),
     ("slopes: (3, 8) list", "crown", dict(slopes=[[0.5] * 8, [0.5] * 7])),
     ("slopes: [0, 1] layer 1", "crown", dict(slopes=full((3, 8), (3, 7), value=1.5))),
@@ -105,6 +107,7 @@ def test_other_refusals_of_the_functions():
     round_ball = rb.Ball(X, 0.1, norm=2)
     refuses(lambda: rb.margin_bounds(NET, round_ball, Y, "cap", projections=3, rng=draws()), "projections:", "norm 2")
     refuses(lambda: rb.pgd(NET, BALL, Y, restarts=2), "rng:", "2 restarts")
+    refuses(lambda: rb.pgd(NET, BALL, Y, step_size=np.array(["0.1"] * 3)), "step_size:", "<U3")
     refuses(lambda: rb.pgd(NET, BALL, Y, step_size=np.zeros(2)), "step_size:", "(3,)", "(2,)")
     refuses(lambda: rb.preactivation_bounds(NET, BALL, "foo"), "method:", "'foo'")
     refuses(lambda: rb.preactivation_bounds(NET, X, "ibp"), "ball:", "ndarray")

@@ -258,11 +258,20 @@ def test_a_missing_package_is_named_with_the_extra_that_has_it(monkeypatch, pack
         getattr(exchange, call)()
 
 
+RUN = {"eps": 0.3, "no_clip": True, "norm": "inf", "data": "mnist", "data_dir": "fashion"}
+
+
 def test_a_run_is_verified_as_it_was_trained_unless_asked_otherwise(tmp_path):
-    (tmp_path / "config.json").write_text(json.dumps({"arguments": {"eps": 0.3, "no_clip": True}}))
-    for given, wanted in (((None, None), (0.3, True)), ((0.1, None), (0.1, True)), ((None, False), (0.3, False))):
-        args = SimpleNamespace(model=str(tmp_path), eps=given[0], no_clip=given[1])
+    (tmp_path / "config.json").write_text(json.dumps({"arguments": RUN}))
+    for given, wanted in (((None, None, None), (0.3, True, "fashion")), ((0.1, None, None), (0.1, True, "fashion")),
+                          ((None, False, "digits"), (0.3, False, "digits"))):
+        args = SimpleNamespace(model=str(tmp_path), eps=given[0], no_clip=given[1], data_dir=given[2])
         exchange.as_the_run(args)
-        assert (args.eps, args.no_clip) == wanted
+        assert (args.eps, args.no_clip, args.data_dir) == wanted
+    nothing = {"eps": None, "no_clip": None, "data_dir": None}
     with pytest.raises(ValueError, match="--eps: a network file does not say its ε"):
-        exchange.as_the_run(SimpleNamespace(model="net.onnx", eps=None, no_clip=None))
+        exchange.as_the_run(SimpleNamespace(model="net.onnx", **nothing))
+    for other, line in (({"norm": "2"}, "--norm inf, got one of 2"), ({"data": "svhn"}, "--data mnist, got one of svhn")):
+        (tmp_path / "config.json").write_text(json.dumps({"arguments": RUN | other}))
+        with pytest.raises(ValueError, match=line):
+            exchange.as_the_run(SimpleNamespace(model=str(tmp_path), **nothing))

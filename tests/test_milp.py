@@ -230,7 +230,13 @@ def test_results_of_another_computation_are_refused(model, tmp_path):
         with pytest.raises(ValueError, match=message):
             milp.main([*command, *change])
     text = out.read_text(encoding="utf-8")
-    for damaged in (text[:-20], text.replace("robust", "sturdy"), text + text.splitlines()[1], "[]", ""):
+    head, row = map(json.loads, text.splitlines())
+    other = json.dumps({"config": head["config"] | {"architecture": []}}) + "\n" + json.dumps(row)
+    out.write_text(other, encoding="utf-8")
+    with pytest.raises(ValueError, match="architecture"):
+        milp.main(command)
+    del row["witness"]
+    for damaged in (json.dumps(head) + "\n" + json.dumps(row), text[:-20], text.replace("robust", "sturdy"), text + text.splitlines()[1], "[]", ""):
         out.write_text(damaged, encoding="utf-8")
         with pytest.raises(ValueError, match="not a file of verdicts"):
             milp.main(command)

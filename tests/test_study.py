@@ -105,12 +105,13 @@ def test_a_network_trained_on_a_mixture_that_ends_with_ibp_is_verified_by_either
     assert one["result"]["method"] == ["crown-ibp", "ibp"] and table1.heading(one["arguments"]) == "CBP 1→0"
 
 
-def test_a_run_that_fails_does_not_stop_the_others(tiny, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("error", [ValueError, FileNotFoundError, RuntimeError])
+def test_a_run_that_fails_does_not_stop_the_others(error, tiny, tmp_path, monkeypatch, capsys):
     real = train.main
 
     def failing(argv):
         if NAMES[0] in argv[1]:
-            raise ValueError("the loss is no longer finite")
+            raise error("the loss is no longer finite")
         real(argv)
 
     monkeypatch.setattr(train, "main", failing)
@@ -191,8 +192,9 @@ def test_runs_that_differ_in_more_than_their_seeds_share_no_cell():
 
 @pytest.mark.parametrize("content, words", [
     (None, "nothing there"), ("not JSON", "cannot be read"), ("[1, 2]", "list"), ('{"name": "ibp"}', "no arguments"),
+    (record.text({"name": "ibp", **dict.fromkeys(record.PARTS, {})}), "no argument method"),
     (record.text(made("another", 0, 1.0)), "another"),
-], ids=["missing", "text", "list", "foreign", "renamed"])
+], ids=["missing", "text", "list", "foreign", "bare", "renamed"])
 def test_a_missing_or_foreign_result_is_one_line(content, words, tmp_path, capsys):
     path = tmp_path / "ibp.json"
     if content is not None:

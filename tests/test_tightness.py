@@ -33,3 +33,17 @@ def test_a_bound_below_the_attack_stops_the_command(model, monkeypatch):
                         real(net, ball, y, method, **more) - 10 * (method == "crown-ibp"))
     with pytest.raises(ValueError, match="above crown-ibp.*one of them is wrong"):
         tightness.main([model, "--n", "1", "--eps", "0.02", "--pgd-steps", "2"])
+
+
+def test_an_optimum_that_was_not_found_in_time_is_not_called_exact(model, monkeypatch, capsys):
+    real = tightness.exact_margins
+    monkeypatch.setattr(tightness, "exact_margins", lambda *given: [one._replace(status="time limit") for one in real(*given)])
+    tightness.main([model, "--n", "1", "--eps", "0.02", "--pgd-steps", "2", "--exact"])
+    printed = capsys.readouterr().out
+    assert tightness.CUT in printed and "exact" not in printed
+
+
+def test_a_number_of_images_that_cannot_be_is_refused(model):
+    for n in ("0", "-9999", "10001"):
+        with pytest.raises(ValueError, match=f"--n: expected from 1 to 10000, got {n}"):
+            tightness.main([model, "--n", n, "--eps", "0.02"])

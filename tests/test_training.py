@@ -132,6 +132,7 @@ def test_a_loss_that_is_no_longer_finite_stops_the_run_and_says_where(few, tmp_p
     (["--method", "cap", "--projections", "5", "--norm", "2"], ["--projections", "norm"]),
     (["--train-eps", "-0.1"], ["--train-eps", "-0.1"]),
     (["--crop", "-1"], ["--crop", "-1"]),
+    (["--epochs", "0"], ["--epochs", "0"]),
     (["--adam-beta2", "1"], ["--adam-beta2", "[0, 1)", "1.0"]),
     (["--adam-beta2", "0.9", "--optimizer", "sgd"], ["--adam-beta2", "adam", "sgd"]),
     (["--data-dir", "no-such-folder"], ["no-such-folder"]),
@@ -179,7 +180,8 @@ def test_evaluation_states_what_it_did_and_verified_contains_pgd(few, tmp_path, 
 
 
 @pytest.mark.parametrize("arguments, words", [(["--n", "-5"], ["--n", "-5"]), (["--draws", "0"], ["--draws", "0"]),
-                                              (["--shard", "-1"], ["--shard", "-1"])])
+                                              (["--shard", "-1"], ["--shard", "-1"]),
+                                              (["--method", "foo", "--eta", "1"], ["method", "foo"])])
 def test_an_evaluation_that_cannot_be_is_refused(arguments, words, few, tmp_path):
     rb.save(rb.models.mlp(np.random.default_rng(0), input_shape=(1, 28, 28)), tmp_path / "net.npz")
     refused(command("trainers.evaluate", str(tmp_path / "net.npz"), "--eps", "0.1", "--data-dir", few, *arguments), *words)
@@ -192,6 +194,24 @@ def test_validation_is_at_the_radius_of_the_test_where_training_goes_beyond_it(f
     args = evaluate.Args(eps=0.01, method=("ibp",), norm="inf", pgd_steps=0, threads=1, shard=20)
     found = evaluate.evaluate(rb.load(tmp_path / "run" / "model.npz"), held_out, args, quiet=True)
     assert rows[-1]["eps"] == 0.05 and rows[-1]["validation_verified_error"] == found["verified_error"]
+
+
+def test_a_ramp_of_no_length_is_a_step(few, tmp_path):
+    train.main([*SHORT, "--warmup", "1", "--ramp", "0", "--eps", "0.02", "--data-dir", few, "--run", str(tmp_path / "run")])
+    assert [row["eps"] for row in checkpoint.read_log(tmp_path / "run" / "log.csv")] == [0, 0.02, 0.02]
+
+
+@pytest.mark.parametrize("file, word", [("config.json", "no arguments"), ("result.json", "expected the result of a run")])
+def test_a_run_folder_with_a_foreign_file_is_one_line(file, word, few, tmp_path):
+    run = tmp_path / "run"
+    train.main([*SHORT, "--data-dir", few, "--run", str(run)])
+    (run / file).write_text("{}")
+    refused(command("trainers.train", *SHORT, "--data-dir", few, "--run", str(run)), str(run), word)
+
+
+def test_the_norm_of_a_large_gradient_does_not_overflow():
+    grads = {"a": np.full(4, 1e20, np.float32)}
+    np.testing.assert_allclose(optim.clip_norm(grads, 1.0)["a"], 0.5, rtol=1e-6)
 
 
 def test_a_checkpoint_that_was_cut_is_one_line(few, tmp_path):

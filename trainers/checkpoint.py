@@ -86,11 +86,24 @@ def load_model(path):
 
 
 def read_config(folder):
-    """config.json of a run folder."""
+    """config.json of a run folder, with the run's arguments."""
+    config = read_json(Path(folder) / "config.json")
+    if not isinstance(config.get("arguments"), dict):
+        raise ValueError(f"{folder}: expected the folder of a run, found no arguments in its config.json")
+    return config
+
+
+def read_json(path):
+    """The object in a JSON file."""
     try:
-        return json.loads((Path(folder) / "config.json").read_text())
+        value = json.loads(Path(path).read_text())
+    except FileNotFoundError:
+        raise ValueError(f"{path}: expected a JSON file, found nothing there") from None
     except (OSError, ValueError) as error:
-        raise ValueError(f"{folder}/config.json: not readable: {error}") from None
+        raise ValueError(f"{path}: expected a JSON file, found one that cannot be read: {error}") from None
+    if not isinstance(value, dict):
+        raise ValueError(f"{path}: expected a JSON object, found a {type(value).__name__}")
+    return value
 
 
 def versions():

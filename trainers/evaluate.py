@@ -13,6 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 import refbound as rb
+from refbound import checks
 from refbound.backend import device_module, to_host
 from refbound.rounding import sound_margin_bounds
 
@@ -84,7 +85,9 @@ def certifiers(method, beta):
 
 
 def check(args):
-    """ValueError for a number that cannot be."""
+    """ValueError for a method or a number that cannot be."""
+    for method in args.method:
+        checks.method(method)
     for name, least in {"n": 0, "pgd_steps": 0, "restarts": 1, "draws": 1, "projections": 0, "seed": 0, "threads": 0,
                         "shard": 0}.items():
         if not getattr(args, name) >= least:

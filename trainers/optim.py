@@ -29,7 +29,7 @@ def clip_norm(grads, limit):
     """The gradients scaled down to a joint l2 norm of at most `limit`; as they are for limit 0."""
     if not limit:
         return grads
-    norm = sum(float((g * g).sum()) for g in grads.values()) ** 0.5
+    norm = sum(float((g.astype("float64") ** 2).sum()) for g in grads.values()) ** 0.5
     return {name: g * min(1.0, limit / norm) for name, g in grads.items()} if norm > limit else grads
 
 

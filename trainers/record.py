@@ -16,6 +16,8 @@ from . import checkpoint
 
 RESULTS = Path(__file__).parent / "results"
 PARTS = ("arguments", "versions", "result", "log", "landscape")
+ARGUMENTS = ("method", "model", "eps", "norm", "no_clip", "epochs", "warmup", "ramp", "ramp_shape", "beta", "kappa", "optimizer",
+             "rate", "milestones", "factor", "batch", "p", "q", "projections", "limit", "data", "data_dir", "seed", "probe")
 SHOWN = ("ibp", "crown-ibp", "one-step")  # the methods whose networks figures look at: kept beside their records, seed 0,
 LARGEST = 3_000_000  # and up to so many bytes
 
@@ -23,7 +25,7 @@ LARGEST = 3_000_000  # and up to so many bytes
 def gather(folder):
     """The record of a run, from its folder."""
     folder = Path(folder)
-    config, result, exact = ({} if not (folder / name).exists() else load(folder / name)
+    config, result, exact = ({} if not (folder / name).exists() else checkpoint.read_json(folder / name)
                              for name in ("config.json", "result.json", "exact.json"))
     if "arguments" not in config:
         raise ValueError(f"{folder}: expected the folder of a run, found no arguments in its config.json")
@@ -111,22 +113,10 @@ def read(paths=(RESULTS,)):
 
 def read_one(path):
     """The record in a file."""
-    record = load(path)
+    record = checkpoint.read_json(path)
     missing = [part for part in PARTS if not isinstance(record.get(part), dict)]
+    missing = missing or [f"argument {name}" for name in ARGUMENTS if name not in record["arguments"]]
     if missing or record.get("name") != Path(path).stem:
         raise ValueError(f"{path}: expected the record of a run named {Path(path).stem}, found "
                          + (f"no {', '.join(missing)}" if missing else f"one named {record.get('name')}"))
     return record
-
-
-def load(path):
-    """The object in a JSON file."""
-    try:
-        value = json.loads(Path(path).read_text())
-    except FileNotFoundError:
-        raise ValueError(f"{path}: expected a JSON file, found nothing there") from None
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path}: expected a JSON file, found one that cannot be read: {error}") from None
-    if not isinstance(value, dict):
-        raise ValueError(f"{path}: expected a JSON object, found a {type(value).__name__}")
-    return value

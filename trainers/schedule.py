@@ -22,7 +22,7 @@ def ramp(t, start, length, shape):
     """0 until `start`, 1 from `start + length`, the shape between."""
     if t >= start + length:
         return 1.0
-    return SHAPES[shape](max(0.0, t - start) / length)
+    return SHAPES[shape]((t - start) / length) if t > start else 0.0
 
 
 def between(first, last, fraction):

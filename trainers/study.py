@@ -13,7 +13,7 @@ CAP is trained with random projections, which estimate its bounds: the network i
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from . import arguments, evaluate, presets, record, train
+from . import arguments, checkpoint, evaluate, presets, record, train
 from .arguments import option
 
 
@@ -42,7 +42,7 @@ def main(argv=None):
         print(f"\n{name} ({number} of {len(left)})")
         try:
             gather(*study[name], results)
-        except ValueError as error:
+        except (ValueError, OSError, RuntimeError) as error:
             failed.append(f"{name}: {error}")
             print(f"failed: {error}")
     if failed:
@@ -80,7 +80,7 @@ def gather(argv, given, results):
     """Trains a run, or what is left of it, and writes its result."""
     train.main(argv)
     folder = Path(given.run)
-    if record.load(folder / "result.json")["estimate"] and not (folder / "exact.json").exists():
+    if checkpoint.read_json(folder / "result.json")["estimate"] and not (folder / "exact.json").exists():
         print("the same by exact bounds:")
         evaluate.main(exactly(folder, given))
     record.write(folder, results)

@@ -18,7 +18,6 @@ The results depend on these details:
  7. Every --probe steps the loss landscape is measured (landscape.csv); nothing of the training depends on it.
 """
 
-import json
 import math
 import time
 from dataclasses import asdict, dataclass
@@ -160,8 +159,12 @@ def open_folder(folder, args):
     if (folder / "config.json").exists():
         if other := differences(checkpoint.read_config(folder)["arguments"], asdict(args)):
             raise ValueError(f"{folder}: holds a run with other arguments ({other}); expected the same, or another --run")
-        done = folder / "result.json"
-        return json.loads(done.read_text()) if done.exists() else None
+        if not (folder / "result.json").exists():
+            return None
+        result = checkpoint.read_json(folder / "result.json")
+        if "verified_error" not in result:
+            raise ValueError(f"{folder}/result.json: expected the result of a run, found none")
+        return result
     folder.mkdir(parents=True, exist_ok=True)
     if any(folder.iterdir()):
         raise ValueError(f"{folder}: holds files, but no config.json; expected a new folder, or that of a run")

@@ -50,6 +50,7 @@ class Args:
     no_clip: bool = option(None, "do not intersect the ball with the domain [0, 1] (default: as the run)", type=bool)
     steps: int = option(20, "of alpha, which has its own slopes for each margin")
     seed: int = option(0, "of one-step's start, and of the methods that draw")
+    data_dir: str = option(None, "folder of the data set (default: that of the run, or MNIST as shipped)", type=str)
     save: str = option(None, "also write each certificate to this folder", type=str)
     read: str = option(None, "prove the certificates of this folder instead of making any", type=str)
 
@@ -67,7 +68,7 @@ def main(argv=None):
     else:
         as_the_run(args)
         started = time.perf_counter()
-        certificates, skipped = first_certificates(net, data.load("mnist", "test"), str(args.eps), not args.no_clip, args)
+        certificates, skipped = first_certificates(net, data.load("mnist", "test", args.data_dir), str(args.eps), not args.no_clip, args)
         seconds = time.perf_counter() - started
     if args.save:
         for name, certificate in certificates:
@@ -103,7 +104,7 @@ def radius_of(eps):
     """ε as the nearest float, from its decimal string."""
     try:
         return float(Fraction(eps))
-    except (ValueError, ZeroDivisionError):
+    except (ValueError, ZeroDivisionError, OverflowError):
         raise ValueError(f"eps: expected a decimal fraction, got {eps!r}") from None
 
 

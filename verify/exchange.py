@@ -63,10 +63,17 @@ def load_any(path):
 
 
 def as_the_run(args):
-    """Sets args.eps and args.no_clip, where they were not given, to those of the run that args.model names."""
+    """Sets args.eps, no_clip and data_dir, where they were not given, to those of the run that args.model names.
+
+    ValueError if the run is of another norm than l∞ or of other data than MNIST's kind, or if there is no ε.
+    """
     given = checkpoint.read_config(args.model)["arguments"] if Path(args.model).is_dir() else {}
-    args.eps = given.get("eps") if args.eps is None else args.eps
-    args.no_clip = given.get("no_clip", False) if args.no_clip is None else args.no_clip
+    for name, value in {"norm": "inf", "data": "mnist"}.items():
+        if given.get(name, value) != value:
+            raise ValueError(f"{args.model}: expected a run of --{name} {value}, got one of {given[name]}")
+    for name, default in {"eps": None, "no_clip": False, "data_dir": None}.items():
+        if getattr(args, name) is None:
+            setattr(args, name, given.get(name, default))
     if args.eps is None:
         raise ValueError("--eps: a network file does not say its ε; expected --eps with a number")
 

@@ -217,7 +217,7 @@ class Args:
     no_clip: bool = option(None, "do not intersect the ball with [0, 1] (default: as the run)", type=bool)
     seed: int = option(0, "of the attack's random starts")
     out: str = option(None, "results, a JSON line for each image (default: runs/verdicts-...jsonl)", type=str)
-    data_dir: str = option(None, "folder of the data set (default: MNIST as shipped)", type=str)
+    data_dir: str = option(None, "folder of the data set (default: that of the run, or MNIST as shipped)", type=str)
 
 
 def main(argv=None):
@@ -231,7 +231,7 @@ def main(argv=None):
                          f"got {args.n} and {args.time_limit}")
     x, y, domain = to_float(data.images[:args.n], np.float64), data.labels[:args.n], None if args.no_clip else (0.0, 1.0)
     ball = rb.Ball(x.reshape(args.n, *net.input_shape), args.eps, domain=domain)
-    config = {"model": sha256(*net.params.values()), "data": sha256(data.images, data.labels), "eps": args.eps,
+    config = {"model": sha256(*net.params.values()), "architecture": [net.spec(), list(net.input_shape)], "data": sha256(data.images, data.labels), "eps": args.eps,
               "domain": domain and list(domain), "time_limit": args.time_limit, "seed": args.seed}
     path = Path(args.model).resolve()
     name = f"verdicts-{path.name if path.is_dir() else path.stem}-{args.eps:g}{'-no-clip' * args.no_clip}.jsonl"
@@ -287,6 +287,7 @@ def resume(path, config):
     try:
         head, *rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
         made, order = dict(head["config"]), [(row["image"], row["answer"] in ANSWERS) for row in rows]
+        any(row["witness"] for row in rows)
         if order != [(i, True) for i in range(len(rows))]:
             raise ValueError("its images are not 0, 1, 2, …, each with an answer")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
