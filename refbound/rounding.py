@@ -9,7 +9,7 @@ arithmetic with the lines used here ≤ s. For l∞ balls and the methods whose 
 The model is fl(a ∘ b) = (a ∘ b)(1 + δ) + η with |δ| ≤ ½ ulp(1) and |η| ≤ the least normal number (Higham, "Accuracy and
 Stability of Numerical Algorithms", 2002, Sections 2.2 and 3.1). A sum of n products in any order, in any blocking, with or
 without FMA, is then off by at most γ_n Σ |products|, γ_n = n|δ| / (1 − n|δ|), and a little for underflow. It leaves out
-Strassen's product, TF32, and subnormal numbers flushed to zero.
+Strassen's product, TF32, and subnormal numbers flushed to zero: on a GPU, where CuPy does so in float32, only float64 is taken.
 
 A step back computes g ← fl(Aᵀ(W, g)). That g is as good as any other; what it changes g·h by is charged to the bound:
 
@@ -53,12 +53,14 @@ def sound_margin_bounds(net, ball, y, method, **options):
     """s (N, c): upper bounds of z_m − z_y over the l∞ ball, rounding and all; column y is exactly 0.
 
     Takes what margin_bounds takes. Raises ValueError as it does, and for another norm, for a method whose l and u are not
-    interval bounds, and for a layer too wide for its dtype.
+    interval bounds, for a layer too wide for its dtype, and for float32 on a GPU.
     """
     row, region = METHODS[checks.method(method)], checks.region(net, ball)
     if row.stage is not BY_INTERVAL or ball.norm != np.inf:
         known = ", ".join(name for name, row in METHODS.items() if row.stage is BY_INTERVAL)
         raise ValueError(f"method: expected one of {known}, and a ball of norm inf, got {method!r} and norm {ball.norm!r}")
+    if net.xp.__name__ == "cupy" and net.dtype != np.float64:
+        raise ValueError(f"net: expected float64 on a GPU, where float32 flushes subnormal numbers to zero, got {net.dtype}")
     checks.labels(y, len(ball), net.classes, net.xp)
     checked = checks.drawn_options(net, ball, method, options)
     C, pre = margin_matrix(y, net.classes, net.dtype), []

@@ -96,6 +96,10 @@ def _on_device(value):
     return isinstance(value, ndarray) or isinstance(value, (tuple, list)) and value and all(map(_on_device, value))
 
 
+PRODUCTS = ("dot", "outer", "tensordot")                               # not even a number may stand for an array
+OPERANDS = {"where": 3, "clip": 3, "matmul": 2, **dict.fromkeys(PRODUCTS, 2)}  # as many arguments are no lists
+
+
 def _launching(name, f, creates=False):
     """f(host arrays), with CuPy's signature, as a function of device arrays; a result that is a view launches nothing."""
 
@@ -104,6 +108,9 @@ def _launching(name, f, creates=False):
         first = next((x for x in (*args, *kwargs.values()) if not isinstance(x, str)), None)
         if not creates and not _on_device(first):
             raise TypeError(f"{name}: expected a device array, got {type(first)}")
+        for x in args[1:OPERANDS.get(name, 0)]:
+            if not isinstance(x, ndarray) and (isinstance(x, (tuple, list)) or name in PRODUCTS):
+                raise TypeError(f"{name}: Unsupported type {type(x)}")
         args, kwargs = [_host(x) for x in args], {k: _host(v) for k, v in kwargs.items()}
         with np.errstate(all="ignore"):
             result = f(*args, **kwargs)
@@ -159,6 +166,24 @@ _OPERATOR_NAMES = {getattr(np, name).__name__ for name in (*OPERATORS.values(), 
 
 # ---- functions and methods: of CuPy's parameters, those that versions 13 and 14 share ----
 
+def _usual(subok):
+    if subok not in (None, False):
+        raise TypeError("subok is not supported yet")
+    return False
+
+
+def _whole(kth):
+    if type(kth) is not int:
+        raise TypeError(f"an integer is required, got {type(kth)}")
+    return kth
+
+
+def _sort_in_place(a, axis):
+    if not a.flags.c_contiguous:
+        raise NotImplementedError("Sorting non-contiguous array is not supported.")
+    a.sort(axis, "stable")
+
+
 def _stable(kind):
     if kind not in (None, "stable"):
         raise ValueError(f"kind can only be None or 'stable', got {kind!r}")
@@ -177,10 +202,12 @@ CREATORS = {
 }
 
 FUNCTIONS = {
-    "zeros_like": lambda a, dtype=None, order="K", subok=None, shape=None: np.zeros_like(a, dtype, order, shape=shape),
-    "ones_like": lambda a, dtype=None, order="K", subok=None, shape=None: np.ones_like(a, dtype, order, shape=shape),
+    "zeros_like": lambda a, dtype=None, order="K", subok=None, shape=None:
+        np.zeros_like(a, dtype, order, _usual(subok), shape),
+    "ones_like": lambda a, dtype=None, order="K", subok=None, shape=None:
+        np.ones_like(a, dtype, order, _usual(subok), shape),
     "full_like": lambda a, fill_value, dtype=None, order="K", subok=None, shape=None:
-        np.full_like(a, fill_value, dtype, order, shape=shape),
+        np.full_like(a, fill_value, dtype, order, _usual(subok), shape),
     "copy": lambda a, order="K": np.copy(a, order),
     "ascontiguousarray": lambda a, dtype=None: np.asarray(a, dtype, order="C"),
     # views
@@ -210,7 +237,7 @@ FUNCTIONS = {
     "round": lambda a, decimals=0, out=None: np.round(a, decimals, out),
     "sort": lambda a, axis=-1, kind=None: np.sort(a, axis, _stable(kind)),
     "argsort": lambda a, axis=-1, kind=None: np.argsort(a, axis, _stable(kind)),
-    "partition": lambda a, kth, axis=-1: np.partition(a, kth, axis),
+    "partition": lambda a, kth, axis=-1: np.partition(a, _whole(kth), axis),
     # reductions and scans
     "sum": lambda a, axis=None, dtype=None, out=None, keepdims=False: np.sum(a, axis, dtype, out, keepdims),
     "prod": lambda a, axis=None, dtype=None, out=None, keepdims=False: np.prod(a, axis, dtype, out, keepdims),
@@ -247,7 +274,7 @@ METHODS = {
     "flatten": lambda a, order="C": a.flatten(order),
     "fill": lambda a, value: a.fill(value),
     "argsort": lambda a, axis=-1: np.argsort(a, axis, "stable"),
-    "sort": lambda a, axis=-1: a.sort(axis, "stable"),
+    "sort": lambda a, axis=-1: _sort_in_place(a, axis),
 }
 
 

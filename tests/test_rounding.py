@@ -224,6 +224,14 @@ def test_on_a_device_the_same(device, method, options):
         np.testing.assert_allclose(s.get(), sound_margin_bounds(net, ball, y, method, rng=draws(), **options), atol=1e-9)
 
 
+def test_float32_is_refused_on_a_device(device):
+    net = rb.models.mlp(draws(), (6, 4))
+    there = net.with_params({k: device.asarray(v) for k, v in net.params.items()})
+    ball = rb.Ball(device.asarray(np.full((1, 6), 0.5, np.float32)), 0.1)
+    with pytest.raises(ValueError, match="net: expected float64 on a GPU, .*, got float32"):
+        sound_margin_bounds(there, ball, device.asarray(np.array([0])), "ibp")
+
+
 def test_what_it_cannot_bound_is_refused_in_one_line():
     net, (ball, y) = build("dense"), batch(build("dense"))
     with pytest.raises(ValueError, match="method: expected one of ibp, crown-ibp, .* got 'cap'"):

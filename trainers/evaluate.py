@@ -50,7 +50,7 @@ class Args:
 
 
 OPTIONS = ("eta", "p", "q")  # of methods, as the run was trained with them
-GPU = 16                     # times a CPU's shard is a GPU's: arrays of some 64 MB
+GPU = 16                     # times a CPU's shard is a GPU's: arrays of 64 to 300 MB, one shard at a time
 
 
 def main(argv=None):
@@ -105,7 +105,7 @@ def evaluate(net, dataset, args, quiet=False):
     size = args.shard or (parallel.shard_size(net, *args.method, projections=args.projections)
                           * (GPU if args.device == "cuda" else 1))
     parts = parallel.shards(len(dataset.labels), size)
-    with parallel.workers(args.threads or parallel.available_cores()) as pmap:
+    with parallel.workers(parallel.threads(args)) as pmap:
         results = pmap(lambda i: _shard(net, dataset, parts[i], i, args), range(len(parts)))
         for outcome in tqdm(results, "evaluate", len(parts), disable=True if quiet else None, leave=False):
             outcomes.append(outcome)

@@ -21,6 +21,11 @@ def available_cores():
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def threads(args):
+    """As many threads as were asked for; on a GPU one, for it works on one shard after another, and holds what they hold."""
+    return 1 if args.device == "cuda" else args.threads or available_cores()
+
+
 @contextlib.contextmanager
 def workers(threads):
     """A function map(f, items) that runs f on `threads` threads and yields the results in order of the items.

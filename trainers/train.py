@@ -108,7 +108,7 @@ def main(argv=None):
         done, params, state, rows, probes, best = checkpoint.restore(folder / "checkpoint.npz", like)
         net = net.with_params(params)
         print(f"{folder}: going on after epoch {done}")
-    with parallel.workers(args.threads or parallel.available_cores()) as pmap:
+    with parallel.workers(parallel.threads(args)) as pmap:
         for epoch in range(done + 1, args.epochs + 1):
             started = time.time()
             net, state, row, found = train_epoch(net, state, train, epoch, args, pmap, folder)
