@@ -146,6 +146,15 @@ def test_the_runs_of_a_study_can_be_trained_and_each_has_a_column(name):
     assert {"IBP", "CAP", "OURS", "CBP 1→0"} < {table1.heading(record.settings(vars(one))) for one in given}
 
 
+def test_the_committed_results_are_of_runs_that_the_studies_list():
+    listed = {}
+    for name, one in presets.STUDIES.items():
+        args = arguments.parse(study.Args, "trainers.study", ["--preset", name])
+        listed |= {run: study.command(run, options, args)[1] for run, options in presets.runs(one).items()}
+    found = sorted(record.RESULTS.glob("*.json"))
+    assert found and all(study.finished(path, listed[path.stem]) for path in found)
+
+
 def test_the_schedule_of_six_epochs_is_that_of_the_main_job():
     for key, value in presets.schedule(6).items():
         assert value == getattr(train.Args(), key)

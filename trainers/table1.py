@@ -148,14 +148,15 @@ def schedules(cells):
         for column, runs in columns.items():
             of_eps = ", ".join(f"{eps:g}" for eps in sorted({eps for eps, _, _ in runs}))
             minutes = statistics.mean(seconds / 60 for _, _, seconds in runs)
-            yield f"  - {column}: ε {of_eps}; {len(runs)} run{'s' * (len(runs) > 1)}, {minutes:.1f} minutes each"
+            many = f"{len(runs)} runs, {minutes:.1f} minutes each" if len(runs) > 1 else f"1 run, {minutes:.1f} minutes"
+            yield f"  - {column}: ε {of_eps}; {many}"
 
 
 def schedule(given):
     """The schedule of a run in words."""
     falls = ", ".join(f"{at:g}" for at in given["milestones"])
     above = f" to ε {given['train_eps']:g}" if given["train_eps"] not in (None, given["eps"]) else ""
-    moved = f" of images moved by up to {given['crop']} pixels" if given.get("crop") else ""
+    moved = f" of images moved by up to {given['crop']} pixel{'s' * (given['crop'] > 1)}" if given.get("crop") else ""
     decay = "" if given.get("adam_beta2") is None else f" (β₂ = {given['adam_beta2']:g})"
     return (f"{given['epochs']} epochs, ε = 0 for {given['warmup']:g} and rising{above} for {given['ramp']:g} "
             f"({given['ramp_shape']}), {given['optimizer']}{decay} at {given['rate']:g}, times {given['factor']:g} at {falls}, "
