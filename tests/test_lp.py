@@ -167,4 +167,4 @@ def test_no_code_is_shared_with_the_bounds(module):
     assert not words & {"linear", "interval", "layerwise", "cap", "relaxation", "methods", "robust", "api", "attack"}
     users = {function.name for function in tree.body if isinstance(function, ast.FunctionDef)
              for node in ast.walk(function) if isinstance(node, ast.Name) and node.id == "rb"}
-    assert users <= {"run", "one"}
+    assert users <= {"main", "one"}
