@@ -81,7 +81,8 @@ def step_size(value, ball, net):
         return ball.eps[:, None].astype(net.dtype) / 4
     if not is_array(value) or value.ndim == 0:
         return number("step_size", value if not is_array(value) else float(value), 0)
-    if value.shape != (len(ball),) or value.dtype.kind not in "fiu" or not bool(((value >= 0) & namespace(value).isfinite(value)).all()):
+    if value.shape != (len(ball),) or value.dtype.kind not in "fiu" \
+            or not bool(((value >= 0) & namespace(value).isfinite(value)).all()):
         raise ValueError(f"step_size: expected a number or one of at least 0 for each example, ({len(ball)},), "
                          f"got {value.dtype} of shape {value.shape}")
     return value[:, None].astype(net.dtype)

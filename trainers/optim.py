@@ -7,7 +7,7 @@ Parameters, gradients and the state's moments are dicts of arrays with the same 
 def adam(params, grads, state, rate, beta1=0.9, beta2=0.999, eps=1e-8):
     """m ← β₁ m + (1 − β₁) g,  v ← β₂ v + (1 − β₂) g²,  w ← w − rate m̂ / (√v̂ + eps), m̂ and v̂ without their bias.
 
-    v is a mean over some 1 / (1 − β₂) steps: the faster gradients grow, as they do with ε, the less of it should be old.
+    v is a mean over some 1 / (1 − β₂) steps.
     """
     t, new = int(state.get("t", 0)) + 1, {"t": state.get("t", 0) + 1}
     step = {}

@@ -16,6 +16,7 @@ from . import checkpoint
 
 RESULTS = Path(__file__).parent / "results"
 PARTS = ("arguments", "versions", "result", "log", "landscape")
+# the arguments that tables and figures read, of those of trainers.train; a record may lack what came to be later
 ARGUMENTS = ("method", "model", "eps", "norm", "no_clip", "epochs", "warmup", "ramp", "ramp_shape", "beta", "kappa", "optimizer",
              "rate", "milestones", "factor", "batch", "p", "q", "projections", "limit", "data", "data_dir", "seed", "probe")
 SHOWN = ("ibp", "crown-ibp", "one-step")  # the methods whose networks figures look at: kept beside their records, seed 0,

@@ -68,7 +68,8 @@ def main(argv=None):
     else:
         as_the_run(args)
         started = time.perf_counter()
-        certificates, skipped = first_certificates(net, data.load("mnist", "test", args.data_dir), str(args.eps), not args.no_clip, args)
+        test = data.load("mnist", "test", args.data_dir)
+        certificates, skipped = first_certificates(net, test, str(args.eps), not args.no_clip, args)
         seconds = time.perf_counter() - started
     if args.save:
         for name, certificate in certificates:

@@ -231,8 +231,9 @@ def main(argv=None):
                          f"got {args.n} and {args.time_limit}")
     x, y, domain = to_float(data.images[:args.n], np.float64), data.labels[:args.n], None if args.no_clip else (0.0, 1.0)
     ball = rb.Ball(x.reshape(args.n, *net.input_shape), args.eps, domain=domain)
-    config = {"model": sha256(*net.params.values()), "architecture": [net.spec(), list(net.input_shape)], "data": sha256(data.images, data.labels), "eps": args.eps,
-              "domain": domain and list(domain), "time_limit": args.time_limit, "seed": args.seed}
+    config = {"model": sha256(*net.params.values()), "architecture": [net.spec(), list(net.input_shape)],
+              "data": sha256(data.images, data.labels), "eps": args.eps, "domain": domain and list(domain),
+              "time_limit": args.time_limit, "seed": args.seed}
     path = Path(args.model).resolve()
     name = f"verdicts-{path.name if path.is_dir() else path.stem}-{args.eps:g}{'-no-clip' * args.no_clip}.jsonl"
     out = Path(args.out or Path("runs") / name)
@@ -286,10 +287,9 @@ def resume(path, config):
         return []
     try:
         head, *rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        made, order = dict(head["config"]), [(row["image"], row["answer"] in ANSWERS) for row in rows]
-        any(row["witness"] for row in rows)
+        made, order = dict(head["config"]), [(row["image"], row["answer"] in ANSWERS and "witness" in row) for row in rows]
         if order != [(i, True) for i in range(len(rows))]:
-            raise ValueError("its images are not 0, 1, 2, …, each with an answer")
+            raise ValueError("its images are not 0, 1, 2, …, each with an answer and its witness or null")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path}: not a file of verdicts ({error}); give another --out") from None
     for name, value in config.items():
