@@ -52,7 +52,8 @@ def preactivation_bounds(net, ball, method, **options):
 def margin_bounds(net, ball, y, method, **options):
     """s̄ (N, c): upper bounds of z_m − z_y over the ball; column y is exactly 0 (Section 2).
 
-    Raises ValueError for an argument that cannot be, and where a bound overflows or is NaN.
+    net a Network, ball a Ball of N inputs, y (N,) integer labels, method a key of METHODS, options as in help(refbound.api).
+    With `projections` they are estimates, which bound and certify nothing. Raises ValueError for an argument that cannot be, and where a bound overflows or is NaN.
     """
     s = _margins(net, ball, y, method, options).s
     return checks.finite(with_true_class(s, y), "margin_bounds")
@@ -73,7 +74,10 @@ def linear_bound(net, ball, y, method, **options):
 
 
 def certified(s, y):
-    """(N,) bool: every margin bound but that of y is negative. ValueError if a bound is NaN."""
+    """(N,) bool: every margin bound but that of y is negative. It proves what the bounds do: estimates (projections) nothing.
+
+    s (N, c) from margin_bounds, y (N,) integer labels. ValueError if a bound is NaN.
+    """
     if not is_array(s) or s.ndim != 2:
         raise ValueError(f"s: expected margin bounds (N, c), got {getattr(s, 'shape', type(s).__name__)}")
     xp = namespace(s)

@@ -12,7 +12,7 @@ so that v(g)·g is the dual norm of g. For l2 and l1, c = x and r = ε, and v(r 
 The maximum's gradient in g is its maximiser x*(g) (Danskin's theorem): no other derivative is needed.
 """
 
-from numbers import Real
+from numbers import Integral, Real
 from typing import NamedTuple
 
 import numpy as np
@@ -70,15 +70,15 @@ class Ball:
     x       (N, *input_shape), float, finite, within the domain
     eps     ε ≥ 0 in the units of x (pixels in [0, 1]); a number, or (N,) one for each example
     norm    np.inf, 2 or 1
-    domain  (low, high) or None for no clipping. The default is (0, 1) for l∞; for l2 and l1 it is None, and no
+    domain  (low, high), in the dtype of x, or None for no clipping. The default is (0, 1) for l∞; for l2 and l1 it is None, and no
             other is offered, for the maximum (2) over their intersection with a box has no such formula
 
     Raises ValueError naming the argument, what came and what was expected.
     """
 
     def __init__(self, x, eps, norm=np.inf, domain="default"):
-        if not is_array(x) or x.dtype.kind != "f" or x.ndim < 2:
-            raise ValueError("x: expected a float array (N, ...) of pixels in [0, 1], got "
+        if not is_array(x) or x.dtype.kind != "f" or x.dtype.itemsize < 4 or x.ndim < 2:
+            raise ValueError("x: expected a float32 or float64 array (N, ...) of pixels in [0, 1], got "
                              f"{getattr(x, 'dtype', type(x).__name__)} {getattr(x, 'shape', '')}")
         if len(x) == 0:
             raise ValueError(f"x: expected at least one example, got shape {x.shape}")
@@ -96,6 +96,8 @@ class Ball:
 
     def __getitem__(self, examples):
         """The ball of some of the examples (a slice or an index array)."""
+        if isinstance(examples, Integral):
+            raise ValueError(f"ball: expected a slice or an index array, got {examples}: ball[{examples}:{examples + 1}] has one example")
         part = object.__new__(Ball)
         if len(self.x[examples]) == 0:
             raise ValueError(f"ball: expected at least one of {len(self)} examples, got none by {examples!r}")
@@ -121,6 +123,8 @@ class Ball:
 def _check_eps(eps, x):
     """ε as an array (N,) where x lives."""
     xp = namespace(x)
+    if eps is None or isinstance(eps, (str, bool)):
+        raise ValueError(f"eps: expected a number or one for each example, got {eps!r}")
     if not is_array(eps):
         try:
             eps = to_like(np.asarray(eps, dtype=x.dtype), x)
@@ -146,7 +150,7 @@ def _check_domain(domain, x, norm):
     if not isinstance(domain, (tuple, list)) or len(domain) != 2 or not all(isinstance(v, Real) for v in domain) \
             or not domain[0] < domain[1]:
         raise ValueError(f"domain: expected None or (low, high) with low < high, got {domain!r}")
-    low, high = float(domain[0]), float(domain[1])  # a NumPy scalar would widen a float32 network
+    low, high = (float(x.dtype.type(v)) for v in domain)  # as x is rounded, so that x lies in it; a plain number widens nothing
     if (bool((x < low).any()) or bool((x > high).any())):
         raise ValueError(f"x: expected pixels in the domain [{low}, {high}], got [{float(x.min())}, {float(x.max())}]")
     return (low, high)

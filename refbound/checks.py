@@ -25,7 +25,8 @@ def number(name, value, least, most=math.inf, open_below=False):
     """value as a finite float in [least, most], or above `least`: a NumPy scalar would widen a float32 network."""
     inside = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value) and least <= value <= most
     if not inside or open_below and value == least:
-        expected = "a positive number" if open_below else f"a number in [{least}, {most}]"
+        expected = ("a positive number" if open_below else f"a finite number of at least {least}" if most == math.inf
+                    else f"a number in [{least}, {most}]")
         raise ValueError(f"{name}: expected {expected}, got {value!r}")
     return float(value)
 
@@ -152,7 +153,7 @@ def _unit_arrays(net, ball, name, arrays, spread):
     """Per-unit arrays (N, *shape), or (N, S, *shape) where spread, as rows; ValueError if they do not fit."""
     if not isinstance(arrays, (list, tuple)) or len(arrays) != len(net.relus):
         raise ValueError(f"{name}: expected {len(net.relus)} arrays, one for each ReLU, "
-                         f"got {len(arrays) if isinstance(arrays, (list, tuple)) else arrays!r}")
+                         f"got {len(arrays) if isinstance(arrays, (list, tuple)) else type(arrays).__name__}")
     result = []
     for i, a in zip(net.relus, arrays):
         one = (len(ball), *net.shapes[i])

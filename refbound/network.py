@@ -6,6 +6,7 @@ h^[k] is the part of f before its k-th ReLU: `net.layers[:net.relus[k]]`. A netw
 parameters (arrays named as in a PyTorch state_dict of the same Sequential); neither changes in a computation.
 """
 
+import io
 import json
 import math
 import os
@@ -177,13 +178,22 @@ def with_true_class(s, y):
 
 
 def save(net, path):
-    """Writes a network to an .npz file, under a temporary name that is renamed when whole."""
+    """Writes a network to an .npz file, whole or not at all."""
     arrays = {name: to_host(value) for name, value in net.params.items()}
-    part = f"{path}.part"
+    buffer = io.BytesIO()
+    np.savez(buffer, architecture=json.dumps(net.spec()), input_shape=np.array(net.input_shape), **arrays)
+    write_whole(path, buffer.getvalue())
+
+
+def write_whole(path, content):
+    """Bytes to a file, under a name of this process's own that is then renamed: a reader finds all of them or none."""
+    part = f"{path}.{os.getpid()}.part"
     try:
         with open(part, "wb") as file:
-            np.savez(file, architecture=json.dumps(net.spec()), input_shape=np.array(net.input_shape), **arrays)
+            file.write(content)
         os.replace(part, path)
+    except OSError as error:
+        raise OSError(error.errno, f"{error.strerror}: {path}") from None
     finally:
         if os.path.exists(part):
             os.remove(part)

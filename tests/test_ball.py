@@ -82,3 +82,21 @@ def test_more_restarts_find_no_less():
     ball, y = batch(net)
     s = [margins(net(rb.pgd(net, ball, y, steps=2, restarts=n, rng=draws())), y).max(1) for n in (1, 2, 8)]
     assert (s[0] <= s[1] + 1e-12).all() and (s[1] <= s[2] + 1e-12).all() and (s[0] < s[2]).any()
+
+
+@pytest.mark.parametrize("edge", [-0.3, -0.7, 0.1])
+def test_an_input_on_the_edge_of_a_domain_that_float32_rounds_lies_in_its_box(edge):
+    """In float64 the edge would lie inside of its float32 neighbour: a box of negative radius, in which all holds."""
+    for domain, x in (((edge, 2.0), np.float32(edge)), ((-2.0, edge), np.float32(edge))):
+        region = rb.Ball(np.full((1, 1), x, np.float32), 0.0, domain=domain).region(np.float64)
+        assert region.r.item() == 0 and region.c.item() == float(x)
+
+
+def test_half_precision_is_refused_and_one_example_is_a_slice():
+    with pytest.raises(ValueError, match="x: expected a float32 or float64 array .* float16"):
+        rb.Ball(np.zeros((1, 2), np.float16), 0.1)
+    for eps in (None, "0.1", True):
+        with pytest.raises(ValueError, match=f"eps: .* got {eps!r}"):
+            rb.Ball(np.zeros((1, 2)), eps)
+    with pytest.raises(ValueError, match=r"a slice or an index array, got 1: ball\[1:2\]"):
+        rb.Ball(np.zeros((3, 2)), 0.1)[1]

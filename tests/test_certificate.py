@@ -362,3 +362,29 @@ def test_the_prover_imports_nothing_of_refbound():
             elif isinstance(node, ast.ImportFrom):
                 imported.add("." * node.level + (node.module or ""))
         assert imported <= modules
+
+
+@pytest.mark.parametrize("field, value", [("label", False), ("label", True), ("label", 0.0), ("eps", float("inf")), ("eps", 0.1),
+                                          ("clipped", "False"), ("clipped", 1)])
+def test_a_field_of_another_type_is_rejected(field, value, tmp_path):
+    """False is in range(c) too, and an index by it writes nothing: it proved a margin that the network does not have."""
+    _, network, (certificate, *_) = made("dense")
+    exact.save(certificate._replace(**{field: value}).sealed(), tmp_path / "forged.npz")
+    with pytest.raises(Rejected, match=f"{field}: expected"):
+        prove(exact.read(tmp_path / "forged.npz"), network)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_an_image_whose_bounds_overflow_has_no_bound_below_0():
+    net = rb.Network([Linear(1, 2), ReLU(), Linear(2, 2), ReLU(), Linear(2, 2)], {
+        **{f"{i}.weight": np.full((2, 1 + (i > 0)), 1e200 if i < 4 else 1.0) for i in (0, 2, 4)},
+        **{f"{i}.bias": np.zeros(2) for i in (0, 2, 4)}}, (1,))
+    assert all(not bound < 0 for _, bound in make(net, np.full((2, 1), 100, np.uint8), np.array([0, 1]), "0.1"))
+
+
+def test_a_command_that_could_not_end_or_begin_is_refused(tmp_path):
+    rb.save(rb.models.mlp(np.random.default_rng(0), widths=(784, 6, 4), input_shape=(1, 28, 28)), tmp_path / "net.npz")
+    for argv, words in ((["--n", "0"], "--n: expected at least 1"), (["--steps", "-1"], "--steps: expected at least 0"),
+                        ([], "expected 10 classes, as the data, got 4")):
+        with pytest.raises(ValueError, match=words):
+            main([str(tmp_path / "net.npz"), "--eps", "0.1", *argv])

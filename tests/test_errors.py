@@ -35,7 +35,7 @@ def refuses(call, *words):
     ("x finite NaN", dict(x=NAN)), ("x [0.0, 1.0] 255", dict(x=np.full((2, 6), 255.0))),
     ("x [0.0, 0.5]", dict(domain=(0.0, 0.5))),
     ("eps -0.1", dict(eps=-0.1)), ("eps -1.0", dict(eps=[0.1, -1, 0])), ("eps nan", dict(eps=np.nan)),
-    ("eps inf", dict(eps=np.inf)), ("eps nan", dict(eps=None)),
+    ("eps inf", dict(eps=np.inf)), ("eps None", dict(eps=None)),
     ("eps (2,)", dict(eps=[0.1, 0.2])), ("eps (3, 1)", dict(eps=np.full((3, 1), 0.1))),
     ("norm np.inf, 2 or 1 'inf'", dict(norm="inf")), ("norm 3", dict(norm=3)), ("norm None", dict(norm=None)),
     ("domain (1, 0)", dict(domain=(1, 0))), ("domain nan", dict(domain=(0, np.nan))),

@@ -147,6 +147,11 @@ REFUSED = {
                 "node the Reshape z (Reshape): expected a flattening"),
     "shapes": ([("MatMul", ["x", "v"], "z", {})],
                "node the MatMul z (MatMul): linear: expected an input of shape (4,), got (12,)"),
+    "missing initialiser": ([("Gemm", ["x", "w", "none"], "z", {})],
+                            "node the Gemm z (Gemm): expected inputs that are initialisers or outputs of nodes before, got 'none'"),
+    "Gemm's bias": ([("Gemm", ["x", "w", "v8"], "z", {})], "node the Gemm z (Gemm): expected a bias of 4 numbers, got (8, 3)"),
+    "Div by 0": ([("Div", ["x", "zero"], "z", {})], "node the Div z (Div): expected a divisor without zeros"),
+    "NaN": ([("MatMul", ["x", "w"], "h", {}), ("Add", ["h", "nan"], "z", {})], "node the Add z (Add): expected finite constants"),
     "bias": ([("MatMul", ["x", "w"], "h", {}), ("Add", ["h", "k"], "z", {})],
              "node the Add z (Add): expected constants that broadcast to (4,), got (4, 3, 3, 2)"),
 }
@@ -155,7 +160,8 @@ REFUSED = {
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_a_network_cannot_hold_is_refused_by_node_and_operator(onnx, tmp_path, name):
     nodes, line = REFUSED[name]
-    write_graph(onnx, tmp_path / "net.onnx", nodes, CONSTANTS, ("N", 12))
+    more = {"zero": np.zeros(12, np.float32), "nan": np.full(4, np.nan, np.float32)}
+    write_graph(onnx, tmp_path / "net.onnx", nodes, CONSTANTS | more, ("N", 12))
     with pytest.raises(ValueError) as caught:
         load_any(tmp_path / "net.onnx")
     assert str(caught.value).startswith(f"{tmp_path / 'net.onnx'}: {line}") and "\n" not in str(caught.value)
@@ -177,7 +183,7 @@ def test_a_damaged_file_is_one_line(onnx, tmp_path):
 def test_a_network_of_vnn_comp_converts_and_is_evaluated(onnx, tmp_path):
     def run(*command):
         return subprocess.run([sys.executable, "-m", *command], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    assert "784 → 256 → 256 → 10" in run("verify.exchange", str(VNN), str(tmp_path / "net.npz"))
+    assert "784 → 256 → relu → 256 → relu → 10" in run("verify.exchange", str(VNN), str(tmp_path / "net.npz"))
     x = draws().random((4, 784), np.float32)
     expected = reference(onnx, onnx.load(VNN), x[:, :, None])
     np.testing.assert_allclose(load_any(tmp_path / "net.npz")(x), expected, rtol=1e-4, atol=1e-4)
@@ -227,9 +233,13 @@ def test_what_a_state_dict_does_not_say_is_asked_for(torch, tmp_path):
     (tmp_path / "net.json").write_text(json.dumps(build("stride 1, 2, padding 1").spec()))
     (tmp_path / "damaged.pth").write_bytes((tmp_path / "net.pth").read_bytes()[:300])
     torch.save({"0.weight": torch.ones(2, 2), "1.running_mean": torch.ones(2)}, tmp_path / "norm.pth")
+    torch.save({"0.weight": torch.ones(2, 2), "1.weight": torch.ones(2)}, tmp_path / "layer norm.pth")
+    torch.save({"state_dict": {"0.weight": torch.ones(2, 2)}, "epoch": 3}, tmp_path / "checkpoint.pth")
     for arguments, line in ((("net.pth",), "expected --architecture"),
                             (("net.pth", tmp_path / "net.json"), "expected --input-shape"),
-                            (("damaged.pth",), "damaged.pth: not a state_dict"),
+                            (("damaged.pth",), "damaged.pth: expected a state_dict, .* cannot be read as one"),
+                            (("layer norm.pth",), r"1.weight: expected that of a Linear or Conv2d layer, got shape \(2,\)"),
+                            (("checkpoint.pth",), "names of tensors alone, got 'state_dict', 'epoch'"),
                             (("norm.pth",), "1.running_mean: expected weights")):
         with pytest.raises(ValueError, match=line) as caught:
             read_torch(tmp_path / arguments[0], *arguments[1:])
@@ -244,7 +254,7 @@ def test_the_command_converts_by_the_endings(onnx, tmp_path, capsys):
     main([str(tmp_path / "a.npz"), str(tmp_path / "b.onnx")])
     main([str(tmp_path / "b.onnx"), str(tmp_path / "c.npz")])
     same_bounds(net, rb.load(tmp_path / "c.npz"))
-    assert "6 → 8 → 7 → 4" in capsys.readouterr().out
+    assert "6 → 8 → relu → 7 → relu → 4" in capsys.readouterr().out
     for arguments, line in ((("a.npz", "b.txt"), "expected a name that ends in"),
                             (("a.npz", "b.onnx", "--input-shape", "6"), "expected with a"), (("none.npz", "b.onnx"), "none.npz")):
         with pytest.raises((ValueError, OSError), match=line):

@@ -117,10 +117,10 @@ def test_a_run_folder_reads_as_its_results_file(tmp_path):
     folder.mkdir()
     rows = [dict(zip(run["landscape"], row)) for row in zip(*run["landscape"].values())]
     checkpoint.write_log(folder / "landscape.csv", [{k: "" if v is None else v for k, v in row.items()} for row in rows])
-    checkpoint.write_log(folder / "log.csv", [{"epoch": 1, "loss": 2.5}])
+    checkpoint.write_log(folder / "log.csv", [{"epoch": 1, "seconds": 2.5, "probe_seconds": 0}])
     checkpoint.write_json(folder / "config.json", {"arguments": run["arguments"], "versions": {}})
     (found,) = record.read([folder])
-    assert found == {**record.rounded(json.loads(json.dumps(run))), "log": {"epoch": [1], "loss": [2.5]}, "exact": None}
+    assert found == {**record.rounded(json.loads(json.dumps(run))), "log": {"epoch": [1], "seconds": [2.5], "probe_seconds": [0]}, "exact": None}
     rb.save(rb.models.mlp(np.random.default_rng(0), widths=(4, 2)), folder / "best.npz")
     assert record.read([folder])[0]["network"] == str(folder / "best.npz")
 
@@ -170,7 +170,7 @@ def test_learning_shows_the_landscape_as_it_was_measured():
         curve = found["curves"][run["arguments"]["method"]]
         assert all(curve[column] == run["landscape"][column] for column in ("time", *learning.COLUMNS))
         assert curve["ramp_end"] == 1.75 and curve["run"] == run["name"]
-    assert found["title"] == "mlp on MNIST, l∞, ε = 0.1" and found["axis"] == "time t [epochs]"
+    assert found["title"] == "MNIST, mlp, l∞, ε = 0.1" and found["axis"] == "time t [epochs]"
 
 
 def test_the_curves_drawn_are_the_numbers():
@@ -299,3 +299,13 @@ def test_relaxations_by_hand():
         assert found["one-step", u]["lower"] == [[0, 0], [1, 0]]
         assert found["ibp", u]["upper"] == [0, u] and found["ibp", u]["lower"] == [[0, 0]]
         assert [a for a, b in found["random", u]["lower"]] == pytest.approx(relaxations.DRAWN)
+
+
+def test_runs_on_other_data_or_other_radii_are_no_study_together():
+    for more in ({"data_dir": "fashion"}, {"limit": 500}, {"train_eps": 0.2}):
+        runs = [made_up("a"), made_up("b", **more)]
+        assert len(selection.study(runs, args(), selection.one_of(("ibp", "one-step", "crown-ibp")))) == 1
+
+
+def test_the_norm_of_a_gradient_is_that_of_all_its_channels():
+    assert gradients.picture(np.array([[[1.0]], [[-1.0]]])) == [[0.0]] and gradients.picture(np.ones((3, 1, 1))) == [[1.0]]

@@ -153,3 +153,17 @@ def test_a_changed_byte_is_refused_or_changes_nothing(write, saved):
 def test_a_single_array_is_refused_as_one(tmp_path):
     np.save(tmp_path / "net.npy", np.zeros(3))
     refuses(tmp_path / "net.npy", "a single array")
+
+
+def test_two_processes_that_write_one_file_have_temporary_names_of_their_own(tmp_path, monkeypatch):
+    names, replace = [], os.replace
+    monkeypatch.setattr(os, "replace", lambda part, path: (names.append(part), replace(part, path)))
+    for pid in (1, 2):
+        monkeypatch.setattr(os, "getpid", lambda pid=pid: pid)
+        rb.save(build("dense"), tmp_path / "net.npz")
+    assert len(set(names)) == 2 and os.listdir(tmp_path) == ["net.npz"]
+
+
+def test_a_write_that_fails_names_the_file(tmp_path):
+    with pytest.raises(OSError, match="net.npz"):
+        rb.save(build("dense"), tmp_path / "none" / "net.npz")

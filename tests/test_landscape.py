@@ -162,7 +162,7 @@ def test_a_probe_measures_what_its_formulas_say(few):
     assert row["least_loss"] == min(losses) and row["greatest_loss"] == max(losses)
     assert (row["l2_distance"], row["cosine_distance"]) == distances(grads, minibatch.gradient(after, **step)[1])
     raw = net.with_params({name: w - 0.01 * grads[name] for name, w in net.params.items()})
-    rms, similarity = as_released(grads, minibatch.gradient(raw, **step, redraw=len(LENGTHS) + 1)[1])
+    rms, similarity = as_released(grads, minibatch.gradient(raw, **step, redraw=len(landscape.RELEASED) + 1)[1])
     assert (row["released_rms"], row["released_similarity"]) == (rms, similarity)
     assert sum(row[name] for name in landscape.SLOPES) == pytest.approx(1)
 

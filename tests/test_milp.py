@@ -268,7 +268,19 @@ def test_the_command_says_in_a_line_what_it_cannot_do(model, tmp_path, capsys):
 @pytest.mark.parametrize("image, answer", [(0, "robust"), (8, "not robust"), (359, "robust")])
 def test_verdicts_on_a_published_network_without_attack_or_bounds(image, answer):
     """Image 359 is certified neither by cap nor by crown."""
-    data = milp.load("mnist", "test")
+    data = milp.data.load("mnist", "test")
     net = milp.double(rb.load(WONG))
-    ball = rb.Ball(milp.to_float(data.images[image:image + 1], np.float64), 0.1)
+    ball = rb.Ball(milp.data.to_float(data.images[image:image + 1], np.float64), 0.1)
     assert verdict(net, ball, data.labels[image], tightest(net, ball)).answer == answer
+
+
+@pytest.mark.parametrize("t", [1e-9, 1e-12, 1e9])
+def test_the_verdict_does_not_depend_on_how_a_hidden_unit_is_scaled(t):
+    """HiGHS takes entries near 1e-9 for 0: in the network's own units it would find no input that is misclassified."""
+    net = rb.Network([Linear(1, 1), ReLU(), Linear(1, 2)],
+                     {"0.weight": np.array([[t]]), "0.bias": np.array([-0.5 * t]),
+                      "2.weight": np.array([[0.0], [1 / t]]), "2.bias": np.array([0.0, -0.2])}, (1,))
+    ball = rb.Ball(np.array([[0.45]]), 0.5)
+    pre = [(l[0], u[0]) for l, u in rb.preactivation_bounds(net, ball, "cap")]
+    assert verdict(net, ball, 0, pre).answer == "not robust"
+    assert exact_margins(net, ball, 0, pre)[1].bound == pytest.approx(0.25, abs=1e-9)

@@ -242,4 +242,4 @@ def test_what_it_cannot_bound_is_refused_in_one_line():
         sound_margin_bounds(net, ball, y, "ibp", steps=3)
     with pytest.raises(ValueError, match="net: a sum of .* terms .* expected a wider dtype"):
         half = rb.models.mlp(draws(), (784, 300, 10), dtype=np.float16)
-        sound_margin_bounds(half, rb.Ball(np.full((1, 784), 0.5, np.float16), 0.1), np.array([0]), "ibp")
+        sound_margin_bounds(half, rb.Ball(np.full((1, 784), 0.5, np.float32), 0.1), np.array([0]), "ibp")

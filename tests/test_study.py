@@ -201,7 +201,7 @@ def test_runs_that_differ_in_more_than_their_seeds_share_no_cell():
 
 @pytest.mark.parametrize("content, words", [
     (None, "nothing there"), ("not JSON", "cannot be read"), ("[1, 2]", "list"), ('{"name": "ibp"}', "no arguments"),
-    (record.text({"name": "ibp", **dict.fromkeys(record.PARTS, {})}), "no argument method"),
+    (record.text({"name": "ibp", **dict.fromkeys(record.PARTS, {})}), "no arguments: method"),
     (record.text(made("another", 0, 1.0)), "another"),
 ], ids=["missing", "text", "list", "foreign", "bare", "renamed"])
 def test_a_missing_or_foreign_result_is_one_line(content, words, tmp_path, capsys):
@@ -213,3 +213,39 @@ def test_a_missing_or_foreign_result_is_one_line(content, words, tmp_path, capsy
         refused(table1, [str(tmp_path)], capsys, "or a folder of results")
         (tmp_path / "config.json").write_text("{}")
         refused(table1, [str(tmp_path)], capsys, "no arguments")
+
+
+def test_more_epochs_stretch_every_time_of_a_schedule_and_change_nothing_else():
+    options = presets.runs(presets.STUDIES["small"], ["ibp-small-0.3-0"])["ibp-small-0.3-0"]
+    twice = presets.runs(presets.STUDIES["small"], ["ibp-small-0.3-0"], 2 * options["epochs"])["ibp-small-0.3-0"]
+    times = {"epochs", "warmup", "ramp"}
+    assert all(twice[name] == 2 * options[name] for name in times)
+    assert twice["milestones"] == tuple(2 * time for time in options["milestones"])
+    assert options["adam_beta2"] == 0.99 and all(twice[k] == v for k, v in options.items() if k not in {*times, "milestones"})
+
+
+def test_cells_hold_what_was_measured_alike():
+    one, other = made("a", 0, 4.0), made("b", 1, 5.0)
+    other["result"]["pgd_steps"] = 5
+    with pytest.raises(ValueError, match="a and b were evaluated differently"):
+        list(table1.tables([one, other]))
+
+
+@pytest.mark.parametrize("part, name", [("arguments", "train_eps"), ("result", "pgd_error"), ("log", "probe_seconds"),
+                                        ("landscape", "loss"), ("landscape", None)])
+def test_a_record_that_lacks_what_is_read_is_one_line(part, name, tmp_path, capsys):
+    [path] = record.RESULTS.glob("ibp-mlp-0.1-0.json")
+    found = json.loads(path.read_text())
+    if name:
+        del found[part][name]
+    else:
+        found[part]["time"].pop()
+    (tmp_path / path.name).write_text(json.dumps(found))
+    refused(table1, [str(tmp_path)], capsys, path.name, part, name or "one length")
+
+
+def test_a_torn_result_does_not_stop_the_other_runs(tiny, tmp_path, capsys):
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / f"{NAMES[0]}.json").write_text("{")
+    refused(study, tiny, capsys, "1 of 2 runs failed", NAMES[0])
+    assert (tmp_path / "results" / f"{NAMES[1]}.json").exists()

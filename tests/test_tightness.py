@@ -44,6 +44,15 @@ def test_an_optimum_that_was_not_found_in_time_is_not_called_exact(model, monkey
 
 
 def test_a_number_of_images_that_cannot_be_is_refused(model):
-    for n in ("0", "-9999", "10001"):
-        with pytest.raises(ValueError, match=f"--n: expected from 1 to 10000, got {n}"):
+    for n, expected in (("0", "at least 1"), ("-9999", "at least 1"), ("10001", "at most the 10000 images")):
+        with pytest.raises(ValueError, match=f"--n: expected {expected}.*, got {n}"):
             tightness.main([model, "--n", n, "--eps", "0.02"])
+
+
+def test_every_bound_is_held_against_the_lp_on_its_own_intermediate_bounds():
+    values = {name: np.array([[0.0, 3.0]]) for name in (*tightness.METHODS, "LP on interval")} | {"PGD": np.array([[0.0, 1.0]]),
+                                                                                                 "LP": np.array([[0.0, 2.0]])}
+    tightness.check(values)
+    for name in ("ibp", *tightness.BY_INTERVAL):
+        with pytest.raises(ValueError, match=f"LP on interval 3 is above {name} 2.5"):
+            tightness.check({**values, name: np.array([[0.0, 2.5]])})

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import refbound as rb
-from trainers import checkpoint, data, evaluate, optim, train
+from trainers import arguments, checkpoint, data, evaluate, optim, train
 
 ROOT = Path(__file__).parent.parent
 SHORT = ["--model", "mlp", "--method", "ibp", "--epochs", "3", "--warmup", "0.5", "--ramp", "1", "--milestones", "2",
@@ -187,13 +187,14 @@ def test_an_evaluation_that_cannot_be_is_refused(arguments, words, few, tmp_path
     refused(command("trainers.evaluate", str(tmp_path / "net.npz"), "--eps", "0.1", "--data-dir", few, *arguments), *words)
 
 
-def test_validation_is_at_the_radius_of_the_test_where_training_goes_beyond_it(few, tmp_path):
-    train.main([*SHORT, "--eps", "0.01", "--train-eps", "0.05", "--data-dir", few, "--run", str(tmp_path / "run")])
+@pytest.mark.parametrize("train_eps", [0.05, 0.002])
+def test_validation_is_at_the_radius_of_the_test_wherever_training_ends(train_eps, few, tmp_path):
+    train.main([*SHORT, "--eps", "0.01", "--train-eps", str(train_eps), "--data-dir", few, "--run", str(tmp_path / "run")])
     rows = checkpoint.read_log(tmp_path / "run" / "log.csv")
     _, held_out = data.split_validation(data.load("mnist", "train", few), 100, 0)
-    args = evaluate.Args(eps=0.01, method=("ibp",), norm="inf", pgd_steps=0, threads=1, shard=20)
+    args = evaluate.Args(eps=0.01, method=("ibp",), norm="inf", pgd_steps=0, seed=0, threads=1, shard=20)
     found = evaluate.evaluate(rb.load(tmp_path / "run" / "model.npz"), held_out, args, quiet=True)
-    assert rows[-1]["eps"] == 0.05 and rows[-1]["validation_verified_error"] == found["verified_error"]
+    assert rows[-1]["eps"] == train_eps and rows[-1]["validation_verified_error"] == found["verified_error"]
 
 
 def test_a_ramp_of_no_length_is_a_step(few, tmp_path):
@@ -235,11 +236,12 @@ def test_a_run_is_evaluated_as_it_ended_unless_asked_otherwise(few, tmp_path):
     assert other["clipped"] and other["method"] == ["ibp"]
 
 
-def test_a_certified_image_that_is_attacked_stops_the_evaluation(few, tmp_path, monkeypatch):
+@pytest.mark.parametrize("steps", [20, 0], ids=["attacked", "misclassified"])
+def test_a_certified_image_that_is_wrong_stops_the_evaluation(steps, few, tmp_path, monkeypatch):
     rb.save(rb.models.mlp(np.random.default_rng(0), input_shape=(1, 28, 28)), tmp_path / "net.npz")
     monkeypatch.setattr(rb, "certified", lambda s, y: np.ones(len(y), bool))
-    with pytest.raises(ValueError, match="certified, yet attacked"):
-        evaluate.main([str(tmp_path / "net.npz"), "--data-dir", few, "--eps", "0.3", "--pgd-steps", "20"])
+    with pytest.raises(ValueError, match="certified, yet misclassified or attacked"):
+        evaluate.main([str(tmp_path / "net.npz"), "--data-dir", few, "--eps", "0.3", "--pgd-steps", str(steps)])
 
 
 @pytest.mark.parametrize("content", [b"", b"not a zip", b"PK\x03\x04 cut"], ids=["empty", "text", "cut"])
@@ -262,9 +264,63 @@ def test_an_epoch_on_the_device_is_the_epoch_on_the_host(method, few, tmp_path, 
 @pytest.mark.parametrize("p, q, slope", [(0.0, 0.0, 0.0), (1.0, 1.0, 1.0)])
 def test_sparse_is_verified_at_its_own_rates(p, q, slope, few):
     net, test = rb.models.mlp(np.random.default_rng(0), (784, 20, 10), (1, 28, 28)), data.load("mnist", "test", few)
-    args = evaluate.Args(eps=0.01, method=("sparse",), norm="inf", p=p, q=q, pgd_steps=0, threads=1)
+    args = evaluate.Args(eps=0.01, method=("sparse",), norm="inf", p=p, q=q, pgd_steps=0, seed=0, threads=1)
     s = rb.margin_bounds(net, rb.Ball(data.to_float(test.images, np.float32), 0.01), test.labels, "crown-ibp",
                          slopes=[np.full((len(test.labels), 20), slope, np.float32)])
     right = net(data.to_float(test.images, np.float32)).argmax(1) == test.labels
     expected = 100 * (1 - (right & rb.certified(s, test.labels)).mean())
     assert evaluate.evaluate(net, test, args, quiet=True)["verified_error"] == pytest.approx(expected)
+
+
+def test_a_run_folder_is_one_process_s_at_a_time(few, tmp_path):
+    pytest.importorskip("fcntl")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.json.1.part").write_text("{")  # of a run that was killed as it began
+    with checkpoint.alone(tmp_path / "run"):
+        refused(command("trainers.train", *SHORT, "--data-dir", few, "--run", str(tmp_path / "run")), "another process trains there")
+    assert command("trainers.train", *SHORT, "--data-dir", few, "--run", str(tmp_path / "run")).returncode == 0
+
+
+def test_a_missing_git_a_plain_terminal_and_a_full_memory_are_no_reason_to_fail(few, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("PATH", "")
+    assert checkpoint.versions()["commit"] == "unknown"
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    done = command("trainers.train", *SHORT, "--epochs", "2", "--data-dir", few, "--run", str(tmp_path / "run"))
+    assert done.returncode == 0 and "verified error" in done.stdout, done.stderr
+
+    def full():
+        raise MemoryError("no room for 3 GB")
+    with pytest.raises(SystemExit):
+        arguments.run(full)
+    assert capsys.readouterr().err == "error: out of memory: no room for 3 GB\n"
+
+
+@pytest.mark.parametrize("argv, words", [
+    (["--factor", "nan"], "--factor: expected a number in (0, 1], got nan"), (["--milestones", "nan"], "--milestones"),
+    (["--eps", "inf"], "--eps: expected a finite number"), (["--crop", "28"], "--crop: expected less than the 28 pixels"),
+    (["--validation", "700"], "--validation: expected less than the 700"), (["--p", "0.5"], "--p: not an option of ibp"),
+    (["--foo"], "--foo"), (["--rate", "fast"], "--rate")])
+def test_numbers_that_cannot_be_leave_no_run_folder(argv, words, few, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        arguments.run(lambda: train.main([*SHORT, "--data-dir", few, "--run", str(tmp_path / "run"), *argv]))
+    line, = capsys.readouterr().err.strip().splitlines()
+    assert words in line and not (tmp_path / "run").exists()
+
+
+def test_a_test_set_that_cannot_be_read_is_found_before_training(few, tmp_path):
+    for file in Path(few).iterdir():
+        (tmp_path / file.name).write_bytes(b"" if file.name.startswith("t10k-images") else file.read_bytes())
+    with pytest.raises(ValueError, match="t10k-images"):
+        train.main([*SHORT, "--data-dir", str(tmp_path), "--run", str(tmp_path / "run")])
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("argv, words", [
+    (["--out", "none/out.json"], "there is no folder none"), (["--out", "."], "found a folder"), (["--n", "101"], "at most the 100"),
+    (["--p", "0.5"], "--p: not an option of ibp"), (["--seed", "-1"], "--seed: expected at least 0")])
+def test_what_an_evaluation_cannot_do_is_said_before_it_begins(argv, words, few, tmp_path, capsys):
+    rb.save(rb.models.mlp(np.random.default_rng(0), input_shape=(1, 28, 28)), tmp_path / "net.npz")
+    with pytest.raises(SystemExit):
+        arguments.run(lambda: evaluate.main([str(tmp_path / "net.npz"), "--data-dir", few, "--eps", "0.1", "--method", "ibp", *argv]))
+    captured = capsys.readouterr()
+    assert words in captured.err and captured.err.count("\n") == 1 and not captured.out

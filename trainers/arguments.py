@@ -2,15 +2,36 @@
 
 import argparse
 import dataclasses
+import math
+import os
 import sys
+from pathlib import Path
 
 import numpy as np
+
+PICTURES = (".png", ".pdf", ".svg")
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line."""
+
+    def error(self, message):
+        print(f"error: {message}", file=sys.stderr)
+        sys.exit(2)
+
+
+class Help(argparse.ArgumentDefaultsHelpFormatter):
+    """Gives the default of an option where it has one to give."""
+
+    def _get_help_string(self, action):
+        none = action.default is None or action.default is False or action.default in ("", ())
+        return action.help if none else super()._get_help_string(action)
 
 
 def option(default, text, **more):
     """A dataclass field that is a command-line option."""
     if isinstance(default, (tuple, list)):
-        return dataclasses.field(default_factory=lambda: tuple(default), metadata={"help": text, "nargs": "*", **more})
+        return dataclasses.field(default_factory=lambda: tuple(default), metadata={"help": text, "nargs": "+" if default else "*", **more})
     return dataclasses.field(default=default, metadata={"help": text, **more})
 
 
@@ -19,8 +40,7 @@ def parse(cls, prog, argv=None, presets=None):
 
     presets  {name: {field: value}}: --preset NAME puts these in the defaults' place, so that options given override them
     """
-    parser = argparse.ArgumentParser(prog=f"python -m {prog}", description=cls.__doc__,
-                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = Parser(prog=f"python -m {prog}", description=cls.__doc__, formatter_class=Help)
     for field in dataclasses.fields(cls):
         _add(parser, field, opposites=bool(presets))
     if presets:
@@ -52,6 +72,34 @@ def _add(parser, field, opposites):
         parser.add_argument(name, type=kind, default=default, **meta)
 
 
+def at_least(args, **least):
+    """ValueError unless every one of these arguments, if it was given, is finite and at least so much."""
+    for name, bound in least.items():
+        value = getattr(args, name)
+        if value is not None and not bound <= value < math.inf:
+            expected = "a finite number" if value == math.inf else f"at least {bound}"
+            raise ValueError(f"--{name.replace('_', '-')}: expected {expected}, got {value}")
+
+
+def file(text):
+    """The name of a file that can be written, or the reason why not: said before any work is done for it."""
+    path = Path(text)
+    if path.exists() and not path.is_file():
+        raise argparse.ArgumentTypeError(f"{text}: expected the name of a file, found {'a folder' if path.is_dir() else 'no file'}")
+    if not path.parent.is_dir():
+        raise argparse.ArgumentTypeError(f"{text}: there is no folder {path.parent}")
+    if not os.access(path.parent, os.W_OK):
+        raise argparse.ArgumentTypeError(f"{text}: the folder {path.parent} cannot be written to")
+    return text
+
+
+def picture(text):
+    """The same of a picture's file."""
+    if Path(text).suffix not in PICTURES:
+        raise argparse.ArgumentTypeError(f"{text}: expected a name that ends in {', '.join(PICTURES)}")
+    return file(text)
+
+
 def norm(text):
     """A norm by its name on the command line."""
     try:
@@ -62,11 +110,16 @@ def norm(text):
 
 def run(main):
     """main() as a command: what cannot be done is one line on stderr and exit status 1."""
-    sys.stdout.reconfigure(line_buffering=True)  # in a log, too, a line is there once it is printed
+    sys.stdout.reconfigure(line_buffering=True, errors="replace")  # a line is there once it is printed, and on any terminal
+    sys.stderr.reconfigure(errors="replace")
     try:
         sys.exit(main())
-    except (ValueError, OSError, RuntimeError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+    except BrokenPipeError:  # who reads has read enough; Python would write what is left of the line, and complain
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except (ValueError, OSError, RuntimeError, MemoryError) as error:
+        what = "out of memory: " if isinstance(error, MemoryError) else ""
+        print(f"error: {what}{' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

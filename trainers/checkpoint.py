@@ -1,5 +1,6 @@
 """The files of a run folder. Each is written to a temporary name and renamed, so a kill leaves the last whole one."""
 
+import contextlib
 import csv
 import io
 import json
@@ -15,17 +16,30 @@ import scipy
 
 import refbound as rb
 from refbound.backend import to_host, to_like
+from refbound.network import write_whole
 
 
 def write(path, content):
     """Bytes or text to a file, whole or not at all."""
-    path = Path(path)
-    part = path.with_name(path.name + ".part")
+    write_whole(path, content.encode() if isinstance(content, str) else content)
+
+
+@contextlib.contextmanager
+def alone(folder):
+    """Holds a run folder while a run writes to it; ValueError if another process does. Where files know no locks, all may."""
     try:
-        part.write_bytes(content.encode() if isinstance(content, str) else content)
-        os.replace(part, path)
+        import fcntl
+    except ImportError:
+        yield
+        return
+    held = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise ValueError(f"{folder}: another process trains there") from None
     finally:
-        part.unlink(missing_ok=True)
+        os.close(held)
 
 
 def write_json(path, value):
@@ -66,11 +80,12 @@ def restore(path, like):
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         meta = json.loads(str(arrays.pop("meta")))
+        kept = [meta[name] for name in ("rows", "probes", "best")]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"{path}: not a checkpoint: {' '.join(str(error).split()) or type(error).__name__}") from None
     params = {k[6:]: to_like(v, like) for k, v in arrays.items() if k.startswith("param/")}
     state = {k[6:]: to_like(v, like) if v.ndim else v.item() for k, v in arrays.items() if k.startswith("state/")}
-    return meta["epoch"], params, state, meta["rows"], meta["probes"], meta["best"]
+    return meta["epoch"], params, state, *kept
 
 
 def load_model(path):
@@ -96,7 +111,7 @@ def read_config(folder):
 def read_json(path):
     """The object in a JSON file."""
     try:
-        value = json.loads(Path(path).read_text())
+        value = json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ValueError(f"{path}: expected a JSON file, found nothing there") from None
     except (OSError, ValueError) as error:
@@ -108,6 +123,9 @@ def read_json(path):
 
 def versions():
     """What a result may depend on besides its arguments."""
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent)
+    commit = ""
+    with contextlib.suppress(OSError):  # no git there
+        commit = subprocess.run(["git", "describe", "--always", "--dirty", "--abbrev=40"], capture_output=True, text=True,
+                                cwd=Path(__file__).parent).stdout.strip()
     return {"python": platform.python_version(), "numpy": np.__version__, "scipy": scipy.__version__,
-            "machine": platform.machine(), "commit": commit.stdout.strip() or "unknown"}
+            "machine": platform.machine(), "commit": commit or "unknown"}

@@ -39,14 +39,14 @@ class Args:
     p: float = option(None, "rate of sparse where −l > u (default: that of the run, or 1/2)", type=float)
     q: float = option(None, "rate of sparse elsewhere (default: that of the run, or 1/2)", type=float)
     projections: int = option(0, "Cauchy projections of cap: an estimate, not a certificate (0: exact)")
-    seed: int = option(0, "of every draw")
+    seed: int = option(None, "of every draw (default: that of the run, or 0)", type=int)
     data: str = option(None, "data set (default: that of the run, or mnist)", choices=tuple(data.READERS), type=str)
     data_dir: str = option(None, "its folder (default: that of the run, or MNIST as shipped)", type=str)
     dtype: str = option("float32", "arithmetic of the bounds", choices=("float32", "float64"))
     device: str = option("cpu", "cpu or cuda", choices=("cpu", "cuda"))
     threads: int = option(0, "threads (0: one for each core)")
     shard: int = option(0, "images worked on at a time, by which draws are seeded (0: by network, methods and device)")
-    out: str = option(None, "also write the result to this JSON file", type=str)
+    out: str = option(None, "also write the result to this JSON file", type=arguments.file)
 
 
 OPTIONS = ("eta", "p", "q")  # of methods, as the run was trained with them
@@ -64,13 +64,11 @@ def main(argv=None):
     args.norm = args.norm or config.get("norm", "inf")
     if args.data is None:
         args.data, args.data_dir = config.get("data", "mnist"), args.data_dir or config.get("data_dir")
-    for name in (*OPTIONS, "no_clip"):
-        if getattr(args, name) is None:
-            setattr(args, name, config.get(name))
     check(args)
-    test = data.load(args.data, "test", args.data_dir)
-    if args.n:
-        test = data.Dataset(test.images[:args.n], test.labels[:args.n])
+    for name, default in {**dict.fromkeys(OPTIONS), "no_clip": None, "seed": 0}.items():
+        if getattr(args, name) is None:
+            setattr(args, name, config.get(name, default))
+    test = data.first(data.load(args.data, "test", args.data_dir), args.n, net)
     xp = device_module(args.device)
     net = net.with_params({k: xp.asarray(v.astype(args.dtype)) for k, v in net.params.items()})
     result = evaluate(net, test, args)
@@ -88,19 +86,18 @@ def check(args):
     """ValueError for a method or a number that cannot be."""
     for method in args.method:
         checks.method(method)
-    for name, least in {"n": 0, "pgd_steps": 0, "restarts": 1, "draws": 1, "projections": 0, "seed": 0, "threads": 0,
-                        "shard": 0}.items():
-        if not getattr(args, name) >= least:
-            raise ValueError(f"--{name.replace('_', '-')}: expected at least {least}, got {getattr(args, name)}")
+    arguments.at_least(args, eps=0, n=0, pgd_steps=0, restarts=1, draws=1, projections=0, seed=0, threads=0, shard=0)
+    taken = {name for method in args.method for name in rb.METHODS[method].options}
+    for name in (*OPTIONS, "projections"):
+        if getattr(args, name):
+            if name not in taken:
+                raise ValueError(f"--{name}: not an option of {' or '.join(args.method)}")
+            checks.option(name, getattr(args, name))
 
 
 def evaluate(net, dataset, args, quiet=False):
     """The three errors as a dict, with what they depend on. args: the fields of Args, but for the model."""
-    if tuple(dataset.images.shape[1:]) != net.input_shape:
-        flat = int(np.prod(dataset.images.shape[1:]))
-        if net.input_shape != (flat,):
-            raise ValueError(f"model: expected inputs {dataset.images.shape[1:]}, as the data, got {net.input_shape}")
-        dataset = data.Dataset(dataset.images.reshape(-1, flat), dataset.labels)
+    dataset = data.first(dataset, 0, net)
     started, outcomes = time.time(), []
     size = args.shard or (parallel.shard_size(net, *args.method, projections=args.projections)
                           * (GPU if args.device == "cuda" else 1))
@@ -112,10 +109,10 @@ def evaluate(net, dataset, args, quiet=False):
     right, attacked, certified = (np.concatenate(columns, -1) for columns in zip(*outcomes))
     verified = right & certified  # (draws, N)
     estimate = bool(args.projections and "cap" in args.method)
-    if (attacked & verified).any() and not estimate:
-        raise ValueError(f"image {int(np.argmax((attacked & verified).any(0)))}: certified, yet attacked: "
-                         "a bound or the attack is wrong")
-    errors = 100 * (1 - verified.mean(1))
+    wrong = ((attacked | ~right) & certified).any(0)
+    if wrong.any() and not estimate:
+        raise ValueError(f"image {int(np.argmax(wrong))}: certified, yet misclassified or attacked: a bound or the attack is wrong")
+    errors = 100 * (~verified).mean(1)
     return {"standard_error": 100 * (1 - float(right.mean())),
             "pgd_error": 100 * float((attacked | ~right).mean()) if args.pgd_steps else None,
             "verified_error": float(errors.mean()), "verified_error_of_draws": errors.tolist(), "estimate": estimate,

@@ -17,6 +17,7 @@ in it as NAME.json. What has inputs missing is left out, with a line that says w
 """
 
 import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,7 +39,7 @@ class Args:
     runs: tuple = option((), "run folders, results (NAME.json) or folders of them (default: trainers/results)", positional=True,
                          type=str)
     out: str = option("figures", "folder of the figures")
-    only: tuple = option((), "these only", choices=(*FIGURES, "tables"), type=str)
+    only: tuple = option((), "these only, after the runs", choices=(*FIGURES, "tables"), type=str)
     model: str = option(None, "the runs of this network only", choices=tuple(rb.models.MODELS), type=str)
     eps: float = option(None, "the runs of this ε only", type=float)
     network: str = option(None, "name of the run whose network violins, gradients and sweep show (default: by the study)",
@@ -52,8 +53,7 @@ class Args:
 def main(argv=None):
     """Draws the figures and writes the tables; 1 if one that was asked for by name is left out."""
     args = arguments.parse(Args, "trainers.figures", argv)
-    if args.n < 1:
-        raise ValueError(f"--n: expected at least 1, got {args.n}")
+    arguments.at_least(args, n=1, eps=0, seed=0, threads=0)
     runs = record.read(args.runs or [record.RESULTS] * record.RESULTS.is_dir())
     out, left = Path(args.out), 0
     out.mkdir(parents=True, exist_ok=True)
@@ -62,7 +62,7 @@ def main(argv=None):
             path = tables(runs, out) if name == "tables" else figure(name, runs, args, out)
             print(f"{name}: {path}")
         except Missing as reason:
-            print(f"{name}: left out: {reason}")
+            print(f"{name}: left out: {reason}", file=sys.stderr if args.only else sys.stdout)
             left += 1
     return int(bool(args.only and left))
 

@@ -14,7 +14,7 @@ from itertools import count
 
 import numpy as np
 
-from refbound.landscape import along, as_released, distances, variation
+from refbound.landscape import LENGTHS, along, as_released, distances, variation
 
 from . import arguments, checkpoint, record
 from .arguments import option
@@ -42,12 +42,13 @@ def probe(net, after, grads, here):
 def as_published(net, grads, here):
     """What the published code logs: new draws at each point, and of the gradient the change on the way to θ − ρ g."""
     rate, draws = here["now"]["rate"], count(1)
-    losses = along(lambda params: value(net.with_params(params), **here, redraw=next(draws)), net.params, grads, rate)
+    losses = along(lambda params: value(net.with_params(params), **here, redraw=next(draws)), net.params, grads, rate, RELEASED)
     there = net.with_params({name: w - rate * grads[name] for name, w in net.params.items()})
     rms, similarity = as_released(grads, gradient(there, **here, redraw=next(draws))[1])
     return {"released_variation": variation(losses), "released_rms": rms, "released_similarity": similarity}
 
 
+RELEASED = (0.0, *LENGTHS, 1.0)  # τ in the published code
 SLOPES = ("zero_slopes", "fractional_slopes", "one_slopes")
 MEASURES = {"variation": "variation", "l2_distance": "l2", "cosine_distance": "cosine", "zero_slopes": "a̲ = 0",
             "fractional_slopes": "between", "one_slopes": "a̲ = 1", "released_variation": "rel. var.",
@@ -61,7 +62,7 @@ class Args:
 
     runs: tuple = option((), "run folders, results (NAME.json) or folders of them (default: trainers/results)",
                          positional=True, type=str)
-    out: str = option(None, "also write the means to this JSON file", type=str)
+    out: str = option(None, "also write the means to this JSON file", type=arguments.file)
 
 
 def main(argv=None):

@@ -15,7 +15,7 @@ OURS = {                        # in all three config files, if nothing else is 
     "beta": (1.0, 1.0),         # "final-beta": 1.0; "start_beta": 1.0 in defaults.json
     "kappa": (0.0, 0.0),        # "final-kappa": 0.0; "start_kappa": 0.0 in defaults.json
     "norm": "inf",              # "norm": "inf"
-    "no_clip": True,            # "bounded_input": false
+    "no_clip": True,            # "bounded_input": false; its attack is clipped to [0, 1] all the same, ours is not then
     "ramp_shape": "linear",     # "schedule_type": "linear" in defaults.json
     "optimizer": "adam",        # "optimizer": "adam", "weight_decay": 0.0
 }
@@ -110,9 +110,14 @@ STUDIES = {
 
 def schedule(epochs):
     """The shape of the main job's schedule, 6 epochs long, stretched to so many."""
-    by = epochs / 6
-    return {"epochs": epochs, "warmup": round(0.25 * by, 3), "ramp": round(2.75 * by, 3),
-            "milestones": (round(4.5 * by, 3), round(5.5 * by, 3))}
+    return {"epochs": epochs, **stretched({"warmup": 0.25, "ramp": 2.75, "milestones": (4.5, 5.5)}, epochs / 6)}
+
+
+def stretched(options, by):
+    """Options with every time in them so many times as long."""
+    times = {"warmup", "ramp", "milestones"}
+    return {name: value if name not in times else round(value * by, 3) if name != "milestones" else
+            tuple(round(time * by, 3) for time in value) for name, value in options.items()}
 
 
 def runs(study, only=(), epochs=None):
@@ -126,9 +131,10 @@ def runs(study, only=(), epochs=None):
                 used |= named
                 if named or not only:
                     crop = {"crop": study.crop[eps]} if eps in study.crop else {}
-                    more = {} if epochs else study.more.get((method, eps), {})
+                    usual = study.epochs[eps][method]
+                    more = stretched(study.more.get((method, eps), {}), (epochs or usual) / usual)
                     chosen[name] = {"model": study.model, "eps": eps, "seed": seed, **METHODS[method],
-                                    **schedule(epochs or study.epochs[eps][method]), **more, **crop}
+                                    **schedule(epochs or usual), **more, **crop}
     if unused := [pattern for pattern in only if pattern not in used]:
         raise ValueError(f"--only {' '.join(unused)}: names no run; expected one of {', '.join(methods)}, or a run's name")
     return chosen

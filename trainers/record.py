@@ -17,8 +17,12 @@ from . import checkpoint
 RESULTS = Path(__file__).parent / "results"
 PARTS = ("arguments", "versions", "result", "log", "landscape")
 # the arguments that tables and figures read, of those of trainers.train; a record may lack what came to be later
-ARGUMENTS = ("method", "model", "eps", "norm", "no_clip", "epochs", "warmup", "ramp", "ramp_shape", "beta", "kappa", "optimizer",
-             "rate", "milestones", "factor", "batch", "p", "q", "projections", "limit", "data", "data_dir", "seed", "probe")
+ARGUMENTS = ("method", "model", "eps", "train_eps", "norm", "no_clip", "epochs", "warmup", "ramp", "ramp_shape", "beta", "kappa",
+             "optimizer", "rate", "milestones", "factor", "batch", "p", "q", "projections", "limit", "data", "data_dir", "seed", "probe")
+RESULT = ("standard_error", "pgd_error", "verified_error", "estimate")
+READ = {  # what tables and figures read of each part, where there is one
+    "arguments": ARGUMENTS, "result": (*RESULT, "training_seconds"), "exact": RESULT, "log": ("seconds", "probe_seconds"),
+    "landscape": ("time", "loss", "least_loss", "greatest_loss", "variation", "l2_distance", "cosine_distance")}
 SHOWN = ("ibp", "crown-ibp", "one-step")  # the methods whose networks figures look at: kept beside their records, seed 0,
 LARGEST = 3_000_000  # and up to so many bytes
 
@@ -30,9 +34,10 @@ def gather(folder):
                              for name in ("config.json", "result.json", "exact.json"))
     if "arguments" not in config:
         raise ValueError(f"{folder}: expected the folder of a run, found no arguments in its config.json")
-    return {"name": folder.resolve().name, "arguments": settings(config["arguments"]),
-            "versions": (result or config)["versions"], "result": errors(result), "exact": errors(exact) or None,
-            **{name: columns(folder / f"{name}.csv") for name in ("log", "landscape")}}
+    return whole(folder, {
+        "name": folder.resolve().name, "arguments": config["arguments"],
+        "versions": (result or config).get("versions"), "result": errors(result), "exact": errors(exact) or None,
+        **{name: columns(folder / f"{name}.csv") for name in ("log", "landscape")}})
 
 
 def errors(found):
@@ -71,6 +76,7 @@ def rounded(value):
 def write(folder, results):
     """NAME.json of the finished run in `folder`, into `results`; and its best network, if it is one that figures look at."""
     record, results = finished(gather(folder)), Path(results)
+    record["arguments"] = settings(record["arguments"])
     results.mkdir(parents=True, exist_ok=True)
     network = (Path(folder) / "best.npz").read_bytes()
     given = record["arguments"]
@@ -115,9 +121,19 @@ def read(paths=(RESULTS,)):
 def read_one(path):
     """The record in a file."""
     record = checkpoint.read_json(path)
+    if record.get("name") != Path(path).stem:
+        raise ValueError(f"{path}: expected the record of a run named {Path(path).stem}, found one named {record.get('name')}")
+    return whole(path, record)
+
+
+def whole(path, record):
+    """The record, if it has all that tables and figures read."""
     missing = [part for part in PARTS if not isinstance(record.get(part), dict)]
-    missing = missing or [f"argument {name}" for name in ARGUMENTS if name not in record["arguments"]]
-    if missing or record.get("name") != Path(path).stem:
-        raise ValueError(f"{path}: expected the record of a run named {Path(path).stem}, found "
-                         + (f"no {', '.join(missing)}" if missing else f"one named {record.get('name')}"))
-    return record
+    for part, names in () if missing else READ.items():
+        found = record.get(part) or {}
+        missing += [f"{part}: {name}" for name in names if (found or part == "arguments") and name not in found]
+        if part in ("log", "landscape") and len({len(column) for column in found.values()}) > 1:
+            missing.append(f"{part}: columns of one length")
+    if missing:
+        raise ValueError(f"{path}: expected the record of a run, found no {', '.join(missing)}")
+    return {"exact": None, **record}

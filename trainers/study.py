@@ -13,7 +13,7 @@ CAP is trained with random projections, which estimate its bounds: the network i
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from . import arguments, checkpoint, evaluate, presets, record, train
+from . import arguments, checkpoint, evaluate, presets, record, table1, train
 from .arguments import option
 
 
@@ -35,18 +35,22 @@ def main(argv=None):
     results = Path(args.results or record.RESULTS)
     study = {name: command(name, options, args) for name, options in
              presets.runs(presets.STUDIES[args.preset], args.only, args.epochs).items()}
-    left = [name for name, (_, given) in study.items() if not finished(results / f"{name}.json", given)]
-    print(f"{args.preset}: {len(study)} runs, of which {len(study) - len(left)} are finished")
-    failed = []
+    left, failed = [], []
+    for name, (_, given) in study.items():
+        try:
+            left += [] if finished(results / f"{name}.json", given) else [name]
+        except ValueError as error:
+            failed.append(f"{name}: {error}")
+    print(f"{args.preset}: {len(study)} runs, of which {len(study) - len(left) - len(failed)} are finished")
     for number, name in enumerate(left, 1):
         print(f"\n{name} ({number} of {len(left)})")
         try:
             gather(*study[name], results)
-        except (ValueError, OSError, RuntimeError) as error:
+        except (ValueError, OSError, RuntimeError, MemoryError) as error:
             failed.append(f"{name}: {error}")
             print(f"failed: {error}")
     if failed:
-        raise ValueError(f"{len(failed)} of {len(left)} runs failed: {'; '.join(failed)}")
+        raise ValueError(f"{len(failed)} of {len(study)} runs failed: {'; '.join(failed)}")
 
 
 IDENTITY = ("run", "method", "model", "eps", "seed", "beta", "p", "q", "projections")  # what a run's name stands for
@@ -71,7 +75,8 @@ def finished(path, given):
     """Whether the run's result is there; ValueError if another run's is."""
     if not path.exists():
         return False
-    if other := train.differences(record.read_one(path)["arguments"], record.settings(asdict(given))):
+    found = record.finished(record.read_one(path))["arguments"]
+    if other := train.differences(found, record.settings(asdict(given))):
         raise ValueError(f"{path}: holds the result of another run ({other}); expected the same, or another --results")
     return True
 
@@ -80,7 +85,8 @@ def gather(argv, given, results):
     """Trains a run, or what is left of it, and writes its result."""
     train.main(argv)
     folder = Path(given.run)
-    if checkpoint.read_json(folder / "result.json")["estimate"] and not (folder / "exact.json").exists():
+    result, exact = checkpoint.read_json(folder / "result.json"), folder / "exact.json"
+    if result["estimate"] and not (exact.exists() and table1.same(result, checkpoint.read_json(exact))):
         print("the same by exact bounds:")
         evaluate.main(exactly(folder, given))
     record.write(folder, results)

@@ -9,6 +9,7 @@ are Markdown. CBP β₀→β₁ is CROWN-IBP mixed with IBP (3), β going from �
 
 import statistics
 from dataclasses import dataclass
+from pathlib import Path
 
 from . import arguments, published, record
 from .arguments import option
@@ -50,7 +51,7 @@ def tables(records):
         yield "The runs:\n" + "\n".join(schedules(cells))
 
 
-NOTE = ("± is the standard deviation over the n seeds in brackets. \"published\" are the paper's errors, of a larger network "
+NOTE = ("± is the sample standard deviation over the n seeds in brackets. \"published\" are the paper's errors, of a larger network "
         f"({published.LARGER}); – where none is known. ≈ is an estimate by random projections, which certifies nothing.")
 
 
@@ -59,7 +60,7 @@ def network(given):
     ball = "l∞" if given["norm"] == "inf" else f"l{given['norm']}"
     unclipped = ", not clipped" if given["no_clip"] and given["norm"] == "inf" else ""
     part = f", trained on {given['limit']} images" if given["limit"] else ""
-    data = given["data"].upper() + (f" from {given['data_dir']}" if given["data_dir"] else "")
+    data = given["data"].upper() + (f" from {Path(given['data_dir']).name}" if given["data_dir"] else "")
     return f"{data}, {given['model']}, {ball}{unclipped}{part}"
 
 
@@ -75,6 +76,7 @@ def heading(given):
     return f"{given['method']} ({', '.join(options)})" if options else given["method"]
 
 
+MEASURED = ("eps", "norm", "clipped", "images", "pgd_steps", "restarts")  # how a result was measured
 ALONE = ("seed", "threads", "device", "probe", "as_released")  # in which the runs of a cell may differ
 
 
@@ -82,12 +84,19 @@ def check(records):
     """ValueError unless the runs of a cell differ in their seeds and nothing else."""
     first, seeds = records[0], [one["arguments"]["seed"] for one in records]
     for other in records[1:]:
-        a, b = first["arguments"], other["arguments"]
+        a, b = (record.settings(one["arguments"]) for one in (first, other))
         if keys := [k for k in {**a, **b} if k not in ALONE and a.get(k) != b.get(k)]:
             raise ValueError(f"{first['name']} and {other['name']} differ in {', '.join(keys)}; "
                              "expected runs that differ in their seeds")
+        if not same(*(one["exact"] or one["result"] for one in (first, other))):
+            raise ValueError(f"{first['name']} and {other['name']} were evaluated differently: expected {', '.join(MEASURED)} alike")
     if len(set(seeds)) < len(seeds):
         raise ValueError(f"{', '.join(one['name'] for one in records)}: expected runs of different seeds, got seeds {seeds}")
+
+
+def same(a, b):
+    """Whether two results are of the same ball, images and attack."""
+    return all(a.get(key) == b.get(key) for key in MEASURED)
 
 
 def table1(cells):

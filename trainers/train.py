@@ -59,7 +59,7 @@ class Args:
     optimizer: str = option("adam", "optimiser", choices=tuple(OPTIMIZERS))
     adam_beta2: float = option(None, "β₂ of adam (default: 0.999)", type=float)
     rate: float = option(2e-3, "learning rate")
-    milestones: tuple = option((4.5, 5.5), "epochs at which the learning rate falls")
+    milestones: tuple = option((4.5, 5.5), "epochs at which the learning rate falls", nargs="*")
     factor: float = option(0.2, "by which it falls")
     clip_norm: float = option(0.0, "largest l2 norm of a minibatch's gradient (0: any)")
     batch: int = option(128, "examples in a minibatch")
@@ -91,6 +91,11 @@ def main(argv=None):
     args.run = args.run or f"runs/{args.method}-{args.model}-{args.eps:g}-{args.seed}"
     xp, folder = device_module(args.device), Path(args.run)
     train = data.load(args.data, "train", args.data_dir)
+    data.load(args.data, "test", args.data_dir)  # not used yet: files that cannot be read should not be found after training
+    if args.validation >= len(train.labels):
+        raise ValueError(f"--validation: expected less than the {len(train.labels)} training images, got {args.validation}")
+    if args.crop and args.crop >= min(train.images.shape[2:]):
+        raise ValueError(f"--crop: expected less than the {min(train.images.shape[2:])} pixels of an image, got {args.crop}")
     train, held_out = data.split_validation(train, args.validation, args.split_seed)
     classes = int(max(train.labels.max(), held_out.labels.max())) + 1
     if args.limit:
@@ -100,7 +105,7 @@ def main(argv=None):
     net = new_network(args, xp, train.images.shape[1:], classes)
     finished = open_folder(folder, args)
     if finished:
-        print(f"{folder}: this run is finished\n{report(finished)}")
+        print(f"{folder}: this run is finished\n{finished}")
         return
     done, state, rows, probes, best = 0, {}, [], [], math.inf
     if (folder / "checkpoint.npz").exists():
@@ -108,17 +113,17 @@ def main(argv=None):
         done, params, state, rows, probes, best = checkpoint.restore(folder / "checkpoint.npz", like)
         net = net.with_params(params)
         print(f"{folder}: going on after epoch {done}")
-    with parallel.workers(parallel.threads(args)) as pmap:
+    with checkpoint.alone(folder), parallel.workers(parallel.threads(args)) as pmap:
         for epoch in range(done + 1, args.epochs + 1):
             started = time.time()
             net, state, row, found = train_epoch(net, state, train, epoch, args, pmap, folder)
-            eps = settings(args, epoch)["eps"]  # where the epoch ends
-            row["validation_standard_error"], row["validation_verified_error"] = errors(net, held_out, args, eps)
+            fraction = schedule.ramp(epoch, args.warmup, args.ramp, args.ramp_shape)  # where the epoch ends
+            row["validation_standard_error"], row["validation_verified_error"] = errors(net, held_out, args, fraction * args.eps)
             row["probe_seconds"] = round(sum(one.pop("seconds") for one in found), 2)
             row["seconds"] = round(time.time() - started, 1)
             rows.append(row)
             probes += found
-            if schedule.ramp(epoch, args.warmup, args.ramp, args.ramp_shape) == 1 and row["validation_verified_error"] < best:
+            if fraction == 1 and row["validation_verified_error"] < best:
                 best = row["validation_verified_error"]
                 rb.save(net, folder / "best.npz")
             rb.save(net, folder / "model.npz")
@@ -132,17 +137,18 @@ def main(argv=None):
 
 def check(args):
     """ValueError for arguments that cannot be, before anything is read or written."""
-    least = {"epochs": 1, "batch": 1, "validation": 1, "probe": int(args.as_released), **dict.fromkeys(
-        ("eps", "train_eps", "warmup", "ramp", "rate", "clip_norm", "crop", "shard", "limit", "threads", "seed", "split_seed"), 0)}
-    for name, bound in least.items():
-        if getattr(args, name) is not None and not getattr(args, name) >= bound:
-            raise ValueError(f"--{name.replace('_', '-')}: expected at least {bound}, got {getattr(args, name)}")
+    arguments.at_least(args, epochs=1, batch=1, validation=1, probe=int(args.as_released), **dict.fromkeys(
+        ("eps", "train_eps", "warmup", "ramp", "rate", "clip_norm", "crop", "shard", "limit", "threads", "seed", "split_seed"), 0))
+    if not 0 < args.factor <= 1:
+        raise ValueError(f"--factor: expected a number in (0, 1], got {args.factor}")
+    if not all(0 <= time < math.inf for time in args.milestones):
+        raise ValueError(f"--milestones: expected epochs, got {' '.join(map(str, args.milestones))}")
     for name in ("beta", "kappa"):
         if len(getattr(args, name)) != 2 or not all(0 <= v <= 1 for v in getattr(args, name)):
             raise ValueError(f"--{name}: expected two numbers in [0, 1], got {getattr(args, name)}")
     for name, value in options(args).items():
         if name not in rb.METHODS[args.method].options:
-            taken = ", ".join(rb.METHODS[args.method].options) or "none"
+            taken = ", ".join(option for option in rb.METHODS[args.method].options if hasattr(args, option)) or "none"
             raise ValueError(f"--{name}: not an option of {args.method}, which takes {taken}")
         checks.option(name, value)
     if args.adam_beta2 is not None and (args.optimizer != "adam" or not 0 <= args.adam_beta2 < 1):
@@ -155,18 +161,21 @@ def check(args):
 
 
 def open_folder(folder, args):
-    """Makes the run folder with its config.json, or finds there the same run: its result if it is finished."""
+    """Makes the run folder with its config.json, or finds there the same run: the report if it is finished."""
     if (folder / "config.json").exists():
         if other := differences(checkpoint.read_config(folder)["arguments"], asdict(args)):
             raise ValueError(f"{folder}: holds a run with other arguments ({other}); expected the same, or another --run")
         if not (folder / "result.json").exists():
             return None
         result = checkpoint.read_json(folder / "result.json")
-        if "verified_error" not in result:
-            raise ValueError(f"{folder}/result.json: expected the result of a run, found none")
-        return result
+        try:
+            return report(result)
+        except (KeyError, TypeError):
+            raise ValueError(f"{folder}/result.json: expected the result of a run, found none") from None
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder}: expected the folder of a run, or a new name, found a file")
     folder.mkdir(parents=True, exist_ok=True)
-    if any(folder.iterdir()):
+    if any(path.suffix != ".part" for path in folder.iterdir()):
         raise ValueError(f"{folder}: holds files, but no config.json; expected a new folder, or that of a run")
     checkpoint.write_json(folder / "config.json", {"arguments": asdict(args), "versions": checkpoint.versions()})
     return None
@@ -232,8 +241,8 @@ def settings(args, t):
 
 
 def errors(net, dataset, args, eps, quiet=True):
-    """(standard, verified) error in percent on held-out images by the method itself, at eps or the test's radius if less."""
-    result = evaluate(net, dataset, _evaluation(args, min(eps, args.eps), pgd_steps=0), quiet)
+    """(standard, verified) error in percent on held-out images at this ε, by the method itself."""
+    result = evaluate(net, dataset, _evaluation(args, eps, pgd_steps=0), quiet)
     return result["standard_error"], result["verified_error"]
 
 

@@ -58,6 +58,7 @@ class Args:
 def main(argv=None):
     """Makes or reads certificates, and proves them; the exit status, 0 if all hold."""
     args = arguments.parse(Args, "verify.certificate", argv)
+    arguments.at_least(args, n=1, steps=0, seed=0)
     net = load_any(args.model)
     network = exact.Network(net.spec(), net.params, net.input_shape)
     if args.read:
@@ -95,8 +96,8 @@ def make(net, images, labels, eps, clipped=True, methods=DEFAULT, steps=20, seed
         todo = np.flatnonzero(worst >= CLEAR)
         if len(todo):
             for i, bound, *claims in zip(todo, *claim(wide, ball[todo], labels[todo], method, steps, seed)):
-                if bound < worst[i]:
-                    worst[i], best[i] = bound, claims
+                if best[i] is None or bound < worst[i]:
+                    worst[i], best[i] = np.nan_to_num(bound, nan=np.inf), claims  # NaN: the next method is tried
     return [(exact.Certificate(digest, image.reshape(-1), int(label), str(eps), clipped, *claims).sealed(), bound)
             for image, label, claims, bound in zip(images, labels, best, worst)]
 
@@ -172,9 +173,7 @@ def short(slope):
 
 def first_certificates(net, dataset, eps, clipped, args):
     """[(file name, Certificate)] of the first args.n images that a float bound certifies, and how many it did not."""
-    images, labels, certificates = dataset.images, dataset.labels, []
-    if int(np.prod(images.shape[1:])) != net.units[0]:
-        raise ValueError(f"model: expected inputs of {images.shape[1:]}, as the data, got {net.input_shape}")
+    (images, labels), certificates = data.first(dataset, 0, net), []
     with tqdm(total=len(images), desc="make", unit=" images", disable=None, leave=False) as bar:
         for i in range(0, len(images), BATCH):
             part = slice(i, i + BATCH)

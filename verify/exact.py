@@ -222,6 +222,9 @@ def read(path):
 
 def _check(certificate, network):
     """What the mathematics takes for granted."""
+    for name, kind in (("label", int), ("eps", str), ("clipped", bool)):
+        if type(getattr(certificate, name)) is not kind:
+            raise Rejected(f"{name}: expected {kind.__name__}, got {getattr(certificate, name)!r}")
     c, sizes = certificate, [n for n, layer in zip(network.units, network.layers) if layer is None]
     for name in "lusa":
         arrays = getattr(c, name)

@@ -35,7 +35,7 @@ class Args:
     """Converts a network from one file format to another, by the files' endings: .npz, .onnx, .pt or .pth."""
 
     source: str = option("", "the file to read, or a run folder", positional=True)
-    target: str = option("", "the file to write", positional=True)
+    target: str = option("", "the file to write", positional=True, type=arguments.file)
     architecture: str = option(None, "of a state_dict: a JSON list of layers, or a network file", type=str)
     input_shape: tuple = option((), "of a state_dict, such as 1 28 28 (default: that of the architecture)", type=int)
 
@@ -52,7 +52,8 @@ def main(argv=None):
     else:
         net = load_any(args.source)
     save_any(net, args.target)
-    print(f"{args.target}: {describe(net)}")
+    guessed = Path(args.source).suffix in TORCH and not args.architecture
+    print(f"{args.target}: {describe(net)}" + " (relu assumed: a state_dict does not say what stands between)" * guessed)
 
 
 def load_any(path):
@@ -92,8 +93,10 @@ def save_any(net, path):
 
 
 def describe(net):
-    """A network in a few words."""
-    units = " → ".join("×".join(map(str, net.shapes[i])) for i in (0, *(i + 1 for i, _ in net.affine())))
+    """A network in a few words: its shapes from layer to layer, the layers that are not affine by name."""
+    names = {ReLU: "relu", Flatten: "flatten"}
+    steps = (names.get(type(layer)) or "×".join(map(str, shape)) for layer, shape in zip(net.layers, net.shapes[1:]))
+    units = " → ".join(("×".join(map(str, net.input_shape)), *steps))
     return f"{units}, {sum(value.size for value in net.params.values()):,} parameters, {net.dtype}"
 
 
@@ -147,17 +150,22 @@ def read_torch(path, architecture=None, input_shape=()):
     torch = import_torch()
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-        arrays = {name: value.detach().numpy() for name, value in state.items()}
     except FileNotFoundError:
         raise
-    except Exception as error:  # zip, pickle and torch raise their own classes on foreign bytes
-        raise ValueError(f"{path}: not a state_dict: {(str(error).splitlines() or [type(error).__name__])[0]}") from None
+    except Exception as error:  # zip, pickle and torch raise their own classes on foreign bytes, and texts of many lines
+        raise ValueError(f"{path}: expected a state_dict, as torch.save(model.state_dict(), FILE) writes it; "
+                         f"this cannot be read as one ({type(error).__name__})") from None
+    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        held = ", ".join(map(repr, state)) if isinstance(state, dict) else type(state).__name__
+        raise ValueError(f"{path}: expected a state_dict, names of tensors alone, got {held}")
+    arrays = {name: value.detach().numpy() for name, value in state.items()}
     try:
         pairs = _pairs(arrays)
         layers, shape = _read_architecture(architecture) if architecture else _infer(pairs, input_shape)
         indices = [i for i, layer in enumerate(layers) if isinstance(layer, Affine)]
         if len(indices) != len(pairs):
-            raise ValueError(f"expected {len(indices)} affine layers, as the architecture has, got {', '.join(pairs)}")
+            raise ValueError(f"expected {len(indices)} affine layers, as the architecture has, got {len(pairs)}: "
+                             f"{', '.join(pairs)}")
         params = {f"{i}.{kind}": value for i, pair in zip(indices, pairs.values())
                   for kind, value in zip(("weight", "bias"), pair)}
         if not input_shape and not shape:
@@ -181,6 +189,8 @@ def _infer(pairs, input_shape):
     """Layers and input shape of a Sequential of Linear layers: numbered 0, 1 without a ReLU between, else with one."""
     layers, before = [], None
     for module, (W, _) in pairs.items():
+        if W.ndim not in (2, 4):
+            raise ValueError(f"{module}.weight: expected that of a Linear or Conv2d layer, got shape {W.shape}")
         if W.ndim != 2:
             raise ValueError(f"{module}.weight: a state_dict holds no strides and paddings; expected --architecture")
         number = module.rpartition(".")[2]

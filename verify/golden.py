@@ -8,7 +8,6 @@ verify/golden/README.md says what every array is. Where an array differs, it is 
 that implementations are known to choose otherwise, and under their ways of presenting it; one that matches is named.
 """
 
-import argparse
 import functools
 import io
 import itertools
@@ -20,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from trainers.arguments import run
+from trainers.arguments import Parser, run
 from trainers.checkpoint import write as write_file
 
 from .conventions import difference, explain, under
@@ -110,7 +109,7 @@ def references(files, folder):
 
 def parser():
     """The command line."""
-    top = argparse.ArgumentParser(prog="python -m verify.golden", description="Reference outputs: write them, or check "
+    top = Parser(prog="python -m verify.golden", description="Reference outputs: write them, or check "
                                   "another implementation's arrays against them.")
     commands = top.add_subparsers(dest="command", required=True)
     writing = commands.add_parser("write", help="write every case")
@@ -134,7 +133,7 @@ def main(argv=None):
     if args.command == "write":
         return write(args.folder)
     if not 0 <= args.tolerance < np.inf:
-        raise ValueError(f"tolerance: expected a number of at least 0, got {args.tolerance}")
+        raise ValueError(f"--tolerance: expected a number of at least 0, got {args.tolerance}")
     complete = args.complete or not args.files
     good = [check(path, arrays, args.tolerance, args.quiet, complete)
             for path, arrays in references(args.files, args.reference)]

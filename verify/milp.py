@@ -29,9 +29,8 @@ from scipy.optimize import Bounds, LinearConstraint, milp
 from tqdm import tqdm
 
 import refbound as rb
-from trainers import arguments
+from trainers import arguments, data
 from trainers.arguments import option
-from trainers.data import load, to_float
 
 from .exchange import as_the_run, load_any
 from .lp import triangle
@@ -173,7 +172,7 @@ def at(program, v, ball):
     inputs = program.folded.inputs
     p = np.clip(v[:len(inputs.low)], inputs.low, inputs.high)
     for total, most in zip(inputs.A @ p, inputs.b):
-        p = p * min(1, most / max(total, most))
+        p = p * (most / total) if total > most else p
     return (inputs.X @ p + inputs.x0).reshape(ball.x.shape[1:])
 
 
@@ -223,16 +222,15 @@ class Args:
 def main(argv=None):
     """Verdicts on the images that the file of results does not hold yet, saved one by one; then the counts."""
     args = arguments.parse(Args, "verify.milp", argv)
+    arguments.at_least(args, eps=0, n=1, time_limit=0.001, seed=0)
     net = double(load_any(args.model))
     as_the_run(args)
-    data = load("mnist", "test", args.data_dir)
-    if not 1 <= args.n <= len(data.labels) or not args.time_limit > 0:
-        raise ValueError(f"expected --n from 1 to {len(data.labels)} and a positive --time-limit, "
-                         f"got {args.n} and {args.time_limit}")
-    x, y, domain = to_float(data.images[:args.n], np.float64), data.labels[:args.n], None if args.no_clip else (0.0, 1.0)
-    ball = rb.Ball(x.reshape(args.n, *net.input_shape), args.eps, domain=domain)
+    test = data.load("mnist", "test", args.data_dir)
+    images, y = data.first(test, args.n, net)
+    domain = None if args.no_clip else (0.0, 1.0)
+    ball = rb.Ball(data.to_float(images, np.float64), args.eps, domain=domain)
     config = {"model": sha256(*net.params.values()), "architecture": [net.spec(), list(net.input_shape)],
-              "data": sha256(data.images, data.labels), "eps": args.eps, "domain": domain and list(domain),
+              "data": sha256(test.images, test.labels), "eps": args.eps, "domain": domain and list(domain),
               "time_limit": args.time_limit, "seed": args.seed}
     path = Path(args.model).resolve()
     name = f"verdicts-{path.name if path.is_dir() else path.stem}-{args.eps:g}{'-no-clip' * args.no_clip}.jsonl"

@@ -77,7 +77,7 @@ class Chain:
 
     def __init__(self, name, dims, constants):
         require(len(dims) > 1 and min(dims[1:]) > 0, f"an input of a batch axis and fixed sizes after it, got {name!r} {dims}")
-        self.at, self.constants, self.layers, self.weights = name, constants, [], []
+        self.at, self.seen, self.constants, self.layers, self.weights = name, {name}, constants, [], []
         self.shape = self.input_shape = tuple(dims[1:])
         self.scale, self.shift = np.ones(self.shape), np.zeros(self.shape)  # of the input: x ↦ scale x + shift
 
@@ -89,10 +89,13 @@ class Chain:
             return
         require(node.op_type in OPERATORS, f"one of {', '.join(OPERATORS)}: others are not supported")
         data = [name for name in given if name not in self.constants]
+        unknown = [name for name in data if name not in self.seen]
+        require(not unknown, f"inputs that are initialisers or outputs of nodes before, got {', '.join(map(repr, unknown))}")
         require(data == [self.at], f"the output of the node before, {self.at!r}, and constants, got {list(node.input)}")
         require(node.input[0] == self.at or node.op_type in ("Add", "Mul"), "constants only after the data")
         OPERATORS[node.op_type](self, attributes, *(self.constants.get(name) for name in node.input if name != self.at))
         self.at = node.output[0]
+        self.seen.add(self.at)
 
     def network(self):
         """The Network, of the widest dtype of its weights. What is not an image is a vector."""
@@ -112,6 +115,7 @@ class Chain:
 
     def per_row(self, values, n):
         """Constants that broadcast to the shape here and are alike in each of n channels, (n,)."""
+        require(np.isfinite(values).all(), "finite constants")
         try:
             full = np.broadcast_to(values, (1, *self.shape)).reshape(n, -1)
         except ValueError:
@@ -127,9 +131,10 @@ class Chain:
 
 def gemm(chain, attributes, B, C=None):
     """z = α W x + β C, W = B or its transpose."""
-    require(not attributes.get("transA", 0), "transA = 0")
+    require(not attributes.get("transA", 0), f"transA = 0, got {attributes.get('transA')}")
     W = B if attributes.get("transB", 0) else B.T
     alpha, beta = (W.dtype.type(attributes.get(name, 1)) for name in ("alpha", "beta"))
+    require(C is None or C.size in (1, len(W)), f"a bias of {len(W)} numbers, got {np.shape(C)}")
     linear(chain, alpha * W, W.dtype.type(0) if C is None else beta * C)
 
 
@@ -207,6 +212,12 @@ def arithmetic(chain, factor, offset):
     chain.scale, chain.shift = chain.scale * factor, chain.shift * factor + offset
 
 
+def reciprocal(c):
+    """1 / c, of a divisor."""
+    require((c != 0).all(), "a divisor without zeros")
+    return 1 / c.astype(float)
+
+
 def nothing(chain, attributes, ratio=None, training=None):
     """Identity, and dropout in inference."""
     require(not training, "inference, training_mode = 0")
@@ -217,7 +228,7 @@ OPERATORS = {
     "Add": lambda chain, attributes, c: arithmetic(chain, None, c),
     "Sub": lambda chain, attributes, c: arithmetic(chain, None, -c),
     "Mul": lambda chain, attributes, c: arithmetic(chain, c.astype(float), 0.0),
-    "Div": lambda chain, attributes, c: arithmetic(chain, 1 / c.astype(float), 0.0),
+    "Div": lambda chain, attributes, c: arithmetic(chain, reciprocal(c), 0.0),
     "Identity": nothing, "Dropout": nothing,
 }
 

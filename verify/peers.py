@@ -189,6 +189,7 @@ def agreement(args):
     """Prints a table for each implementation; 1 if the rendering disagrees."""
     if not PEERS["rendering"].installed():
         raise ValueError("agreement: needs PyTorch, which is not installed (pip install 'refbound[peers]')")
+    arguments.at_least(args, n=1, seed=0)
     found = of_rendering(args)
     largest = max(value for row in found.values() for value in row.values())
     print(f"worst difference from refbound in float64, on {', '.join(args.models)}, {args.n} inputs each, "

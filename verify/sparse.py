@@ -7,6 +7,9 @@ An active ReLU (l ≥ 0) is the identity and an inactive one (u ≤ 0) is zero, 
     unstable units   z = Z v + z0,    h = H v
     logits           f = F v + f0
 
+Every unstable unit is given in units of its own size, max(−l, u): a solver's tolerances are absolute, and it takes entries
+near 1e-9 for 0, so that W t and W' / t, the same function, would else be another program.
+
 Written from the definitions of the layers and of the ball, in float64; no code is shared with refbound's bounds.
 """
 
@@ -68,17 +71,20 @@ def fold(net, ball, y, pre):
     units = [np.flatnonzero((l < 0) & (u > 0)) for l, u in ends]
     k, at, V = 0, len(inputs.low), len(inputs.low) + sum(map(len, units))
     M, c, Z, z0 = widened(inputs.X, V), inputs.x0, [sp.csr_array((0, V))], [np.zeros(0)]
+    sizes = [np.zeros(0)]
     for i, layer in enumerate(net.layers):
         if isinstance(layer, (Linear, Conv2d)):
             W = matrix(layer, net.weight(i), net.shapes[i], net.shapes[i + 1])
             M, c = W @ M, W @ c + np.repeat(net.bias(i).astype(float), math.prod(net.shapes[i + 1][1:]))
         elif isinstance(layer, ReLU):
             (l, u), rows = ends[k], units[k]
-            Z, z0 = [*Z, M[rows]], [*z0, c[rows]]
-            h = ones(rows, at + np.arange(len(rows)), M.shape)
+            size = np.maximum(u, -l)[rows]
+            Z, z0, sizes = [*Z, diagonal(1 / size) @ M[rows]], [*z0, c[rows] / size], [*sizes, size]
+            h = sp.csr_array((size, (rows, at + np.arange(len(rows)))), shape=M.shape)
             M, c, k, at = (diagonal(l >= 0) @ M + h).tocsr(), (l >= 0) * c, k + 1, at + len(rows)
     l, u = (picked(side, units) for side in (zip(*ends) if ends else ((), ())))
-    return Folded(inputs, sp.vstack(Z, format="csr"), np.concatenate(z0), l, u, M.tocsr(), c, units)
+    sizes = np.concatenate(sizes)
+    return Folded(inputs, sp.vstack(Z, format="csr"), np.concatenate(z0), l / sizes, u / sizes, M.tocsr(), c, units)
 
 
 def polytope(ball):

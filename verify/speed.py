@@ -29,7 +29,7 @@ import numpy as np
 from tqdm import tqdm
 
 import refbound as rb
-from trainers import checkpoint, parallel
+from trainers import arguments, checkpoint, parallel
 from trainers.arguments import option
 
 from .cost import gflop
@@ -52,17 +52,17 @@ class Args:
 
     models: tuple = option(("mlp", "small", "dm_small", "wide"), "networks", choices=tuple(rb.models.MODELS))
     methods: tuple = option(("ibp", "crown-ibp", "cap-ibp", "one-step", "cap", "cap-50"), "cap-K has K projections")
-    against: tuple = option(tuple(PEERS), "other implementations, of those that are installed", choices=tuple(PEERS))
+    against: tuple = option(tuple(PEERS), "other implementations, of those that are installed", choices=tuple(PEERS), nargs="*")
     batch: int = option(128, "examples in a step")
     eps: float = option(0.1, "radius of the l∞ ball, clipped to [0, 1]")
     limit: float = option(20.0, "GFLOP of a step of exact cap: it takes as many examples as stay below")
-    memory: float = option(12.0, "GB that a process may have; what needs more is not timed")
+    memory: float = option(12.0, "GB that a process may have (0: any); what needs more is not timed")
     repeats: int = option(5, "turns of each implementation")
     threads: int = option(0, "threads of each (0: one for each core)")
     seed: int = option(0, "of parameters, images and labels")
     sweep: bool = option(False, "the time against batch size, width, depth and number of classes instead")
-    out: str = option(None, "also save every time to this JSON file", type=str)
-    figure: str = option(None, "also draw the sweep to this file", type=str)
+    out: str = option(None, "also save every time to this JSON file", type=arguments.file)
+    figure: str = option(None, "also draw the sweep to this file", type=arguments.picture)
 
 
 class Worker:
@@ -104,9 +104,7 @@ def speed(args):
     """Times every case, and prints the table; saves what it has after each."""
     if args.figure and not args.sweep:
         raise ValueError("--figure: draws the sweep; expected --sweep with it")
-    for name, least in (("batch", 1), ("repeats", 1), ("threads", 0)):
-        if getattr(args, name) < least:
-            raise ValueError(f"--{name}: expected at least {least}, got {getattr(args, name)}")
+    arguments.at_least(args, batch=1, repeats=1, eps=0, limit=0, memory=0, threads=0, seed=0)
     args.threads = args.threads or parallel.available_cores()
     load = f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "unknown"
     cases, rows, others = list(all_cases(args)), [], usable(args)

@@ -48,20 +48,19 @@ class Args:
     pgd_steps: int = option(100, "steps of the attack")
     seed: int = option(0, "of every draw")
     data_dir: str = option(None, "folder of the data set (default: that of the run, or MNIST as shipped)", type=str)
-    figure: str = option(None, "write the violin plot to this file", type=str)
-    out: str = option(None, "write every value to this JSON file", type=str)
+    figure: str = option(None, "write the violin plot to this file", type=arguments.picture)
+    out: str = option(None, "write every value to this JSON file", type=arguments.file)
 
 
 def main(argv=None):
     """Computes every bound, holds them against each other, and prints the table."""
     args = arguments.parse(Args, "verify.tightness", argv)
+    arguments.at_least(args, eps=0, n=1, time_limit=0.001, pgd_steps=0, seed=0)
     net = load_any(args.model)
     as_the_run(args)
     net = net.with_params({k: w.astype(np.float64) for k, w in net.params.items()})
-    test = data.load("mnist", "test", args.data_dir)
-    if not 1 <= args.n <= len(test.labels):
-        raise ValueError(f"--n: expected from 1 to {len(test.labels)}, got {args.n}")
-    x, y = data.to_float(test.images[:args.n], np.float64).reshape(-1, *net.input_shape), test.labels[:args.n]
+    images, y = data.first(data.load("mnist", "test", args.data_dir), args.n, net)
+    x = data.to_float(images, np.float64)
     ball = rb.Ball(x, args.eps, domain=None if args.no_clip else (0.0, 1.0))
     values, seconds = bounds(net, ball, y, args)
     check(values)
@@ -106,7 +105,7 @@ def bounds(net, ball, y, args):
 def check(values):
     """ValueError where the sandwich does not hold: a lower value above an upper one, by more than the solver's tolerance."""
     order = [("PGD", "exact"), ("PGD", CUT), ("PGD", "LP"), ("exact", "LP"), ("LP", "LP on interval"), ("LP", "cap"),
-             ("LP", "crown"), *(("LP on interval", name) for name in BY_INTERVAL),
+             ("LP", "crown"), *(("LP on interval", name) for name in ("ibp", *BY_INTERVAL)),
              *(("exact" if "exact" in values else "PGD", name) for name in METHODS)]
     for low, high in order:
         if low in values and high in values:

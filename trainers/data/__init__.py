@@ -7,6 +7,7 @@ Images stay uint8 until a batch is used: (N, C, H, W), labels int64 (N,) from 0 
 says is a ValueError (a missing one a FileNotFoundError) of one line: the file, what was found, what was expected.
 """
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +15,7 @@ import numpy as np
 from . import cifar10, idx, svhn
 from .augment import AUGMENT, augment, random_crop, random_flip
 
-__all__ = ["AUGMENT", "Dataset", "augment", "load", "random_crop", "random_flip", "split_validation", "to_float"]
+__all__ = ["AUGMENT", "Dataset", "augment", "first", "load", "random_crop", "random_flip", "split_validation", "to_float"]
 
 READERS = {"mnist": idx.read, "cifar10": cifar10.read, "svhn": svhn.read}
 SPLITS = ("train", "test")
@@ -37,6 +38,18 @@ def load(name, split, data_dir=None):
         if value not in known:
             raise ValueError(f"{argument}: found {value!r}, expected one of {', '.join(known)}")
     return Dataset(*READERS[name](split, data_dir))
+
+
+def first(dataset, n, net):
+    """The first n examples (0: all) as a network takes them; ValueError if there are fewer, or they do not fit the network."""
+    if not 0 <= n <= len(dataset.labels):
+        raise ValueError(f"--n: expected at most the {len(dataset.labels)} images of the data, got {n}")
+    images, labels = (a[:n or None] for a in dataset)
+    if net.input_shape not in (images.shape[1:], (math.prod(images.shape[1:]),)):
+        raise ValueError(f"model: expected inputs {images.shape[1:]}, as the data, got {net.input_shape}")
+    if labels.max() >= net.classes:
+        raise ValueError(f"model: expected {labels.max() + 1} classes, as the data, got {net.classes}")
+    return Dataset(images.reshape(-1, *net.input_shape), labels)
 
 
 def to_float(images, dtype):

@@ -27,16 +27,17 @@ def numbers(runs, args):
     for method in METHODS:
         bound, s = (f(of.net, ball, y, method, rng=np.random.default_rng(args.seed))
                     for f in (rb.linear_bound, rb.margin_bounds))
-        methods[method] = {"g": picture(bound.g[0, m]), "b": float(bound.b[0, m]), "s": float(s[0, m])}
+        g = bound.g[0, m]
+        methods[method] = {"g": picture(g), "norm": float(np.abs(g).sum()), "b": float(bound.b[0, m]), "s": float(s[0, m])}
     return {"run": run["name"], "trained_by": label(run), "eps": run["arguments"]["eps"], "y": int(y[0]), "m": m,
             "image": picture(ball.x[0]), "methods": methods}
 
 
 def picture(v):
-    """(C, H, W), or a flat square, as a list of rows: the sum over the channels."""
+    """(C, H, W), or a flat square, as a list of rows: the mean over the channels."""
     if v.ndim == 1:
         v = v.reshape(1, *2 * (int(len(v) ** 0.5),)) if int(len(v) ** 0.5) ** 2 == len(v) else v[None, None]
-    return v.astype(float).sum(0).tolist()
+    return v.astype(float).mean(0).tolist()
 
 
 def draw(plt, numbers):
@@ -44,12 +45,12 @@ def draw(plt, numbers):
     figure, axes = plt.subplots(2, 4, figsize=(style.WIDTH, 4.9), layout="constrained")
     figure.suptitle(f"{numbers['run']}, trained by {style.name(numbers['trained_by'])}: ε = {numbers['eps']:g}, "
                     f"margin of m = {numbers['m']} over y = {numbers['y']}", fontsize=10)
-    axes.flat[0].imshow(numbers["image"], cmap="gray_r")
+    axes.flat[0].imshow(numbers["image"], cmap="gray_r", vmin=0, vmax=1)
     axes.flat[0].set_title("input x\nwhite 0, black 1")
     limit = np.quantile(np.abs([of["g"] for of in numbers["methods"].values()]), 0.998) or 1
     for ax, (method, of) in zip(axes.flat[1:], numbers["methods"].items()):
         shown = ax.imshow(of["g"], cmap="cividis", vmin=-limit, vmax=limit)
-        ax.set_title(f"{style.name(method)}\n‖g‖₁ = {style.number(np.abs(of['g']).sum())},  s̄ = {style.number(of['s'])}")
+        ax.set_title(f"{style.name(method)}\n‖g‖₁ = {style.number(of['norm'])},  s̄ = {style.number(of['s'])}")
         for spine in ax.spines.values():
             spine.set(visible=True, color=COLOURS[method], linewidth=2.5)
     for side in ("left", "bottom"):

@@ -41,7 +41,7 @@ def draw(plt, numbers):
         panels[max(rows - 2, 0), 1].tick_params(labelbottom=True)
     style.logarithmic(panels[0, 0].yaxis)
     left.supxlabel(numbers["axis"], fontsize=10)
-    left.supylabel("loss L(s̄); band: its range along the gradient", fontsize=10)
+    left.supylabel("loss L(s̄); band: its range along −∇L, τ from ½ to 5", fontsize=10)
     measures(right, curves)
     right.supxlabel(numbers["axis"], fontsize=10)
     return figure

@@ -6,8 +6,10 @@ import numpy as np
 
 import refbound as rb
 
+from .. import table1
+
 METHODS = ("ibp", "crown-ibp", "cap-ibp", "cap", "crown", "random", "sparse", "one-step")  # in the figures' order
-KEYS = ("data", "model", "norm", "no_clip", "eps")
+KEYS = ("data", "data_dir", "limit", "model", "norm", "no_clip", "eps", "train_eps")
 VARIANTS = ((0, 0), (0, 0.5), (0, 1), (0.5, 1), (1, 1))  # (p, q) of the paper's Figure 2
 
 
@@ -25,7 +27,7 @@ def study(runs, args, wanted):
     for run in runs:
         of = run["arguments"]
         if args.model in (None, of["model"]) and args.eps in (None, of["eps"]):
-            groups[tuple(of[key] for key in KEYS)].append(run)
+            groups[tuple(of.get(key) for key in KEYS)].append(run)
     if not groups:
         asked = [f"of {args.model}"] * bool(args.model) + [f"at ε = {args.eps}"] * (args.eps is not None)
         raise Missing(" ".join(["no run was given", *asked]))
@@ -50,8 +52,7 @@ def measured(runs):
 def title(runs):
     """A study in words."""
     of = runs[0]["arguments"]
-    ball = {"inf": "l∞", "2": "l2", "1": "l1"}[of["norm"]] + (", not clipped" if of["no_clip"] else "")
-    return f"{of['model']} on {of['data'].upper()}, {ball}, ε = {of['eps']:g}"
+    return f"{table1.network(of)}, ε = {of['eps']:g}"
 
 
 def label(run):
