@@ -8,6 +8,7 @@ minibatch of that step, at its ε, with the draws of that step at every point. I
 landscape.csv in the run folder.
 """
 
+import math
 import time
 from dataclasses import asdict, dataclass
 from itertools import count
@@ -16,7 +17,7 @@ import numpy as np
 
 from refbound.landscape import LENGTHS, along, as_released, distances, variation
 
-from . import arguments, checkpoint, record
+from . import arguments, checkpoint, record, table1
 from .arguments import option
 from .minibatch import gradient, slopes, value
 
@@ -58,7 +59,7 @@ PHASES = ("warm-up", "ramp", "after")
 
 @dataclass
 class Args:
-    """Mean measures of the loss landscape over warm-up, ramp and the time after it."""
+    """Mean measures of the loss landscape over warm-up, ramp and the time after it; those of the ramp over the seeds."""
 
     runs: tuple = option((), "run folders, results (NAME.json) or folders of them (default: trainers/results)",
                          positional=True, type=str)
@@ -69,7 +70,7 @@ def main(argv=None):
     """Prints the means of each run."""
     args = arguments.parse(Args, "trainers.landscape", argv)
     runs = [summary(run) for run in record.read(args.runs or (record.RESULTS,))]
-    print(table(runs))
+    print(table(runs), by_seeds(runs), sep="\n\n")
     if args.out:
         checkpoint.write_json(args.out, {"arguments": asdict(args), "versions": checkpoint.versions(), "runs": runs})
 
@@ -84,13 +85,39 @@ def summary(run):
     inside = {phase: [i for i, time in enumerate(measured["time"]) if phase_of(time, given) == phase] for phase in PHASES}
     phases = {phase: {"probes": len(probes), **{name: mean(measured[name][i] for i in probes) for name in names}}
               for phase, probes in inside.items() if probes}
-    return {"run": run["name"], "method": given["method"], "model": given["model"], "eps": given["eps"],
+    verified = (run["exact"] or run["result"]).get("verified_error")
+    return {"run": run["name"], "method": given["method"], "heading": table1.heading(given), "verified_error": verified, "model": given["model"], "eps": given["eps"],
             "probe": given["probe"], "phases": phases, "probe_seconds": sum(log["probe_seconds"]), "seconds": sum(log["seconds"])}
 
 
 def phase_of(time, config):
     """Where in its schedule a run is at a time in epochs."""
     return PHASES[(time >= config["warmup"]) + (time >= config["warmup"] + config["ramp"])]
+
+
+def by_seeds(runs):
+    """Of the ramp, for each network, ε and method: mean and range over the seeds, in the order of the verified error, in %."""
+    groups = {}
+    for run in runs:
+        if "ramp" in run["phases"]:
+            groups.setdefault((run["model"], run["eps"], run["heading"]), []).append(run)
+    rows = []
+    for (model, eps, name), of in groups.items():
+        measured = [ranged([run["phases"]["ramp"].get(measure) for run in of]) for measure in tuple(MEASURES)[:3]]
+        error = mean(run["verified_error"] for run in of)
+        rows.append(((model, eps, math.inf if error is None else error),
+                     [model, f"{eps:g}", name, len(of), *measured, ranged([run["verified_error"] for run in of], ".2f")]))
+    header = ("network", "ε", "method", "seeds", "variation", "l2 distance", "cosine distance", "verified error")
+    return table1.markdown(header, [row for _, row in sorted(rows, key=lambda row: row[0])])
+
+
+def ranged(values, form=".3g"):
+    """The mean of some values, with their range if they differ; – for none."""
+    found = [value for value in values if value is not None]
+    if not found:
+        return "–"
+    middle, least, most = (f"{value:{form}}" for value in (mean(found), min(found), max(found)))
+    return middle if least == most else f"{middle} ({least} to {most})"
 
 
 def mean(values):
