@@ -18,8 +18,9 @@ Adversarial Examples", NeurIPS 2021. The symbols, everywhere:
     c, r        centre and radius of a region, or of the interval of a unit     (N, n)
     v(g), x*    the furthest point of the unit ball along g; c + r v(g)         (S, N, n)          (2)
     v           the upstream gradient of g on its way through the network       (S, N, n)
+    θ, ρ, τ     parameters; a step along a gradient, and in units of it                            landscape.py
 
-In shapes: N examples, c classes, S = c − 1 specifications (the classes m ≠ y), n units of a layer. Inside, the units of an image
+In shapes: N examples, c classes, S specifications (the c − 1 classes m ≠ y; layer by layer, units), n units of a layer. Inside, the units of an image
 lie in a row, channels last; the public functions take and give (N, *shape), channels first.
 """
 

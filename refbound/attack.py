@@ -1,9 +1,9 @@
 """Projected gradient descent (Madry et al. 2018): the other side of the sandwich.
 
-    x ← Π_B(x + α v(∇_x L(x))),    v(g) the point of the unit ball furthest along g (ball.py)
+    x ← Π_B(x + ρ v(∇_x L(x))),    v(g) the point of the unit ball furthest along g (ball.py)
 
-ascends the loss from random starts in B(x, ε). The largest margin of an example over all points met is a lower bound of
-its exact worst case; an example is attacked if that is not negative.
+ascends the loss log Σ exp s_m over the classes m ≠ y, from starts in B(x, ε). The largest margin of an example over all
+points met is a lower bound of its exact worst case; an example is attacked if that is not negative.
 """
 
 from .backend import namespace, to_like
@@ -14,7 +14,7 @@ from .network import as_rows, forward, input_gradient, margin_matrix
 def pgd(net, ball, y, steps, step_size, starts):
     """The worst point met for each example, (N, n), and its margins (S, N).
 
-    starts: a list of points (N, n), each projected onto the ball first; step_size: α, a number or (N, 1).
+    starts: a list of points (N, n), each projected onto the ball first; step_size: ρ, a number or (N, 1).
     """
     dtype = net.dtype
     C = margin_matrix(y, net.classes, dtype)

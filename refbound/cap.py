@@ -95,7 +95,7 @@ def projected(net, region, draws):
     """
     xp, pre, inputs, picks = namespace(region.c, *net.params.values()), [], [], []
     m, V = region.c, (region.r * draws[0])[None]
-    for i in range(net.relus[-1] + 1 if net.relus else 0):
+    for i in range(net.tail):
         layer = net.layers[i]
         inputs.append((m, V))
         if isinstance(layer, Affine):

@@ -62,7 +62,7 @@ def field(net, stop):
             cuts.insert(0, window)
     layers[-1] = replace(layers[-1], stride=layers[-1].kernel_size)  # it has one position
     part = net.part(layers, (cuts[0].shape[2], *cuts[0].kernel))
-    return Field(part, cuts[isinstance(layers[0], Conv2d):], cuts[0])
+    return Field(part, cuts[1:] if isinstance(layers[0], Conv2d) else cuts, cuts[0])
 
 
 def before(convolution, window):

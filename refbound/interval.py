@@ -2,7 +2,7 @@
 
 In centre c and radius r an affine layer is two products, and a ReLU acts on the ends:
 
-    c = A(W, c) + b        r = A(|W|, r)        l = c − r,  u = c + r
+    c = A(W, c) + bias     r = A(|W|, r)        l = c − r,  u = c + r
     c = (u⁺ + l⁺) / 2      r = (u⁺ − l⁺) / 2
 
 If the region is an l2 or l1 ball, the first affine layer takes r = ε ‖W_i‖_q instead, row by row, with the dual
@@ -31,7 +31,7 @@ def interval(net, region, stop=None):
     xp = namespace(region.c, *net.params.values())
     pre, inputs, (c, r, norm) = [], [], region
     if stop is None:
-        stop = net.relus[-1] + 1 if net.relus else 0
+        stop = net.tail
     for i in range(stop):
         layer = net.layers[i]
         if isinstance(layer, ReLU) and norm != np.inf:
@@ -55,7 +55,7 @@ def interval_vjp(dpre, dlast, net, trace):
     """Parameter gradients for upstream (dl, du) at each ReLU and (dc, dr) of the last box, or None.
 
     Backwards through the lines of `interval`. An affine layer:
-        dW = dW(dc, c) + sign(W) dW(dr, r),  db = dc,  dc = Aᵀ(W, dc),  dr = Aᵀ(|W|, dr).
+        dW = dW(dc, c) + sign(W) dW(dr, r),  dbias = dc,  dc = Aᵀ(W, dc),  dr = Aᵀ(|W|, dr).
     """
     xp, grads, k = namespace(trace.last.c), {}, len(trace.pre)
     first = net.affine()[0][0]

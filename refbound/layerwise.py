@@ -65,9 +65,9 @@ def layerwise_vjp(dpre, block, net, region, pre, kept):
         for (rows, E), bound in zip(_identity(seen.net, stop, cut), kept[k]):
             bound = bound or block.bound(seen.net, stop, E, lines, cut)[1]
             more, dmore = block.vjp(dl[rows], du[rows], seen.net, stop, bound, lines, cut)
-            grads, dlines = add(grads, more), _sum(dlines, dmore)
+            grads, dlines = add(grads, more), sums(dlines, dmore)
         moved = [chord_vjp(da, db, l, u, chord(l, u)[0]) for (da, db), (l, u) in zip(dlines, earlier)]
-        dpre[:k] = _sum(dpre, seen.pre_vjp(moved))
+        dpre[:k] = sums(dpre, seen.pre_vjp(moved))
     return grads
 
 
@@ -96,7 +96,8 @@ def _identity(net, stop, region):
         yield slice(i, i + size), (rows == xp.arange(m)).astype(region.c.dtype)[:, None, :]
 
 
-def _sum(pairs, more):
+def sums(pairs, more):
+    """The sums of two lists of pairs."""
     return [(a + c, b + d) for (a, b), (c, d) in zip(pairs, more)]
 
 
@@ -122,7 +123,7 @@ def _adaptive_vjp(dl, du, net, stop, bounds, lines, region):
     upper, lower, x, x_lower = bounds
     grads, dlines = linear_bound_vjp(du, net, stop, upper, lines, x)
     more, dmore = linear_bound_vjp(-dl, net, stop, lower, lines, x_lower)
-    return add(grads, more), _sum(dlines, dmore)
+    return add(grads, more), sums(dlines, dmore)
 
 
 CAP = Block(chord, _parallel, _parallel_vjp)

@@ -64,8 +64,8 @@ def push(net, stop, trace, ds, x, start=0):
 
     Every step back was linear in (g, b), so its adjoint goes forward. At the input dg = ds x*, db = ds. From
 
-        b ← b + g·bias, g ← Aᵀ(W, g)            dg = A(W, v) + ds bias
-        b ← b + g·b̂, g ← â g                    dg = â v + ds b̂
+        b ← b + g·bias, g ← Aᵀ(W, g)            v ← A(W, v) + ds bias
+        b ← b + g·b̂, g ← â g                    v ← â v + ds b̂
 
     which is the network itself run on the worst-case input, each ReLU replaced by the line that g chose, all
     weighted by ds. For an affine layer v comes as its patches.
@@ -100,7 +100,7 @@ def linear_bound_vjp(ds, net, stop, bound, lines, x, start=0):
     for i, layer, v in push(net, stop, bound.trace, ds, x, start):
         if isinstance(layer, Affine):
             g = bound.trace[i]
-            weight = ds if g.shape[-2] == ds.shape[-1] else ds.sum(-1, keepdims=True)
+            weight = ds if g.shape[-2] == ds.shape[-1] else ds.sum(-1, keepdims=True)  # one g for all examples
             grads[f"{i}.weight"] = layer.outer(g, v)
             grads[f"{i}.bias"] = layer.bias_sum(weight.reshape(-1) @ g.reshape(-1, g.shape[-1]))
         elif isinstance(layer, ReLU):

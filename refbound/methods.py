@@ -58,9 +58,9 @@ class Margins(NamedTuple):
 
     s: object       # s̄ (S, N)
     bound: object   # LinearBound
-    x: object       # (S, N, n), the worst-case input of each margin
+    x: object       # (S, N, n), the worst case of each margin: an input, or for ibp a point of the last box
     pre: list       # [(l, u)]
-    lines: list     # of each ReLU
+    lines: list     # of each ReLU; none for ibp
 
 
 class Method(NamedTuple):
@@ -167,7 +167,7 @@ def _project(a):
 def _tail(net, region, C, found, options):
     """The layers after the last ReLU merged with C(y), over the box of its output: constant lines in Definition 1."""
     last, stop = found.trace.last, len(net.layers)
-    bound = linear_bound(net, stop, C, (), start=_after_last_relu(net))
+    bound = linear_bound(net, stop, C, (), start=net.tail)
     s, x = maximise(bound, last)
     return Margins(s, bound, x, found.pre, ())
 
@@ -175,13 +175,9 @@ def _tail(net, region, C, found, options):
 def _tail_vjp(ds, net, margins, options):
     """s̄ = g·c + |g|·r + b over the last box: dc = Σ_S ds g, dr = Σ_S ds |g|."""
     xp, g = namespace(ds), margins.bound.g
-    grads, _ = linear_bound_vjp(ds, net, len(net.layers), margins.bound, (), margins.x, _after_last_relu(net))
+    grads, _ = linear_bound_vjp(ds, net, len(net.layers), margins.bound, (), margins.x, net.tail)
     dlast = xp.einsum("sN,sNn->Nn", ds, g), xp.einsum("sN,sNn->Nn", ds, xp.abs(g))
     return grads, [(0, 0)] * len(net.relus), dlast
-
-
-def _after_last_relu(net):
-    return net.relus[-1] + 1 if net.relus else 0
 
 
 def relaxed(rule):

@@ -79,6 +79,11 @@ class Network:
         """(index, layer) of each affine layer."""
         return [(i, layer) for i, layer in enumerate(self.layers) if isinstance(layer, Affine)]
 
+    @property
+    def tail(self):
+        """Where the layers after the last ReLU begin; 0 if there is none."""
+        return self.relus[-1] + 1 if self.relus else 0
+
     def weight(self, i):
         return self.params[f"{i}.weight"]
 
@@ -90,7 +95,7 @@ class Network:
         return Network(self.layers, params, self.input_shape)
 
     def part(self, layers, input_shape):
-        """The first layers with these parameters at another place, on inputs of another shape."""
+        """These layers, which stand for as many first ones of the network, with its parameters and another input shape."""
         part = object.__new__(Network)
         part.params = self.params
         part._place(layers, input_shape)
@@ -130,7 +135,7 @@ def forward(net, z):
 def forward_vjp(dz, net, inputs):
     """Gradients of <dz, f(x)> in every parameter, from the layer inputs that `forward` gave.
 
-    Through z = W x + b: dW = dW(dz, x), db = dz, dx = Aᵀ(W, dz); through z = max(x, 0): dx = [x > 0] dz.
+    Through z = W x + bias: dW = dW(dz, x), dbias = dz, dx = Aᵀ(W, dz); through z = max(x, 0): dx = [x > 0] dz.
     """
     grads = {}
     for i in reversed(range(len(net.layers))):

@@ -7,7 +7,7 @@ Methods that take their intermediate bounds from the same stage share it, forwar
 
 from typing import NamedTuple
 
-from .layerwise import add
+from .layerwise import add, sums
 from .losses import cross_entropy, cross_entropy_vjp
 from .methods import METHODS
 from .network import forward, forward_vjp, margin_matrix
@@ -57,7 +57,7 @@ def robust_loss_vjp(d, net, region, loss, options, kappa=0.0):
         more, dpre, dlast = method.final.vjp(weight * ds, net, bound, options)
         grads = add(grads, more)
         before, last = upstream[method.stage]
-        upstream[method.stage] = (_sum(before, dpre), _sum([last], [dlast])[0] if last and dlast else last or dlast)
+        upstream[method.stage] = sums(before, dpre), _both(last, dlast)
     if net.relus:
         for stage, (dpre, dlast) in upstream.items():
             grads = add(grads, stage.vjp(dpre, dlast, net, region, loss.found[stage], options))
@@ -68,8 +68,11 @@ def robust_loss_vjp(d, net, region, loss, options, kappa=0.0):
     return grads
 
 
-def _sum(pairs, more):
-    return [(a + c, b + d) for (a, b), (c, d) in zip(pairs, more)]
+def _both(last, dlast):
+    """The upstream of the last box: only ibp has one."""
+    if last is None or dlast is None:
+        return dlast if last is None else last
+    return sums([last], [dlast])[0]
 
 
 def _margins_of(C, logits):

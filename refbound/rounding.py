@@ -66,7 +66,7 @@ def sound_margin_bounds(net, ball, y, method, **options):
     C, pre = margin_matrix(y, net.classes, net.dtype), []
     boxes = propagate(net, box_of(ball, net.dtype), lambda k, box: relu_box(box, pre))
     if method == "ibp":
-        start, lines = net.relus[-1] + 1 if net.relus else 0, ()
+        start, lines = net.tail, ()
     else:
         start = 0
         plain = row.final.bound(net, region, C, Found(pre, None), checked)
@@ -113,8 +113,9 @@ def relu_box(box, pre):
 def between(line, box):
     """A Box around all that lies on or between the two lines of a ReLU, wherever z is in `box`."""
     xp, (l, u), model = namespace(box.c), box.ends, Model(box.c.dtype)
-    spread = (lambda a, f: f(a, axis=0)) if line.a_lo.ndim == 3 else (lambda a, f: a)  # of the slopes of all margins
-    least, most = spread(line.a_lo, xp.min), spread(line.a_lo, xp.max)
+    least = most = line.a_lo
+    if line.a_lo.ndim == 3:  # each margin has its own
+        least, most = xp.min(line.a_lo, axis=0), xp.max(line.a_lo, axis=0)
     low = xp.minimum(xp.minimum(least * l, most * l), line.a_up * l + line.b_up)
     high = xp.maximum(xp.maximum(least * u, most * u), line.a_up * u + line.b_up)
     slack = model.gamma(4) * (box.most + line.b_up) + model.least
@@ -216,7 +217,6 @@ def parts(n):
 def layer_bias(net, i):
     """The bias of each unit that layer i puts out, (m,)."""
     return net.layers[i].spread(net.bias(i))
-
 
 
 class Model:

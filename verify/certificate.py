@@ -128,7 +128,7 @@ def outward_bounds(net, region, by_cap=False):
     By interval propagation; with by_cap, the better of it and CAP's bound, unit by unit. Each from the rounded ones before.
     """
     pre, chords, (c, r, _) = [], [], region
-    for i in range(net.relus[-1] + 1 if net.relus else 0):
+    for i in range(net.tail):
         layer = net.layers[i]
         if isinstance(layer, Affine):
             W = net.weight(i)
