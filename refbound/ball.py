@@ -91,6 +91,11 @@ class Ball:
         self.eps = _check_eps(eps, x)
         self.domain = _check_domain(domain, x, norm)
 
+    def __repr__(self):
+        least, most = float(self.eps.min()), float(self.eps.max())
+        radius = f"{least:g}" if least == most else f"{least:g} to {most:g}"
+        return f"<Ball of {len(self)} inputs {tuple(self.x.shape[1:])}, norm {self.norm}, ε {radius}, domain {self.domain}>"
+
     def __len__(self):
         return len(self.x)
 

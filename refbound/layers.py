@@ -37,6 +37,14 @@ class Affine:
         return d.reshape(-1, d.shape[-1]).sum(0).reshape(self.positions, -1).sum(0)
 
 
+def sizes(kind, layer, *names):
+    """ValueError unless these fields of a layer are positive whole numbers."""
+    for name in names:
+        value = getattr(layer, name)
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise ValueError(f"{kind}: {name} must be a whole number of at least 1, got {value!r}")
+
+
 @dataclass(frozen=True)
 class Linear(Affine):
     """z = W x + bias, W (out_features, in_features)."""
@@ -44,6 +52,9 @@ class Linear(Affine):
     in_features: int
     out_features: int
     positions = 1
+
+    def __post_init__(self):
+        sizes("linear", self, "in_features", "out_features")
 
     @property
     def units(self):
@@ -91,6 +102,7 @@ class Conv2d(Affine):
     window: Window = field(default=None, compare=False)  # set by `at`
 
     def __post_init__(self):
+        sizes("conv2d", self, "in_channels", "out_channels")
         for name, least in (("kernel_size", 1), ("stride", 1), ("padding", 0)):
             value = getattr(self, name)
             pair = (value, value) if isinstance(value, int) else value

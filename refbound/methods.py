@@ -71,6 +71,9 @@ class Method(NamedTuple):
     options: tuple      # the names of the options that it takes
     summary: str
 
+    def __repr__(self):
+        return f"<{self.summary}; options: {', '.join(self.options) or 'none'}>"
+
 
 # ---- stages ----
 

@@ -10,6 +10,7 @@ import io
 import json
 import math
 import os
+from numbers import Integral
 
 import numpy as np
 
@@ -28,6 +29,8 @@ class Network:
     """
 
     def __init__(self, layers, params, input_shape):
+        if not isinstance(input_shape, (tuple, list)) or not all(isinstance(n, Integral) and n > 0 for n in input_shape):
+            raise ValueError(f"input_shape: expected positive whole numbers, as (1, 28, 28), got {input_shape!r}")
         self._place(layers, tuple(int(n) for n in input_shape))
         if len(self.shapes[-1]) != 1 or self.shapes[-1][0] < 2:
             raise ValueError(f"network: expected an output of shape (c,) with at least 2 classes, got {self.shapes[-1]}")
@@ -65,6 +68,10 @@ class Network:
                 raise ValueError(f"{name}: expected finite numbers, got a NaN or an infinity")
         if len({p.dtype for p in self.params.values()}) > 1:
             raise ValueError(f"params: expected one dtype, got {sorted({str(p.dtype) for p in self.params.values()})}")
+
+    def __repr__(self):
+        kinds = " ".join(type(layer).__name__ for layer in self.layers)
+        return f"<Network of inputs {self.input_shape}, {self.classes} classes, {self.dtype}: {kinds}>"
 
     @property
     def dtype(self):
@@ -210,6 +217,9 @@ def load(path):
     No pickle is ever opened. A missing file raises FileNotFoundError.
     """
     try:
+        with open(path, "rb") as file:
+            if file.read(2) not in (b"PK", b"\x93N"):  # np.load would take it for a pickle, and advise to open that
+                raise ValueError("expected an .npz archive")
         arrays = np.load(path, allow_pickle=False)
         if isinstance(arrays, np.ndarray):
             raise ValueError("a single array, not an .npz archive")

@@ -143,6 +143,23 @@ def test_windows_that_cannot_be(arguments):
     refuses(lambda: Conv2d(1, 1, **arguments), "conv2d:", [*arguments][-1])
 
 
+@pytest.mark.parametrize("make", [lambda: Linear(-1, 3), lambda: Linear(3, "a"), lambda: Linear(3.0, 3), lambda: Linear(True, 3),
+                                  lambda: Conv2d(0, 1, 3), lambda: Conv2d(1, -2, 3)])
+def test_layers_of_sizes_that_cannot_be(make):
+    refuses(make, "whole number of at least 1, got")
+
+
+@pytest.mark.parametrize("shape", [6, None, "6", (1.5, 4), (0,), (-6,)])
+def test_input_shapes_that_cannot_be(shape):
+    refuses(lambda: rb.Network(NET.layers, NET.params, shape), "input_shape: expected positive whole numbers", repr(shape))
+
+
+def test_what_is_printed_says_what_it_is():
+    assert repr(NET) == "<Network of inputs (6,), 4 classes, float64: Linear ReLU Linear ReLU Linear>"
+    assert repr(rb.Ball(X, 0.1)) == "<Ball of 3 inputs (6,), norm inf, ε 0.1, domain (0.0, 1.0)>"
+    assert repr(rb.METHODS["one-step"]) == "<one projected gradient step (7); options: slopes, a0, eta>"
+
+
 @pytest.mark.parametrize("words, change", [
     ("0.bias: (8,) (7,)", {"0.bias": np.zeros(7)}), ("0.weight: (8, 6) (6, 8)", {"0.weight": np.zeros((6, 8))}),
     ("0.bias: float int64", {"0.bias": np.zeros(8, int)}), ("0.bias: list", {"0.bias": [0.0] * 8}),
