@@ -20,8 +20,8 @@ Adversarial Examples", NeurIPS 2021. The symbols, everywhere:
     v           the upstream gradient of g on its way through the network       (S, N, n)
     θ, ρ, τ     parameters; a step along a gradient, and in units of it                            landscape.py
 
-In shapes: N examples, c classes, S specifications (the c − 1 classes m ≠ y; layer by layer, units), n units of a layer. Inside, the units of an image
-lie in a row, channels last; the public functions take and give (N, *shape), channels first.
+In shapes: N examples, c classes, S specifications (the c − 1 classes m ≠ y; layer by layer, units), n units of a layer.
+Inside, the units of an image lie in a row, channels last; the public functions take and give (N, *shape), channels first.
 """
 
 from . import models

@@ -53,7 +53,8 @@ def margin_bounds(net, ball, y, method, **options):
     """s̄ (N, c): upper bounds of z_m − z_y over the ball; column y is exactly 0 (Section 2).
 
     net a Network, ball a Ball of N inputs, y (N,) integer labels, method a key of METHODS, options as in help(refbound.api).
-    With `projections` they are estimates, which bound and certify nothing. Raises ValueError for an argument that cannot be, and where a bound overflows or is NaN.
+    With `projections` they are estimates, which bound and certify nothing. Raises ValueError for an argument that cannot be,
+    and where a bound overflows or is NaN.
     """
     s = _margins(net, ball, y, method, options).s
     return checks.finite(with_true_class(s, y), "margin_bounds")

@@ -70,8 +70,8 @@ class Ball:
     x       (N, *input_shape), float, finite, within the domain
     eps     ε ≥ 0 in the units of x (pixels in [0, 1]); a number, or (N,) one for each example
     norm    np.inf, 2 or 1
-    domain  (low, high), in the dtype of x, or None for no clipping. The default is (0, 1) for l∞; for l2 and l1 it is None, and no
-            other is offered, for the maximum (2) over their intersection with a box has no such formula
+    domain  (low, high), in the dtype of x, or None for no clipping. The default is (0, 1) for l∞; for l2 and l1 it is None,
+            and no other is offered, for the maximum (2) over their intersection with a box has no such formula
 
     Raises ValueError naming the argument, what came and what was expected.
     """
@@ -102,7 +102,8 @@ class Ball:
     def __getitem__(self, examples):
         """The ball of some of the examples (a slice or an index array)."""
         if isinstance(examples, Integral):
-            raise ValueError(f"ball: expected a slice or an index array, got {examples}: ball[{examples}:{examples + 1}] has one example")
+            raise ValueError(f"ball: expected a slice or an index array, got {examples}: "
+                             f"ball[{examples}:{examples + 1}] has one example")
         part = object.__new__(Ball)
         if len(self.x[examples]) == 0:
             raise ValueError(f"ball: expected at least one of {len(self)} examples, got none by {examples!r}")

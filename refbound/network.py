@@ -29,7 +29,7 @@ class Network:
     """
 
     def __init__(self, layers, params, input_shape):
-        if not isinstance(input_shape, (tuple, list)) or not all(isinstance(n, Integral) and n > 0 for n in input_shape):
+        if np.ndim(input_shape) != 1 or not all(isinstance(n, Integral) and n > 0 for n in input_shape):
             raise ValueError(f"input_shape: expected positive whole numbers, as (1, 28, 28), got {input_shape!r}")
         self._place(layers, tuple(int(n) for n in input_shape))
         if len(self.shapes[-1]) != 1 or self.shapes[-1][0] < 2:

@@ -31,7 +31,8 @@ class Help(argparse.ArgumentDefaultsHelpFormatter):
 def option(default, text, **more):
     """A dataclass field that is a command-line option."""
     if isinstance(default, (tuple, list)):
-        return dataclasses.field(default_factory=lambda: tuple(default), metadata={"help": text, "nargs": "+" if default else "*", **more})
+        more = {"nargs": "+" if default else "*", **more}
+        return dataclasses.field(default_factory=lambda: tuple(default), metadata={"help": text, **more})
     return dataclasses.field(default=default, metadata={"help": text, **more})
 
 
@@ -85,7 +86,8 @@ def file(text):
     """The name of a file that can be written, or the reason why not: said before any work is done for it."""
     path = Path(text)
     if path.exists() and not path.is_file():
-        raise argparse.ArgumentTypeError(f"{text}: expected the name of a file, found {'a folder' if path.is_dir() else 'no file'}")
+        found = "a folder" if path.is_dir() else "no file"
+        raise argparse.ArgumentTypeError(f"{text}: expected the name of a file, found {found}")
     if not path.parent.is_dir():
         raise argparse.ArgumentTypeError(f"{text}: there is no folder {path.parent}")
     if not os.access(path.parent, os.W_OK):

@@ -111,14 +111,15 @@ def evaluate(net, dataset, args, quiet=False):
     estimate = bool(args.projections and "cap" in args.method)
     wrong = ((attacked | ~right) & certified).any(0)
     if wrong.any() and not estimate:
-        raise ValueError(f"image {int(np.argmax(wrong))}: certified, yet misclassified or attacked: a bound or the attack is wrong")
+        raise ValueError(f"image {int(np.argmax(wrong))}: certified, yet misclassified or attacked: "
+                         "a bound or the attack is wrong")
     errors = 100 * (~verified).mean(1)
     return {"standard_error": 100 * (1 - float(right.mean())),
             "pgd_error": 100 * float((attacked | ~right).mean()) if args.pgd_steps else None,
             "verified_error": float(errors.mean()), "verified_error_of_draws": errors.tolist(), "estimate": estimate,
             "images": len(right), "eps": args.eps, "norm": args.norm, "clipped": _clips(args), "sound": args.sound,
-            "method": list(args.method), "pgd_steps": args.pgd_steps, "restarts": args.restarts, "seed": args.seed, "draws": args.draws,
-            "dtype": str(net.dtype), "seconds": round(time.time() - started, 1)}
+            "method": list(args.method), "pgd_steps": args.pgd_steps, "restarts": args.restarts, "seed": args.seed,
+            "draws": args.draws, "dtype": str(net.dtype), "seconds": round(time.time() - started, 1)}
 
 
 def _shard(net, dataset, part, index, args):

@@ -85,7 +85,7 @@ def tables(runs, out):
     except ValueError as error:  # runs that do not belong in one cell
         raise Missing(error) from None
     if means := [landscape.summary(run) for run in finished if run["landscape"]]:
-        text += ["The loss landscape in the ramp, means over its probes, and over the seeds with their range; verified error in %:",
+        text += ["The loss landscape in the ramp, means over its probes, and over the seeds with their range; errors in %:",
                  landscape.by_seeds(means), "The same of every run and phase:", f"```\n{landscape.table(means)}\n```"]
     checkpoint.write(out / "tables.md", "\n\n".join(text) + "\n")
     return out / "tables.md"

@@ -86,8 +86,9 @@ def summary(run):
     phases = {phase: {"probes": len(probes), **{name: mean(measured[name][i] for i in probes) for name in names}}
               for phase, probes in inside.items() if probes}
     verified = (run["exact"] or run["result"]).get("verified_error")
-    return {"run": run["name"], "method": given["method"], "heading": table1.heading(given), "verified_error": verified, "model": given["model"], "eps": given["eps"],
-            "probe": given["probe"], "phases": phases, "probe_seconds": sum(log["probe_seconds"]), "seconds": sum(log["seconds"])}
+    return {"run": run["name"], "method": given["method"], "heading": table1.heading(given), "verified_error": verified,
+            "model": given["model"], "eps": given["eps"], "probe": given["probe"], "phases": phases,
+            "probe_seconds": sum(log["probe_seconds"]), "seconds": sum(log["seconds"])}
 
 
 def phase_of(time, config):

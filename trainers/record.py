@@ -17,8 +17,9 @@ from . import checkpoint
 RESULTS = Path(__file__).parent / "results"
 PARTS = ("arguments", "versions", "result", "log", "landscape")
 # the arguments that tables and figures read, of those of trainers.train; a record may lack what came to be later
-ARGUMENTS = ("method", "model", "eps", "train_eps", "norm", "no_clip", "epochs", "warmup", "ramp", "ramp_shape", "beta", "kappa",
-             "optimizer", "rate", "milestones", "factor", "batch", "p", "q", "projections", "limit", "data", "data_dir", "seed", "probe")
+ARGUMENTS = ("method", "model", "eps", "train_eps", "norm", "no_clip", "epochs", "warmup", "ramp", "ramp_shape", "beta",
+             "kappa", "optimizer", "rate", "milestones", "factor", "batch", "p", "q", "projections", "limit", "data", "data_dir",
+             "seed", "probe")
 RESULT = ("standard_error", "pgd_error", "verified_error", "estimate")
 READ = {  # what tables and figures read of each part, where there is one
     "arguments": ARGUMENTS, "result": (*RESULT, "training_seconds"), "exact": RESULT, "log": ("seconds", "probe_seconds"),

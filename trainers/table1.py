@@ -89,7 +89,8 @@ def check(records):
             raise ValueError(f"{first['name']} and {other['name']} differ in {', '.join(keys)}; "
                              "expected runs that differ in their seeds")
         if not same(*(one["exact"] or one["result"] for one in (first, other))):
-            raise ValueError(f"{first['name']} and {other['name']} were evaluated differently: expected {', '.join(MEASURED)} alike")
+            raise ValueError(f"{first['name']} and {other['name']} were evaluated differently: expected the same "
+                             f"{', '.join(MEASURED)}")
     if len(set(seeds)) < len(seeds):
         raise ValueError(f"{', '.join(one['name'] for one in records)}: expected runs of different seeds, got seeds {seeds}")
 

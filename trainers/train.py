@@ -118,7 +118,8 @@ def main(argv=None):
             started = time.time()
             net, state, row, found = train_epoch(net, state, train, epoch, args, pmap, folder)
             fraction = schedule.ramp(epoch, args.warmup, args.ramp, args.ramp_shape)  # where the epoch ends
-            row["validation_standard_error"], row["validation_verified_error"] = errors(net, held_out, args, fraction * args.eps)
+            found_here = errors(net, held_out, args, fraction * args.eps)
+            row["validation_standard_error"], row["validation_verified_error"] = found_here
             row["probe_seconds"] = round(sum(one.pop("seconds") for one in found), 2)
             row["seconds"] = round(time.time() - started, 1)
             rows.append(row)
@@ -138,7 +139,8 @@ def main(argv=None):
 def check(args):
     """ValueError for arguments that cannot be, before anything is read or written."""
     arguments.at_least(args, epochs=1, batch=1, validation=1, probe=int(args.as_released), **dict.fromkeys(
-        ("eps", "train_eps", "warmup", "ramp", "rate", "clip_norm", "crop", "shard", "limit", "threads", "seed", "split_seed"), 0))
+        ("eps", "train_eps", "warmup", "ramp", "rate", "clip_norm", "crop", "shard", "limit", "threads", "seed",
+         "split_seed"), 0))
     if not 0 < args.factor <= 1:
         raise ValueError(f"--factor: expected a number in (0, 1], got {args.factor}")
     if not all(0 <= time < math.inf for time in args.milestones):
