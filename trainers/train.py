@@ -90,50 +90,61 @@ def main(argv=None):
     check(args)
     args.run = args.run or f"runs/{args.method}-{args.model}-{args.eps:g}-{args.seed}"
     xp, folder = device_module(args.device), Path(args.run)
-    train = data.load(args.data, "train", args.data_dir)
-    data.load(args.data, "test", args.data_dir)  # not used yet: files that cannot be read should not be found after training
-    if args.validation >= len(train.labels):
-        raise ValueError(f"--validation: expected less than the {len(train.labels)} training images, got {args.validation}")
-    if args.crop and args.crop >= min(train.images.shape[2:]):
-        raise ValueError(f"--crop: expected less than the {min(train.images.shape[2:])} pixels of an image, got {args.crop}")
-    train, held_out = data.split_validation(train, args.validation, args.split_seed)
-    classes = int(max(train.labels.max(), held_out.labels.max())) + 1
-    if args.limit:
-        train = data.Dataset(train.images[:args.limit], train.labels[:args.limit])
-    if len(train.labels) < args.batch:
-        raise ValueError(f"--batch: expected at most the {len(train.labels)} training images, got {args.batch}")
+    train, held_out, classes = examples(args)
     net = new_network(args, xp, train.images.shape[1:], classes)
     finished = open_folder(folder, args)
     if finished:
         print(f"{folder}: this run is finished\n{finished}")
         return
+    with checkpoint.alone(folder):
+        with parallel.workers(parallel.threads(args)) as pmap:
+            rows = train_epochs(net, train, held_out, args, pmap, folder)
+        finish(folder, args, xp, rows)
+
+
+def examples(args):
+    """(the images to train on, those held out, the number of classes), once everything can be read that will be."""
+    whole = data.load(args.data, "train", args.data_dir)
+    data.load(args.data, "test", args.data_dir)  # not used yet: what cannot be read should not be found after training
+    if args.validation >= len(whole.labels):
+        raise ValueError(f"--validation: expected less than the {len(whole.labels)} training images, got {args.validation}")
+    if args.crop and args.crop >= min(whole.images.shape[2:]):
+        raise ValueError(f"--crop: expected less than the {min(whole.images.shape[2:])} pixels of an image, got {args.crop}")
+    train, held_out = data.split_validation(whole, args.validation, args.split_seed)
+    if args.limit:
+        train = data.Dataset(train.images[:args.limit], train.labels[:args.limit])
+    if len(train.labels) < args.batch:
+        raise ValueError(f"--batch: expected at most the {len(train.labels)} training images, got {args.batch}")
+    return train, held_out, int(whole.labels.max()) + 1
+
+
+def train_epochs(net, train, held_out, args, pmap, folder):
+    """Trains from the first epoch, or from the checkpoint, to the last, all files written after each; the rows of the log."""
     done, state, rows, probes, best = 0, {}, [], [], math.inf
     if (folder / "checkpoint.npz").exists():
         like = net.weight(net.affine()[0][0])
         done, params, state, rows, probes, best = checkpoint.restore(folder / "checkpoint.npz", like)
         net = net.with_params(params)
         print(f"{folder}: going on after epoch {done}")
-    with checkpoint.alone(folder), parallel.workers(parallel.threads(args)) as pmap:
-        for epoch in range(done + 1, args.epochs + 1):
-            started = time.time()
-            net, state, row, found = train_epoch(net, state, train, epoch, args, pmap, folder)
-            fraction = schedule.ramp(epoch, args.warmup, args.ramp, args.ramp_shape)  # where the epoch ends
-            found_here = errors(net, held_out, args, fraction * args.eps)
-            row["validation_standard_error"], row["validation_verified_error"] = found_here
-            row["probe_seconds"] = round(sum(one.pop("seconds") for one in found), 2)
-            row["seconds"] = round(time.time() - started, 1)
-            rows.append(row)
-            probes += found
-            if fraction == 1 and row["validation_verified_error"] < best:
-                best = row["validation_verified_error"]
-                rb.save(net, folder / "best.npz")
-            rb.save(net, folder / "model.npz")
-            checkpoint.write_log(folder / "log.csv", rows)
-            if probes:
-                checkpoint.write_log(folder / "landscape.csv", probes)
-            checkpoint.save(folder / "checkpoint.npz", epoch, net.params, state, rows, probes, best)
-            print(line(row, args))
-    finish(folder, args, xp, rows)
+    for epoch in range(done + 1, args.epochs + 1):
+        started = time.time()
+        net, state, row, found = train_epoch(net, state, train, epoch, args, pmap, folder)
+        fraction = schedule.ramp(epoch, args.warmup, args.ramp, args.ramp_shape)  # where the epoch ends
+        standard, verified = errors(net, held_out, args, fraction * args.eps)
+        rows.append({**row, "validation_standard_error": standard, "validation_verified_error": verified,
+                     "probe_seconds": round(sum(one.pop("seconds") for one in found), 2),
+                     "seconds": round(time.time() - started, 1)})
+        probes += found
+        if fraction == 1 and verified < best:
+            best = verified
+            rb.save(net, folder / "best.npz")
+        rb.save(net, folder / "model.npz")
+        checkpoint.write_log(folder / "log.csv", rows)
+        if probes:
+            checkpoint.write_log(folder / "landscape.csv", probes)
+        checkpoint.save(folder / "checkpoint.npz", epoch, net.params, state, rows, probes, best)
+        print(line(rows[-1], args))
+    return rows
 
 
 def check(args):
