@@ -15,7 +15,8 @@ import numpy as np
 
 from .backend import namespace, positive
 from .ball import Region, furthest, unit_largest
-from .layers import Affine, Flatten, Linear, ReLU, pixels
+from .convolution import pixels
+from .layers import Affine, Flatten, Linear, ReLU
 
 
 class Intervals(NamedTuple):

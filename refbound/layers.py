@@ -9,15 +9,15 @@ An affine layer is bilinear in its weights and its input. With P(x) the input as
     Aᵀ(W, g)     adjoint    (..., m) -> (..., n)       <g, A(W, x)> = <Aᵀ(W, g), x>
     dW(g, x)     outer      the gradient of <g, A(W, x)> in W, from P(x)
 
-A convolution is one matrix product for each row of its kernel, at every position at once: kw neighbouring pixels with
-their channels lie in a row already. With few channels all windows make one matrix instead. Layers hold no parameters and
-remember nothing: W and the bias are arguments.
+A convolution is one matrix product for each row of its kernel (convolution.py); with few channels all windows make one matrix
+instead. Layers hold no parameters and remember nothing: W and the bias are arguments.
 """
 
 import math
 from dataclasses import dataclass, field, replace
 
 from .backend import Window, namespace, scatter, windows
+from .convolution import by_phases, correlate, kernel_row, pixels
 from .layout import flat, images, paired, rows
 
 
@@ -162,34 +162,9 @@ class Conv2d(Affine):
 
     def adjoint(self, W, g):
         if not self.thin:
-            return self._by_phases(W, g)
+            return by_phases(W, g, self.window)
         X = flat(g.reshape(*g.shape[:-1], -1, len(W))) @ pixels(W)
         return scatter(X.reshape(*g.shape[:-1], *self.window.out, *self.kernel_size, -1), self.window)
-
-    def _by_phases(self, W, g):
-        """Aᵀ(W, g) as a convolution of stride 1 over g, with s² kernels for each channel, interleaved.
-
-        Row q = s t + π of the padded input met kernel row i = s x + π at output row t − x, x < k / s: each phase π sees
-        the same few rows t − x of g, through every s-th row of the kernel. Rows that are padding are left out.
-        """
-        (H, Wd, C), k, s, p, _ = self.window
-        taps = tuple(-(-a // b) for a, b in zip(k, s))  # k / s, the kernel filled with zeros to a multiple of s
-        first = tuple(min(a // b, x - 1) for a, b, x in zip(p, s, taps))  # t
-        out = tuple(-(-(a + n) // b) - t for a, n, b, t in zip(p, (H, Wd), s, first))
-        phase = Window((*self.window.out, len(W)), taps, (1, 1), tuple(x - 1 - t for x, t in zip(taps, first)), out)
-        Y = correlate(windows(g, phase), self._phases(W, taps))  # (sh, th, tw, B, sw C)
-        image = Y.transpose((3, 1, 0, 2, 4)).reshape(-1, out[0] * s[0], out[1] * s[1], C)
-        top, left = (a - b * t for a, b, t in zip(p, s, first))
-        return image[:, top:top + H, left:left + Wd].reshape(*g.shape[:-1], -1)
-
-    def _phases(self, W, taps):
-        """The kernels of `_by_phases`: (sh, xh, xw O, sw C), in the order in which windows of g see the taps."""
-        xp, (O, C, kh, kw), (sh, sw), (xh, xw) = namespace(W), W.shape, self.stride, taps
-        if (xh * sh, xw * sw) != (kh, kw):
-            W = xp.concatenate((W, xp.zeros((O, C, xh * sh - kh, kw), W.dtype)), 2)
-            W = xp.concatenate((W, xp.zeros((O, C, xh * sh, xw * sw - kw), W.dtype)), 3)
-        K = W.reshape(O, C, xh, sh, xw, sw)[:, :, ::-1, :, ::-1]
-        return K.transpose((3, 2, 4, 0, 5, 1)).reshape(sh, xh, xw * O, sw * C)
 
     def spec(self):
         def short(pair):
@@ -228,27 +203,6 @@ class Flatten:
 
     def spec(self):
         return {"type": "flatten"}
-
-
-# ---- the products of a convolution ----
-
-def kernel_row(X, i):
-    """What row i of the kernel sees: X (..., Ho, Wo, kh, kw, C) -> (Ho, Wo, B, kw C), a view."""
-    Ho, Wo, _, kw, C = X.shape[-5:]
-    return X[..., i, :, :].reshape(-1, Ho, Wo, kw * C).transpose((1, 2, 0, 3))
-
-
-def pixels(W):
-    """The kernels in the order in which a window is seen: (O, C, kh, kw) -> (O, kh kw C)."""
-    return W.transpose((0, 2, 3, 1)).reshape(len(W), -1)
-
-
-def correlate(X, K):
-    """The sum over kernel rows of their products: X = P(x), K (Q, kh, kw C, O) -> (Q, Ho, Wo, B, O)."""
-    Y = kernel_row(X, 0) @ K[:, None, None, 0]
-    for i in range(1, K.shape[1]):
-        Y += kernel_row(X, i) @ K[:, None, None, i]
-    return Y
 
 
 LAYERS = {"linear": Linear, "conv2d": Conv2d, "relu": ReLU, "flatten": Flatten}

@@ -29,7 +29,7 @@ from scipy.optimize import Bounds, LinearConstraint, milp
 from tqdm import tqdm
 
 import refbound as rb
-from trainers import arguments, data
+from trainers import arguments, checkpoint, data
 from trainers.arguments import option
 
 from .exchange import as_the_run, load_any
@@ -297,11 +297,9 @@ def resume(path, config):
 
 
 def write(path, config, rows):
-    """Every row, to a temporary name that is then renamed."""
+    """Every row, all of them or none."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    part.write_text("".join(json.dumps(line) + "\n" for line in [{"config": config}, *rows]), encoding="utf-8")
-    part.replace(path)
+    checkpoint.write(path, "".join(json.dumps(line) + "\n" for line in [{"config": config}, *rows]))
 
 
 if __name__ == "__main__":
