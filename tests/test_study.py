@@ -155,6 +155,17 @@ def test_the_committed_results_are_of_runs_that_the_studies_list():
     assert found and all(study.finished(path, listed[path.stem]) for path in found)
 
 
+def test_the_longer_runs_are_those_of_a_study_with_more_epochs():
+    found = sorted((record.RESULTS / "longer").glob("*.json"))
+    for path in found:
+        epochs = record.read_one(path)["arguments"]["epochs"]
+        args = arguments.parse(study.Args, "trainers.study", ["--preset", "small", "--only", path.stem, "--epochs", str(epochs)])
+        (name, options), = presets.runs(presets.STUDIES["small"], args.only, args.epochs).items()
+        assert study.finished(path, study.command(name, options, args)[1])
+        assert epochs > record.read_one(record.RESULTS / path.name)["arguments"]["epochs"]
+    assert found
+
+
 def test_the_schedule_of_six_epochs_is_that_of_the_main_job():
     for key, value in presets.schedule(6).items():
         assert value == getattr(train.Args(), key)

@@ -103,8 +103,8 @@ SHORT = {"warmup": 0.5, "ramp": 8.0, "milestones": (23.0, 28.0)}
 STUDIES = {
     "reduced": Study("mlp", {0.1: dict.fromkeys(METHODS, (0,))}, {0.1: dict.fromkeys(METHODS, 6)}, {}, {}),
     "small": Study("small", {0.1: THREE, 0.2: ONE, 0.3: THREE, 0.4: ONE},
-                   {0.1: {**EPOCHS, "ibp": 40}, 0.2: {**EPOCHS, "ibp": 40}, 0.3: EPOCHS, 0.4: {**EPOCHS, "ibp": 30}},
-                   {("ibp", 0.3): {**SLOWER, **FASTER}, ("ibp", 0.4): {**SHORT, **FASTER},
+                   {0.1: EPOCHS, 0.2: {**EPOCHS, "ibp": 40}, 0.3: EPOCHS, 0.4: {**EPOCHS, "ibp": 30}},
+                   {("ibp", 0.1): SLOWER, ("ibp", 0.3): {**SLOWER, **FASTER}, ("ibp", 0.4): {**SHORT, **FASTER},
                     **{(method, eps): FASTER for method in ONE if method != "ibp" for eps in (0.3, 0.4)}},
                    {0.1: 1, 0.2: 1}),
 }
