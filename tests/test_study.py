@@ -157,13 +157,13 @@ def test_the_committed_results_are_of_runs_that_the_studies_list():
 
 def test_the_longer_runs_are_those_of_a_study_with_more_epochs():
     found = sorted((record.RESULTS / "longer").glob("*.json"))
+    assert found
     for path in found:
         epochs = record.read_one(path)["arguments"]["epochs"]
         args = arguments.parse(study.Args, "trainers.study", ["--preset", "small", "--only", path.stem, "--epochs", str(epochs)])
         (name, options), = presets.runs(presets.STUDIES["small"], args.only, args.epochs).items()
         assert study.finished(path, study.command(name, options, args)[1])
         assert epochs > record.read_one(record.RESULTS / path.name)["arguments"]["epochs"]
-    assert found
 
 
 def test_the_schedule_of_six_epochs_is_that_of_the_main_job():

@@ -99,7 +99,7 @@ EPOCHS = {"ibp": 60, "crown-ibp": 20, "cap": 4, "one-step": 20, "cbp-1-0": 20}
 FASTER = {"adam_beta2": 0.99}  # at large ε, all methods
 SLOWER = {"rate": 1e-3, "warmup": 0.5, "ramp": 8.0, "milestones": (46.0, 56.0)}
 SHORT = {"warmup": 0.5, "ramp": 8.0, "milestones": (23.0, 28.0)}
-# chosen by the validation error of ibp, seeds 0 and 1; the schedules are of ibp, the other methods have the main job's, stretched
+# all chosen by ibp's errors in training and validation; SLOWER and SHORT are ibp's, the others have the main job's schedule, stretched
 STUDIES = {
     "reduced": Study("mlp", {0.1: dict.fromkeys(METHODS, (0,))}, {0.1: dict.fromkeys(METHODS, 6)}, {}, {}),
     "small": Study("small", {0.1: THREE, 0.2: ONE, 0.3: THREE, 0.4: ONE},
