@@ -236,6 +236,18 @@ def test_a_run_is_evaluated_as_it_ended_unless_asked_otherwise(few, tmp_path):
     assert other["clipped"] and other["method"] == ["ibp"]
 
 
+def test_a_method_is_asked_for_the_images_that_those_before_it_left(few, monkeypatch):
+    net, test = rb.models.mlp(np.random.default_rng(0), (784, 20, 10), (1, 28, 28)), data.load("mnist", "test", few)
+    x, asked, bounds = data.to_float(test.images, np.float32), [], rb.margin_bounds
+    alone = {method: rb.certified(bounds(net, rb.Ball(x, 0.002), test.labels, method), test.labels) for method in ("ibp", "crown")}
+    monkeypatch.setattr(rb, "margin_bounds", lambda net, ball, *rest, **more: asked.append(len(ball)) or bounds(net, ball, *rest, **more))
+    args = evaluate.Args(eps=0.002, method=("ibp", "crown", "ibp"), norm="inf", pgd_steps=0, seed=0, threads=1, shard=len(x))
+    found = evaluate.evaluate(net, test, args, quiet=True)["verified_error"]
+    either, right = alone["ibp"] | alone["crown"], net(x).argmax(1) == test.labels
+    assert asked == [len(x), (~alone["ibp"]).sum(), (~either).sum()] and 0 < asked[2] < asked[1] < asked[0]
+    assert found == pytest.approx(100 * (1 - (either & right).mean()))
+
+
 @pytest.mark.parametrize("steps", [20, 0], ids=["attacked", "misclassified"])
 def test_a_certified_image_that_is_wrong_stops_the_evaluation(steps, few, tmp_path, monkeypatch):
     rb.save(rb.models.mlp(np.random.default_rng(0), input_shape=(1, 28, 28)), tmp_path / "net.npz")

@@ -2,12 +2,14 @@
 
     python -m trainers.evaluate RUN_OR_MODEL --eps 0.1 [--method cap] [--no-clip] ...
 
-An image counts as verified if it is classified correctly and one of the methods certifies it; as attacked if PGD finds a point
-of the ball that is misclassified. An image that is both would be a bug, and stops the command.
+An image counts as verified if it is classified correctly and one of the methods certifies it, each asked for what those before
+it left: give the cheap ones first. It counts as attacked if PGD finds a point of the ball that is misclassified. An image that is
+both would be a bug, and stops the command.
 """
 
 import time
 from dataclasses import asdict, dataclass
+from functools import partial
 
 import numpy as np
 from tqdm import tqdm
@@ -127,18 +129,21 @@ def _shard(net, dataset, part, index, args):
     xp, bounds = net.xp, sound_margin_bounds if args.sound else rb.margin_bounds
     x = xp.asarray(data.to_float(dataset.images[part], net.dtype))
     y = xp.asarray(dataset.labels[part])
-    ball = rb.Ball(x, args.eps, norm=arguments.norm(args.norm), domain=(0.0, 1.0) if _clips(args) else None)
+    around = partial(rb.Ball, eps=args.eps, norm=arguments.norm(args.norm), domain=(0.0, 1.0) if _clips(args) else None)
     right = to_host(net(x).argmax(1) == y)
     attacked = np.zeros(len(right), bool)
     if args.pgd_steps:
-        adversarial = rb.pgd(net, ball, y, args.pgd_steps, restarts=args.restarts,
+        adversarial = rb.pgd(net, around(x), y, args.pgd_steps, restarts=args.restarts,
                              rng=np.random.default_rng([args.seed, index]))
         attacked = to_host(net(adversarial).argmax(1) != y)
     certified = np.zeros((args.draws, len(right)), bool)
     for draw in range(args.draws):
         for k, method in enumerate(args.method):
-            s = bounds(net, ball, y, method, rng=np.random.default_rng([args.seed, index, draw, k]), **options(args, method))
-            certified[draw] |= to_host(rb.certified(s, y))
+            left = np.flatnonzero(~certified[draw])
+            if len(left):
+                here, rng = xp.asarray(left), np.random.default_rng([args.seed, index, draw, k])
+                s = bounds(net, around(x[here]), y[here], method, rng=rng, **options(args, method))
+                certified[draw, left] = to_host(rb.certified(s, y[here]))
     return right, attacked, certified
 
 
