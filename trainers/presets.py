@@ -100,6 +100,7 @@ FASTER = {"adam_beta2": 0.99}  # at large ε, all methods
 SLOWER = {"rate": 1e-3, "warmup": 0.5, "ramp": 8.0, "milestones": (46.0, 56.0)}
 SHORT = {"warmup": 0.5, "ramp": 8.0, "milestones": (23.0, 28.0)}
 # all chosen by ibp's errors in training and validation; SLOWER and SHORT are ibp's, the others have the main job's schedule, stretched
+LONGER = {"rate": 1e-3, "warmup": 0.3, "ramp": 4.8, "milestones": (27.6, 33.6)}  # SLOWER in 36 epochs instead of 60
 STUDIES = {
     "reduced": Study("mlp", {0.1: dict.fromkeys(METHODS, (0,))}, {0.1: dict.fromkeys(METHODS, 6)}, {}, {}),
     "small": Study("small", {0.1: THREE, 0.2: ONE, 0.3: THREE, 0.4: ONE},
@@ -107,6 +108,9 @@ STUDIES = {
                    {("ibp", 0.1): SLOWER, ("ibp", 0.3): {**SLOWER, **FASTER}, ("ibp", 0.4): {**SHORT, **FASTER},
                     **{(method, eps): FASTER for method in ONE if method != "ibp" for eps in (0.3, 0.4)}},
                    {0.1: 1, 0.2: 1}),
+    "longer": Study("small", {eps: {"one-step": (0,)} for eps in (0.1, 0.2, 0.3)},  # as far as epochs bring it
+                    {0.1: {"one-step": 60}, 0.2: {"one-step": 36}, 0.3: {"one-step": 36}},
+                    {("one-step", 0.2): LONGER, ("one-step", 0.3): {**LONGER, **FASTER}}, {0.1: 1, 0.2: 1}),
 }
 
 
