@@ -1,6 +1,6 @@
 """Studies: the runs of trainers/presets.py one after another, each gathered into trainers/results when it is finished.
 
-    python -m trainers.study --results mine      all methods on `mlp` at ε = 0.1, 6 epochs: about 10 minutes on two cores
+    python -m trainers.study --results mine      all methods on `mlp` at ε = 0.1, 6 epochs: 10 to 15 minutes on two cores
     python -m trainers.study --preset small      the runs on `small` whose results are not there yet
     python -m trainers.study --preset longer --results trainers/results/longer      OURS on `small` in more epochs
     python -m trainers.study --preset small --results mine --only ibp 'one-step-*-0.1-*' --epochs 60 -- --device cuda
