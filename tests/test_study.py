@@ -1,11 +1,13 @@
 """Studies, their results and their tables: resumed, skipped, gathered, and put beside published numbers."""
 
 import json
+import time
+import timeit
 from dataclasses import fields
 
 import pytest
 
-from trainers import arguments, presets, published, record, study, table1, train
+from trainers import arguments, parallel, presets, published, record, study, table1, train
 
 NAMES = ("ibp-mlp-0.1-0", "sparse-0-1-mlp-0.1-0")
 
@@ -68,6 +70,42 @@ def test_a_study_that_was_stopped_goes_on_and_ends_as_one_that_was_not(tiny, tmp
         assert without_seconds(results / f"{name}.json") == without_seconds(tmp_path / "whole" / "results" / f"{name}.json")
     assert [path.name for path in results.glob("*.npz")] == [f"{NAMES[0]}.npz"]  # figures look at no network of sparse
     assert (results / f"{NAMES[0]}.npz").read_bytes() == (tmp_path / "runs" / NAMES[0] / "best.npz").read_bytes()
+
+
+def test_two_runs_at_a_time_end_as_one_after_the_other_and_say_whose_a_line_is(tiny, tmp_path, capsys):
+    study.main(tiny)
+    del tiny[tiny.index("--threads"):tiny.index("--threads") + 2]
+    both = [text.replace(str(tmp_path), str(tmp_path / "both")) for text in tiny]
+    capsys.readouterr()
+    study.main(["--jobs", "2", *both])
+    printed = capsys.readouterr().out
+    for name in NAMES:
+        assert without_seconds(tmp_path / "results" / f"{name}.json") == without_seconds(tmp_path / "both" / "results" / f"{name}.json")
+        assert all(f"{name}: epoch   {epoch}/3" in printed for epoch in (1, 2, 3)) and f"{name}: verified error" in printed
+
+
+def test_runs_at_a_time_share_the_cores_if_threads_are_not_asked_for(monkeypatch):
+    monkeypatch.setattr(parallel, "available_cores", lambda: 6)
+    for argv, expected in (([], 0), (["--jobs", "2"], 3), (["--jobs", "9"], 1), (["--jobs", "2", "--", "--threads", "5"], 5)):
+        args = arguments.parse(study.Args, "trainers.study", argv)
+        assert study.command(NAMES[0], {"method": "ibp"}, args)[1].threads == expected
+
+
+def test_of_two_runs_at_a_time_one_that_fails_leaves_the_other_its_result(tiny, tmp_path, capsys):
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / NAMES[0]).write_text("no folder")
+    refused(study, ["--jobs", "2", *tiny], capsys, "1 of 2 runs failed", NAMES[0], "exit status 1")
+    assert [path.name for path in (tmp_path / "results").iterdir()] == [f"{NAMES[1]}.json"]
+    refused(study, ["--jobs", "0", *tiny], capsys, "--jobs: expected at least 1, got 0")
+
+
+def test_a_study_that_is_interrupted_takes_its_processes_with_it():
+    started = time.monotonic()
+    with pytest.raises(KeyboardInterrupt), study.side_by_side(2) as (pmap, call):
+        pmap(lambda name: call(name, timeit, ["-n", "1", "import time; time.sleep(600)"]), ("one", "two", "three"))
+        time.sleep(1)
+        raise KeyboardInterrupt
+    assert time.monotonic() - started < 60
 
 
 def test_a_result_has_what_the_run_folder_has_in_columns_of_numbers(tiny, few, tmp_path):

@@ -1,31 +1,37 @@
-"""Studies: the runs of trainers/presets.py one after another, each gathered into trainers/results when it is finished.
+"""Studies: the runs of trainers/presets.py, each gathered into trainers/results when it is finished.
 
-    python -m trainers.study --results mine      all methods on `mlp` at ε = 0.1, 6 epochs: 10 to 15 minutes on two cores
+    python -m trainers.study --results mine --jobs 2      all methods on `mlp` at ε = 0.1, 6 epochs, two runs at a time
     python -m trainers.study --preset small      the runs on `small` whose results are not there yet
     python -m trainers.study --preset longer --results trainers/results/longer      OURS on `small` in more epochs
     python -m trainers.study --preset small --results mine --only ibp 'one-step-*-0.1-*' --epochs 60 -- --device cuda
 
 What stands after -- goes to every run (options of trainers.train). A study that was stopped goes on when the same command is
-given again; a run whose result is there is skipped. A run that fails does not stop the others.
+given again; a run whose result is there is skipped. A run that fails does not stop the others. Results do not depend on
+--jobs, and two runs on a core each are done sooner than one on both and then the other.
 
 CAP is trained with random projections, which estimate its bounds: the network is evaluated once more, by the exact bounds.
 """
 
+import contextlib
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from . import arguments, checkpoint, evaluate, presets, record, table1, train
+from . import arguments, checkpoint, evaluate, parallel, presets, record, table1, train
 from .arguments import option
 
 
 @dataclass
 class Args:
-    """Train the runs of a study one after another, and gather their results."""
+    """Train the runs of a study, and gather their results."""
 
     options: tuple = option((), "after --: options of trainers.train for every run", positional=True, type=str)
     preset: str = option("reduced", "the study", choices=tuple(presets.STUDIES))
     only: tuple = option((), "only these: methods, or patterns of names such as 'ibp-*-0.1-*'", type=str)
     epochs: int = option(0, "epochs of each run, its schedule stretched alike (0: those of the study)")
+    jobs: int = option(1, "runs at a time, each a process of its own with its share of the cores")
     runs: str = option(None, "where the run folders are (default: runs/PRESET)", type=str)
     results: str = option(None, "where the results go (default: trainers/results)", type=str)
 
@@ -33,6 +39,7 @@ class Args:
 def main(argv=None):
     """The study, from its first run or from where it stopped."""
     args = arguments.parse(Args, "trainers.study", argv)
+    arguments.at_least(args, jobs=1)
     results = Path(args.results or record.RESULTS)
     study = {name: command(name, options, args) for name, options in
              presets.runs(presets.STUDIES[args.preset], args.only, args.epochs).items()}
@@ -43,13 +50,16 @@ def main(argv=None):
         except ValueError as error:
             failed.append(f"{name}: {error}")
     print(f"{args.preset}: {len(study)} runs, of which {len(study) - len(left) - len(failed)} are finished")
-    for number, name in enumerate(left, 1):
-        print(f"\n{name} ({number} of {len(left)})")
-        try:
-            gather(*study[name], results)
-        except (ValueError, OSError, RuntimeError, MemoryError) as error:
-            failed.append(f"{name}: {error}")
-            print(f"failed: {error}")
+    with side_by_side(args.jobs) as (pmap, call):
+        def attempt(number, name):
+            print(f"\n{name} ({number} of {len(left)})")
+            try:
+                gather(*study[name], results, lambda *command: call(name, *command))
+            except (ValueError, OSError, RuntimeError, MemoryError) as error:
+                print(f"{name}: failed: {error}")
+                return f"{name}: {error}"
+
+        failed += filter(None, pmap(attempt, range(1, len(left) + 1), left))
     if failed:
         raise ValueError(f"{len(failed)} of {len(study)} runs failed: {'; '.join(failed)}")
 
@@ -62,6 +72,8 @@ def command(name, options, args):
     argv = ["--run", f"{args.runs or f'runs/{args.preset}'}/{name}"]
     for key, value in options.items():
         argv += [f"--{key.replace('_', '-')}", *map(str, value if isinstance(value, tuple) else (value,))]
+    if args.jobs > 1:
+        argv += ["--threads", str(max(1, parallel.available_cores() // args.jobs))]
     whole = [*argv, *args.options]
     wanted, given = (arguments.parse(train.Args, "trainers.train", some, presets.TRAINING) for some in (argv, whole))
     train.check(given)
@@ -82,14 +94,47 @@ def finished(path, given):
     return True
 
 
-def gather(argv, given, results):
-    """Trains a run, or what is left of it, and writes its result."""
-    train.main(argv)
+@contextlib.contextmanager
+def side_by_side(jobs):
+    """(map, call): map takes so many runs at a time; call(name, module, argv) is module.main(argv) for the run of that name.
+
+    If they are more than one, it is called in a process of its own, which ends with the study, and the run's name stands
+    before each of its lines. RuntimeError, with the last line, if the process fails.
+    """
+    if jobs == 1:
+        yield map, lambda name, module, argv: module.main(argv)
+        return
+    running = set()
+
+    def call(name, module, argv):
+        line = "no output"
+        with subprocess.Popen([sys.executable, "-m", module.__name__, *argv], text=True,
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+            running.add(process)
+            for line in process.stdout:
+                print(f"{name}: {line}", end="")
+        running.discard(process)
+        if process.returncode:
+            raise RuntimeError(f"{line.strip().removeprefix('error: ')} (exit status {process.returncode})")
+
+    with ThreadPoolExecutor(jobs) as pool:
+        try:
+            yield pool.map, call
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in tuple(running):
+                process.terminate()
+            raise
+
+
+def gather(argv, given, results, call):
+    """Trains a run, or what is left of it, and writes its result; call(module, argv) is module.main(argv)."""
+    call(train, argv)
     folder = Path(given.run)
     result, exact = checkpoint.read_json(folder / "result.json"), folder / "exact.json"
     if result["estimate"] and not (exact.exists() and table1.same(result, checkpoint.read_json(exact))):
-        print("the same by exact bounds:")
-        evaluate.main(exactly(folder, given))
+        print(f"{folder.name} by exact bounds:")
+        call(evaluate, exactly(folder, given))
     record.write(folder, results)
 
 
