@@ -108,9 +108,10 @@ STUDIES = {
                    {("ibp", 0.1): SLOWER, ("ibp", 0.3): {**SLOWER, **FASTER}, ("ibp", 0.4): {**SHORT, **FASTER},
                     **{(method, eps): FASTER for method in ONE if method != "ibp" for eps in (0.3, 0.4)}},
                    {0.1: 1, 0.2: 1}),
-    "longer": Study("small", {eps: {"one-step": (0,)} for eps in (0.1, 0.2, 0.3)},  # as far as epochs bring it
-                    {0.1: {"one-step": 60}, 0.2: {"one-step": 36}, 0.3: {"one-step": 36}},
-                    {("one-step", 0.2): LONGER, ("one-step", 0.3): {**LONGER, **FASTER}}, {0.1: 1, 0.2: 1}),
+    "longer": Study("small", {0.1: {"one-step": (0,)}, 0.2: {"ibp": (0,), "one-step": (0,)}, 0.3: {"one-step": (0,)}},
+                    {0.1: {"one-step": 60}, 0.2: {"ibp": 60, "one-step": 36}, 0.3: {"one-step": 36}},
+                    {("ibp", 0.2): {**SLOWER, "train_eps": 0.25}, ("one-step", 0.2): {"train_eps": 0.25},
+                     ("one-step", 0.3): {**LONGER, **FASTER}}, {0.1: 1}),
 }
 
 
