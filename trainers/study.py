@@ -115,7 +115,7 @@ def side_by_side(jobs):
                 print(f"{name}: {line}", end="")
         running.discard(process)
         if process.returncode:
-            raise RuntimeError(f"{line.strip().removeprefix('error: ')} (exit status {process.returncode})")
+            raise RuntimeError(f"exit status {process.returncode}, after the line: {line.strip()}")
 
     with ThreadPoolExecutor(jobs) as pool:
         try:
