@@ -3,29 +3,32 @@
 After Lee, Lee, Park and Lee, "Towards Better Understanding of Training Certifiably Robust Models against
 Adversarial Examples", NeurIPS 2021. The symbols, everywhere:
 
-    symbol      meaning                                                         shape inside       equation
-    x, ε        an input and the radius of its ball B(x, ε)                     (N, n), (N,)       Section 2
-    z           logits f(x)                                                     (N, c)
-    y           labels                                                          (N,)
-    C           the margin matrix C(y): rows e_m − e_y                          (S, N, c)          Section 2
+    symbol      meaning                                                         shape inside       in the paper
+    x, ε        an input and the radius of its ball B(x, ε)                     (N, n), (N,)       Section 3.1
+    z           logits f(x)                                                     (N, c)             Section 3.1
+    y           labels                                                          (N,)               Section 3.1
+    C           the margin matrix C(y): rows e_m − e_y                          (S, N, c)          Section 3.1
     s, s̄        margins z_m − z_y, and their upper bounds                       (S, N)             (1)
-    l, u        bounds of a ReLU's input                                        (N, n)
-    a̲, b̲        slope and intercept of the lower line of a ReLU                 (N, n)             Definition 1
-    ā, b̄        slope and intercept of the upper line, the chord                (N, n)             Definition 1
+    l, u        bounds of a ReLU's input                                        (N, n)             Section 3.2
+    ā, b̄        slope and intercept of the upper line of a ReLU, the chord      (N, n)             Section 3.2
+    a̲           slope of the lower line, through 0 (b̲ = 0)                      (N, n)             Section 3.2
     g, b        the linear bound C f(x) ≤ g·x + b; g is the relaxed gradient    (S, N, n), (S, N)  Definition 1, (2)
+    x*          the worst case: where g·x is largest over B; `worst` in code    (S, N, n)          (2)
     a₀, η       the start and the step of the one projected gradient step       (N, n)             (7)
-    β, κ        weight of the method against ibp; weight of the clean loss                         (3)
-    c, r        centre and radius of a region, or of the interval of a unit     (N, n)
-    v(g), x*    the furthest point of the unit ball along g; c + r v(g)         (S, N, n)          (2)
-    v           the upstream gradient of g on its way through the network       (S, N, n)
-    θ, ρ, τ     parameters; a step along a gradient, and in units of it                            landscape.py
+    β           weight of the method against ibp                                                   (3)
+    θ           parameters: weights W and biases, `bias` in code                                   Section 3.1
+
+Ours: v, the gradient that reaches g on its way through the network (S, N, n), linear.py; â, b̂, of the two lines the one that g
+took; centre and radius of a box or a ball (N, n); κ, the weight of the clean loss, losses.py; ρ, τ, a step along a gradient and
+in units of it, landscape.py. dX is the gradient of the loss, or of whatever is differentiated, in X.
 
 In shapes: N examples, c classes, S specifications (the c − 1 classes m ≠ y; layer by layer, units), n units of a layer.
 Inside, the units of an image lie in a row, channels last; the public functions take and give (N, *shape), channels first.
 """
 
 from . import models
-from .api import LinearBound, RobustLoss, certified, linear_bound, margin_bounds, pgd, preactivation_bounds, robust_loss
+from .api import LinearBound, RobustLoss, certified, linear_bound, margin_bounds, preactivation_bounds, robust_loss
+from .attack import pgd
 from .ball import Ball
 from .methods import METHODS
 from .network import Network, load, save

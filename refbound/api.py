@@ -1,4 +1,4 @@
-"""The public functions: they check what comes in, turn batches into rows of units, and call the mathematics.
+"""The public functions: they check what comes in (checks.py), and turn rows of units into arrays of images.
 
 Shapes outside: images (N, *input_shape), labels (N,), margins (N, c), slopes one array (N, *shape) for each ReLU.
 Arrays may be NumPy's or CuPy's, all of the one module; what goes in decides what comes out.
@@ -15,12 +15,10 @@ Options of the methods, by keyword; each method takes those that METHODS[name].o
 
 from typing import NamedTuple
 
-from . import attack as _attack
-from . import checks, robust
-from .backend import is_array, namespace
-from .layout import images
-from .methods import METHODS
-from .network import as_rows, with_true_class
+from . import checks
+from .arrays.ops import as_rows, images, is_array, namespace, with_true_class
+from .losses import mixed_loss, mixed_loss_vjp
+from .methods import METHODS, relaxed_gradient
 
 
 class LinearBound(NamedTuple):
@@ -44,20 +42,21 @@ def preactivation_bounds(net, ball, method, **options):
 
     Raises ValueError for an argument that cannot be.
     """
-    row, region = METHODS[checks.method(method)], checks.region(net, ball)
-    found = row.stage.find(net, region, checks.options(net, ball, method, options))
-    return [(images(l, net.shapes[i]), images(u, net.shapes[i])) for i, (l, u) in zip(net.relus, found.pre)]
+    row, region = checks.method(method), checks.problem(net, ball)
+    pre = row.preactivation(net, region, checks.method_options(net, ball, method, options, drawn=False)).pre
+    return [(images(l, net.shapes[i]), images(u, net.shapes[i])) for i, (l, u) in zip(net.relus, pre)]
 
 
 def margin_bounds(net, ball, y, method, **options):
-    """s̄ (N, c): upper bounds of z_m − z_y over the ball; column y is exactly 0 (Section 2).
+    """s̄ (N, c): upper bounds of z_m − z_y over the ball; column y is exactly 0 (Section 3.1).
 
     net a Network, ball a Ball of N inputs, y (N,) integer labels, method a key of METHODS, options as in help(refbound.api).
     With `projections` they are estimates, which bound and certify nothing. Raises ValueError for an argument that cannot be,
     and where a bound overflows or is NaN.
     """
-    s = _margins(net, ball, y, method, options).s
-    return checks.finite(with_true_class(s, y), "margin_bounds")
+    row, region = checks.method(method), checks.problem(net, ball, y)
+    margins = row.bound(net, region, y, checks.method_options(net, ball, method, options))
+    return checks.finite(with_true_class(margins.s, y), "margin_bounds")
 
 
 def linear_bound(net, ball, y, method, **options):
@@ -65,11 +64,8 @@ def linear_bound(net, ball, y, method, **options):
 
     The lines of `ibp` are constant, so that its g is 0 and its b is s̄. Raises as margin_bounds does.
     """
-    margins = _margins(net, ball, y, method, options)
-    g, b = margins.bound.g, margins.bound.b
-    if method == "ibp" and net.relus:
-        b = margins.s
-        g = namespace(b).zeros((*b.shape, net.units[0]), b.dtype)
+    row, region = checks.method(method), checks.problem(net, ball, y)
+    g, b = relaxed_gradient(net, row.bound(net, region, y, checks.method_options(net, ball, method, options)))
     g, b = (checks.finite(with_true_class(v, y), "linear_bound") for v in (g, b))
     return LinearBound(images(g, net.input_shape), b)
 
@@ -94,49 +90,22 @@ def robust_loss(net, ball, y, method, beta=1.0, kappa=0.0, **options):
     `one-step`, `random` and `sparse` hold their slopes constant. Raises ValueError for an argument that cannot be;
     a loss that overflows is returned as it is.
     """
-    region, opts, kappa, loss = _robust_loss(net, ball, y, method, beta, kappa, options)
-    share = loss.value * 0 + 1 / len(ball)
-    grads = robust.robust_loss_vjp(share, net, region, loss, opts, kappa)
+    loss = _mixed_loss(net, ball, y, method, beta, kappa, options)
+    grads = mixed_loss_vjp(loss.value * 0 + 1 / len(y), net, loss, float(kappa))
     return RobustLoss(float(loss.value.mean()), {name: grads[name] for name in net.params},
                       with_true_class(loss.s, y), loss.logits)
 
 
 def loss_value(net, ball, y, method, beta=1.0, kappa=0.0, **options):
     """The value of robust_loss without its gradient."""
-    return float(_robust_loss(net, ball, y, method, beta, kappa, options)[-1].value.mean())
+    return float(_mixed_loss(net, ball, y, method, beta, kappa, options).value.mean())
 
 
-def pgd(net, ball, y, steps=100, step_size=None, restarts=1, rng=None):
-    """x_adv (N, *input_shape) in the ball: the worst point met by projected gradient ascent, for each example.
-
-    step_size defaults to ε/4. The first start is x itself without rng, else every start is random.
-    """
-    checks.region(net, ball)
-    checks.labels(y, len(ball), net.classes, net.xp)
-    steps, restarts = checks.whole("steps", steps, 0), checks.whole("restarts", restarts, 1)
-    step_size = checks.step_size(step_size, ball, net)
-    if rng is not None or restarts > 1:
-        checks.generator("rng", rng, f"{restarts} restarts are drawn")
-    if rng is None:
-        starts = [as_rows(ball.x, net.dtype)]
-    else:
-        starts = (_attack.random_start(ball, rng, net.dtype) for _ in range(restarts))
-    x, _ = _attack.pgd(net, ball, y, steps, step_size, starts)
-    return images(x, net.input_shape)
-
-
-def _margins(net, ball, y, method, options):
-    row, region = METHODS[checks.method(method)], checks.region(net, ball)
-    checks.labels(y, len(ball), net.classes, net.xp)
-    return robust.margins(net, region, y, row, checks.drawn_options(net, ball, method, options))
-
-
-def _robust_loss(net, ball, y, method, beta, kappa, options):
-    row, region = METHODS[checks.method(method)], checks.region(net, ball)
-    if method == "alpha":
-        raise ValueError("method: 'alpha' is for evaluation and has no gradient; expected another")
+def _mixed_loss(net, ball, y, method, beta, kappa, options):
+    row, region = checks.method(method), checks.problem(net, ball, y)
     beta, kappa = checks.number("beta", beta, 0, 1), checks.number("kappa", kappa, 0, 1)
-    checks.labels(y, len(ball), net.classes, net.xp)
-    opts = checks.drawn_options(net, ball, method, options)
-    x = as_rows(ball.x, net.dtype)
-    return region, opts, kappa, robust.robust_loss(net, region, x, y, row, opts, beta, kappa)
+    if not row.trains:
+        raise ValueError(f"method: {method!r} is for evaluation and has no gradient; expected another")
+    mixture = (row, beta), (METHODS["ibp"], 1 - beta)
+    given = checks.method_options(net, ball, method, options)
+    return mixed_loss(net, region, as_rows(ball.x, net.dtype), y, mixture, given, kappa)

@@ -1,17 +1,36 @@
 """Projected gradient descent (Madry et al. 2018): the other side of the sandwich.
 
-    x ← Π_B(x + ρ v(∇_x L(x))),    v(g) the point of the unit ball furthest along g (ball.py)
+    x ← Π_B(x + ρ furthest(∇_x L(x))),    furthest(g) the point of the unit ball furthest along g (ball.py)
 
 ascends the loss log Σ exp s_m over the classes m ≠ y, from starts in B(x, ε). The largest margin of an example over all
 points met is a lower bound of its exact worst case; an example is attacked if that is not negative.
 """
 
-from .backend import namespace, to_like
-from .ball import furthest
-from .network import as_rows, forward, input_gradient, margin_matrix
+from . import checks
+from .arrays.ops import as_rows, images, namespace, to_like
+from .layers import forward, forward_vjp, margin_matrix
+from .norms import furthest
 
 
-def pgd(net, ball, y, steps, step_size, starts):
+def pgd(net, ball, y, steps=100, step_size=None, restarts=1, rng=None):
+    """x_adv (N, *input_shape) in the ball: the worst point met by projected gradient ascent, for each example.
+
+    step_size defaults to ε/4. The first start is x itself without rng, else every start is random. ValueError for an argument
+    that cannot be.
+    """
+    checks.problem(net, ball, y)
+    steps, restarts = checks.whole("steps", steps, 0), checks.whole("restarts", restarts, 1)
+    step_size = checks.step_size(step_size, ball, net)
+    if rng is not None or restarts > 1:
+        checks.generator("rng", rng, f"{restarts} restarts are drawn")
+    if rng is None:
+        starts = [as_rows(ball.x, net.dtype)]
+    else:
+        starts = (random_start(ball, rng, net.dtype) for _ in range(restarts))
+    return images(ascend(net, ball, y, steps, step_size, starts)[0], net.input_shape)
+
+
+def ascend(net, ball, y, steps, step_size, starts):
     """The worst point met for each example, (N, n), and its margins (S, N).
 
     starts: a list of points (N, n), each projected onto the ball first; step_size: ρ, a number or (N, 1).
@@ -30,15 +49,15 @@ def pgd(net, ball, y, steps, step_size, starts):
                 better = xp.max(s, axis=0) > xp.max(margins, axis=0)
                 worst, margins = xp.where(better[:, None], x, worst), xp.where(better, s, margins)
             if step < steps:
-                x = x + step_size * furthest(_ascent(net, inputs, C, s)[None], ball.norm)[0]
+                x = x + step_size * furthest(uphill(net, inputs, C, s)[None], ball.norm)[0]
     return worst, margins
 
 
-def _ascent(net, inputs, C, s):
+def uphill(net, inputs, C, s):
     """∇_x of log Σ_{m≠y} exp s_m: along the gradient of the cross entropy (1), which grows with it, but never 0."""
     xp = namespace(s)
     p = xp.exp(s - xp.max(s, axis=0))
-    return input_gradient(net, inputs, (C * (p / p.sum(0))[:, :, None]).sum(0))
+    return forward_vjp((C * (p / p.sum(0))[:, :, None]).sum(0), net, inputs, of="input")
 
 
 def project(x, ball, dtype):

@@ -1,15 +1,15 @@
-"""B(x, ε): the inputs that an adversary may choose, and the maximum of a linear function over them.
+"""B(x, ε): the inputs that an adversary may choose (Section 3.1), and the maximum of a linear function over them.
 
-    max over B of g·x′ = g·x*(g),    x*(g) = c + r v(r g)                                   (2)
+    max over B of g·x′ = g·x*,    x* = centre + radius furthest(radius g)                   (2)
 
-v(g) is the point of the unit ball furthest along g:
+furthest(g) is the point of the unit ball furthest along g:
 
     l∞  sign(g)        l2  g / ‖g‖₂        l1  sign(g_i) e_i at the largest |g_i|
 
-so that v(g)·g is the dual norm of g. For l2 and l1, c = x and r = ε, and v(r g) = v(g). For l∞, B is the box of the x′ with
-|x′ − x| ≤ ε that also lie in the input domain, c its centre and r its radius, one for each input.
+so that furthest(g)·g is the dual norm of g. For l2 and l1, the centre is x and the radius ε. For l∞, B is the box of the x′
+with |x′ − x| ≤ ε that also lie in the input domain, and centre and radius are the box's, one for each input.
 
-The maximum's gradient in g is its maximiser x*(g) (Danskin's theorem): no other derivative is needed.
+The maximum's gradient in g is its maximiser x* (Danskin's theorem): no other derivative is needed.
 """
 
 from numbers import Integral, Real
@@ -17,51 +17,29 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .backend import is_array, namespace, to_like
-from .network import as_rows
+from .arrays.ops import as_rows, is_array, namespace, to_like
+from .norms import furthest
 
 
 class Region(NamedTuple):
     """A ball or a box as the bounds see it, a row an example."""
 
-    c: object     # (N, n) centre
-    r: object     # (N, n) radius of a box; of an l2 or l1 ball (N, 1), or (N, n) where some inputs are fixed
-    norm: float   # inf, 2 or 1
-
-    def worst_case(self, g):
-        """x*(g): the point of the region where g·x is largest: (S, N, n) -> (S, N, n)."""
-        return self.c + self.reach(g)  # (2)
+    centre: object  # (N, n)
+    radius: object  # (N, n) of a box; of an l2 or l1 ball (N, 1), or (N, n) where some inputs are fixed
+    norm: float     # inf, 2 or 1
 
     def reach(self, g):
-        """x*(g) − c = r v(r g); for a box sign(r g) = sign(g) wherever r > 0."""
-        return self.r * furthest(g if self.norm == np.inf else self.r * g, self.norm)
+        """x* − centre for the g of many linear functions: (S, N, n) -> (S, N, n)."""
+        if self.norm == np.inf:
+            return self.radius * namespace(g).sign(g)  # sign(radius g), wherever the radius is not 0
+        return self.radius * furthest(self.radius * g, self.norm)
 
     def width(self, g):
-        """max over the region of g·(x − c), the dual norm of r g: (S, N, n) or (S, 1, n) -> (S, N)."""
-        xp = namespace(g, self.c)
+        """max over the region of g·(x − centre), the dual norm of radius g: (S, N, n) or (S, 1, n) -> (S, N)."""
+        xp = namespace(g, self.centre)
         if self.norm == np.inf:
-            return xp.einsum("sNn,Nn->sN", xp.broadcast_to(xp.abs(g), (*g.shape[:-2], *self.r.shape)), self.r)
+            return xp.einsum("sNn,Nn->sN", xp.broadcast_to(xp.abs(g), (*g.shape[:-2], *self.radius.shape)), self.radius)
         return (g * self.reach(g)).sum(-1)
-
-
-def furthest(g, norm):
-    """v(g): the point of the unit ball furthest along g, on the last axis; 0 where g is 0."""
-    xp = namespace(g)
-    if norm == np.inf:
-        return xp.sign(g)
-    if norm == 2:
-        h, _ = unit_largest(g)
-        length = xp.sqrt((h * h).sum(-1, keepdims=True))
-        return h / xp.where(length > 0, length, 1)
-    largest = xp.abs(g) == xp.max(xp.abs(g), axis=-1, keepdims=True)
-    return xp.sign(g) * largest / largest.sum(-1, keepdims=True).astype(g.dtype)  # ties share the ball
-
-
-def unit_largest(g):
-    """h and the largest |g_i| of the last axis, g = h largest: no square of h overflows, and the largest does not vanish."""
-    xp = namespace(g)
-    largest = xp.max(xp.abs(g), axis=-1, keepdims=True)
-    return g / xp.where(largest > 0, largest, 1), largest
 
 
 class Ball:

@@ -1,16 +1,16 @@
-"""Two-sided bounds by parallel lines: CAP, Wong and Kolter's convex outer polytope, exact and by random projections.
+"""Two-sided bounds by parallel lines: CAP, Wong and Kolter's convex outer polytope (Appendix C), exact and by random projections.
 
 With a̲ = ā every ReLU is  a z + b̄/2 ± b̄/2, so that one backward pass bounds C h(x) from both sides:
 
-    C h(x) ∈ m ± d,    m = g·c + Σ g_i·bias_i + Σ ν_j·b̄_j/2,    d = |g|·r + Σ |ν_j|·b̄_j/2
+    C h(x) ∈ m ± d,    m = g·centre + Σ g_i·bias_i + Σ ν_j·b̄_j/2,    d = |g|·radius + Σ |ν_j|·b̄_j/2
 
 where ν_j is the coefficient of the output of ReLU j, and g that of the input; both are linear in C. That is the linear bound
-of C and of −C at once, at the price of one. For an l2 or l1 ball, |g|·r is ε times the dual norm of g.
+of C and of −C at once, at the price of one. For an l2 or l1 ball, |g|·radius is ε times the dual norm of g.
 """
 
 from typing import NamedTuple
 
-from .backend import constant, namespace
+from .arrays.ops import namespace, upper_median
 from .layers import Affine, Flatten, ReLU
 from .relaxation import chord, chord_vjp
 
@@ -30,8 +30,8 @@ def two_sided(net, stop, C, chords, region):
     for i in reversed(range(stop)):
         layer, trace[i] = net.layers[i], g
         if isinstance(layer, Affine):
-            m = m + layer.bias_dot(net.bias(i), g)
-            g = layer.adjoint(net.weight(i), g)
+            m = m + g @ layer.per_unit(net.params[f"{i}.bias"])
+            g = layer.adjoint(net.params[f"{i}.weight"], g)
         elif isinstance(layer, ReLU):
             k -= 1
             a, b = chords[k]
@@ -42,30 +42,30 @@ def two_sided(net, stop, C, chords, region):
             g = a * g
         elif isinstance(layer, Flatten):
             g = layer.restore(g)
-    xp = namespace(g, region.c)
-    centre = xp.einsum("sNn,Nn->sN", xp.broadcast_to(g, (*g.shape[:-2], *region.c.shape)), region.c)
+    xp = namespace(g, region.centre)
+    centre = xp.einsum("sNn,Nn->sN", xp.broadcast_to(g, (*g.shape[:-2], *region.centre.shape)), region.centre)
     return TwoSided(m + centre, d + region.width(g), g, trace)
 
 
 def two_sided_vjp(dm, dd, net, stop, bound, chords, region):
     """Gradients of Σ dm m + dd d: of the parameters (a dict), and (da, db̄) for each ReLU.
 
-    As in linear.push, the adjoint of the way back goes forward. At the input dg = dm c + dd r v(r g); then
+    As in linear.upstream, the adjoint of the way back goes forward. At the input dg = dm centre + dd reach(g); then
         affine   m ← m + g·bias, g ← Aᵀ(W, g)                dg = A(W, v) + dm bias
         ReLU     m ← m + ν·b̄/2, d ← d + |ν|·b̄/2, g ← a ν     dν = a v + (dm + dd sign(ν)) b̄/2
     """
     xp, grads, dchords, k = namespace(bound.g), {}, [], -1
     dm, dd = dm[:, :, None], dd[:, :, None]
-    v = dm * region.c + dd * region.reach(bound.g)
+    v = dm * region.centre + dd * region.reach(bound.g)
     for i in range(stop):
         layer, g = net.layers[i], bound.trace[i]
         if isinstance(layer, Affine):
             v = layer.patches(v)
             weight = dm if g.shape[-2] == dm.shape[-2] else dm.sum(-2, keepdims=True)
             grads[f"{i}.weight"] = layer.outer(g, v)
-            grads[f"{i}.bias"] = layer.bias_sum(weight * g)
+            grads[f"{i}.bias"] = layer.bias_gradient(weight * g)
             if i < stop - 1:
-                v = layer.apply(net.weight(i), v) + dm * layer.spread(net.bias(i))
+                v = layer.apply(net.params[f"{i}.weight"], v) + dm * layer.per_unit(net.params[f"{i}.bias"])
         elif isinstance(layer, ReLU):
             k += 1
             a, b = chords[k]
@@ -83,28 +83,29 @@ class Projections(NamedTuple):
     pre: list      # (l, u) of each ReLU
     inputs: list   # (m, V) at the input of each layer up to the last ReLU, V (J, p, N, n)
     picks: list    # per ReLU (J, p, N, n): 1 at the draw that is the median, 0 elsewhere
+    draws: list
 
 
 def projected(net, region, draws):
     """CAP's intermediate bounds, with every ‖·‖₁ in d *estimated* by Cauchy projections (Wong et al. 2018, Section 3.3).
 
     Row i of a linear map F has ‖F_i‖₁ ≈ median_p |F_i·t_p| for draws t_p of independent Cauchy variables. The J maps
-    in d go from the input (times r) and from each earlier ReLU (times b̄/2) to the unit at hand; the products V with
-    t are forward passes through the slopes a, and m is the network itself on c with the middle lines. `draws` holds
+    in d go from the input (times the radius) and from each earlier ReLU (times b̄/2) to the unit at hand; the products V with
+    t are forward passes through the slopes a, and m is the network itself on the centre with the middle lines. `draws` holds
     for the input and for each ReLU but the last an array (p, 1, n). An estimate may be too small: it certifies nothing.
     """
-    xp, pre, inputs, picks = namespace(region.c, *net.params.values()), [], [], []
-    m, V = region.c, (region.r * draws[0])[None]
-    for i in range(net.tail):
+    xp, pre, inputs, picks = namespace(region.centre, *net.params.values()), [], [], []
+    m, V = region.centre, (region.radius * draws[0])[None]
+    for i in range(net.head):
         layer = net.layers[i]
         inputs.append((m, V))
         if isinstance(layer, Affine):
-            W = net.weight(i)
-            m = layer.apply(W, layer.patches(m)) + layer.spread(net.bias(i))
+            W = net.params[f"{i}.weight"]
+            m = layer.apply(W, layer.patches(m)) + layer.per_unit(net.params[f"{i}.bias"])
             V = layer.apply(W, layer.patches(V))
         elif isinstance(layer, ReLU):
             size = xp.abs(V)
-            picks.append(_median(constant(size)))
+            picks.append(upper_median(size))
             d = (picks[-1] * size).sum((0, 1))
             pre.append((m - d, m + d))
             if i < net.relus[-1]:
@@ -112,40 +113,32 @@ def projected(net, region, draws):
                 m, V = a * m + b / 2, xp.concatenate((a * V, (b / 2 * draws[len(pre)])[None]))
         elif isinstance(layer, Flatten):
             m, V = layer.reorder(m), layer.reorder(V)
-    return Projections(pre, inputs, picks)
+    return Projections(pre, inputs, picks, draws)
 
 
-def projected_vjp(dpre, net, trace, draws):
+def projected_vjp(dpre, net, found):
     """Parameter gradients for upstream (dl, du) at each ReLU: backwards through the lines of `projected`."""
-    grads, dm, dV, first = {}, 0, None, net.affine()[0][0]
-    for i in reversed(range(first, len(trace.inputs))):
-        layer, (m, V) = net.layers[i], trace.inputs[i]
+    grads, dm, dV, first = {}, 0, None, net.affine[0][0]
+    for i in reversed(range(first, len(found.inputs))):
+        layer, (m, V) = net.layers[i], found.inputs[i]
         if isinstance(layer, ReLU):
             xp, k = namespace(m), sum(j < i for j in net.relus)
-            (l, u), (dl, du) = trace.pre[k], dpre[k]
+            (l, u), (dl, du) = found.pre[k], dpre[k]
             if dV is not None:  # the last of dV is of the term that this ReLU added
                 a, _ = chord(l, u)
                 da = dm * m + (dV[:-1] * V).sum((0, 1))
-                db = (dm + (dV[-1] * draws[k + 1]).sum(0)) / 2
+                db = (dm + (dV[-1] * found.draws[k + 1]).sum(0)) / 2
                 dl2, du2 = chord_vjp(da, db, l, u, a)
                 dl, du, dm, dV = dl + dl2, du + du2, a * dm, a * dV[:-1]
             dm = dm + dl + du
-            dd = trace.picks[k] * xp.sign(V) * (du - dl)
+            dd = found.picks[k] * xp.sign(V) * (du - dl)
             dV = dd if dV is None else dV + dd
         elif isinstance(layer, Affine):
-            W, X = net.weight(i), layer.patches
+            W, X = net.params[f"{i}.weight"], layer.patches
             grads[f"{i}.weight"] = layer.outer(dm, X(m)) + layer.outer(dV, X(V))
-            grads[f"{i}.bias"] = layer.bias_sum(dm)
+            grads[f"{i}.bias"] = layer.bias_gradient(dm)
             if i > first:
                 dm, dV = layer.adjoint(W, dm), layer.adjoint(W, dV)
         elif isinstance(layer, Flatten) and dV is not None:
             dm, dV = layer.restore(dm), layer.restore(dV)
     return grads
-
-
-def _median(size):
-    """1 at the draw that is the (upper) median, along axis 1, and 0 elsewhere; draws that tie share the 1."""
-    xp, middle = namespace(size), size.shape[1] // 2
-    lanes = xp.ascontiguousarray(xp.moveaxis(size, 1, -1))
-    picked = (size == xp.partition(lanes, middle)[:, None, ..., middle]).astype(size.dtype)
-    return picked / picked.sum(1, keepdims=True)

@@ -7,18 +7,12 @@ from numbers import Integral, Real
 
 import numpy as np
 
-from .backend import is_array, namespace, to_like
+from .arrays.ops import as_rows, is_array, namespace, rows, to_like
 from .ball import Ball
-from .layout import rows
-from .methods import METHODS, Options
-from .network import Network, as_rows
+from .methods import METHODS
+from .network import Network
 
-
-def method(name):
-    """The name of a method."""
-    if not isinstance(name, str) or name not in METHODS:
-        raise ValueError(f"method: expected one of {', '.join(METHODS)}, got {name!r}")
-    return name
+NO_LABELS = object()
 
 
 def number(name, value, least, most=math.inf, open_below=False):
@@ -46,8 +40,8 @@ def generator(name, rng, why):
     return rng
 
 
-def region(net, ball):
-    """The ball in rows, once net and ball are known to fit."""
+def problem(net, ball, y=NO_LABELS):
+    """The ball in rows, once net, ball and labels are known to fit."""
     if not isinstance(net, Network):
         raise ValueError(f"net: expected a Network, got {type(net).__name__}")
     if not isinstance(ball, Ball):
@@ -57,12 +51,14 @@ def region(net, ball):
     if namespace(ball.x) is not net.xp:
         raise ValueError(f"x: expected an array of {net.xp.__name__}, as the network's are, "
                          f"got one of {namespace(ball.x).__name__}")
+    if y is not NO_LABELS:
+        labels(y, len(ball.x), net.classes, net.xp)
     return ball.region(net.dtype)
 
 
 def labels(y, N, classes, xp):
     """Labels (N,) from 0 to classes − 1."""
-    if not is_array(y) or namespace(y) is not xp or y.shape != (N,) or y.dtype.kind not in "iu":
+    if not isinstance(y, xp.ndarray) or y.shape != (N,) or y.dtype.kind not in "iu":
         raise ValueError(f"y: expected an integer array of {xp.__name__} of shape ({N},), "
                          f"got {getattr(y, 'dtype', type(y).__name__)} {getattr(y, 'shape', '')}")
     if N and not 0 <= int(y.min()) <= int(y.max()) < classes:
@@ -89,42 +85,35 @@ def step_size(value, ball, net):
     return value[:, None].astype(net.dtype)
 
 
-def drawn_options(net, ball, name, given):
-    """Options in rows, with the slopes' draws if the method needs them."""
-    checked = options(net, ball, name, given)
-    if "a0" not in METHODS[name].options or checked.a0 is not None or checked.slopes is not None:
-        return checked
-    rng = generator("a0", given.get("rng"), f"{name!r} draws its slopes")
-    return checked._replace(a0=draw_slopes(net, ball, rng))
+def method(name):
+    """The row of a method."""
+    if not isinstance(name, str) or name not in METHODS:
+        raise ValueError(f"method: expected one of {', '.join(METHODS)}, got {name!r}")
+    return METHODS[name]
 
 
-def options(net, ball, name, given):
-    """Options in rows, from the keyword arguments of a method."""
-    rng = given.get("rng")
-    wanted, allowed = {k: v for k, v in given.items() if k != "rng"}, METHODS[name].options
-    for key in wanted:
-        if key not in allowed:
+def method_options(net, ball, name, given, drawn=True):
+    """{option: value} in rows, from the keyword arguments of a method; with the draws of its slopes, where it needs them."""
+    rng, allowed = given.get("rng"), method(name).options
+    for key in given:
+        if key not in (*allowed, "rng"):
             raise ValueError(f"{key}: not an option of {name!r}, which takes {', '.join(allowed) or 'none'}")
-    wanted = {k: v for k, v in wanted.items() if v is not None}
-    for name in _CHECKS:
-        if name in wanted:
-            wanted[name] = option(name, wanted[name])
-    for name in ("slopes", "a0"):
-        if name in wanted:
-            wanted[name] = _unit_arrays(net, ball, name, wanted[name], spread=name == "slopes")
+    wanted = {key: value for key, value in given.items() if key != "rng" and value is not None}
+    for key, value in wanted.items():
+        wanted[key] = option_value(key, value) if key in _PLAIN else _unit_arrays(net, ball, key, value, key == "slopes")
     if "projections" in wanted:
-        if ball.norm != np.inf:
-            raise ValueError(f"projections: expected a ball of norm inf, got norm {ball.norm!r}")
-        generator("projections", rng, "they are drawn")
-        wanted["cauchy"] = [to_like(as_rows(rng.standard_cauchy((wanted["projections"], *net.shapes[i])), net.dtype),
-                                    ball.x)[:, None, :] for i in (0, *net.relus[:-1])]
-        del wanted["projections"]
-    return Options(**wanted)
+        wanted["projections"] = draw_projections(net, ball, wanted["projections"], rng)
+    if drawn and "a0" in allowed and not {"a0", "slopes"} & set(wanted):
+        generator("a0", rng, f"{name!r} draws its slopes")
+        kind = np.float32 if net.dtype == np.float32 else np.float64
+        draws = (rng.random((len(ball.x), *net.shapes[i]), kind) for i in net.relus)  # on the host: every device sees the same
+        wanted["a0"] = [to_like(as_rows(a, net.dtype), ball.x) for a in draws]
+    return wanted
 
 
-def option(name, value):
+def option_value(name, value):
     """The value of a method's option that is a number or a truth value, checked."""
-    return _CHECKS[name](name, value)
+    return _PLAIN[name](name, value)
 
 
 def _truth(name, value):
@@ -133,7 +122,7 @@ def _truth(name, value):
     return bool(value)
 
 
-_CHECKS = {
+_PLAIN = {
     "eta": lambda name, value: number(name, value, 0, open_below=True),
     "p": lambda name, value: number(name, value, 0, 1),
     "q": lambda name, value: number(name, value, 0, 1),
@@ -143,14 +132,17 @@ _CHECKS = {
 }
 
 
-def draw_slopes(net, ball, rng):
-    """U[0, 1] for each example and unit of each ReLU, (N, n), drawn on the host so that every device sees the same."""
-    kind = np.float32 if net.dtype == np.float32 else np.float64
-    return [to_like(as_rows(rng.random((len(ball), *net.shapes[i]), kind), net.dtype), ball.x) for i in net.relus]
+def draw_projections(net, ball, count, rng):
+    """Cauchy draws (count, 1, n) for the input and each ReLU but the last, drawn on the host."""
+    if ball.norm != np.inf:
+        raise ValueError(f"projections: expected a ball of norm inf, got norm {ball.norm!r}")
+    generator("projections", rng, "they are drawn")
+    return [to_like(as_rows(rng.standard_cauchy((count, *net.shapes[i])), net.dtype), ball.x)[:, None, :]
+            for i in (0, *net.relus[:-1])]
 
 
-def _unit_arrays(net, ball, name, arrays, spread):
-    """Per-unit arrays (N, *shape), or (N, S, *shape) where spread, as rows; ValueError if they do not fit."""
+def _unit_arrays(net, ball, name, arrays, each_margin):
+    """Per-unit arrays (N, *shape), or (N, S, *shape) with each_margin, as rows; ValueError if they do not fit."""
     if not isinstance(arrays, (list, tuple)) or len(arrays) != len(net.relus):
         raise ValueError(f"{name}: expected {len(net.relus)} arrays, one for each ReLU, "
                          f"got {len(arrays) if isinstance(arrays, (list, tuple)) else type(arrays).__name__}")
@@ -159,9 +151,9 @@ def _unit_arrays(net, ball, name, arrays, spread):
         one = (len(ball), *net.shapes[i])
         each = (len(ball), net.classes - 1, *net.shapes[i])
         if not is_array(a) or namespace(a) is not net.xp or a.dtype.kind not in "fiub" \
-                or a.shape != one and not (spread and a.shape == each):
+                or a.shape != one and not (each_margin and a.shape == each):
             raise ValueError(f"{name}: expected an array of {net.xp.__name__} of shape {one}"
-                             f"{f' or {each}' if spread else ''}, got {getattr(a, 'dtype', type(a).__name__)} "
+                             f"{f' or {each}' if each_margin else ''}, got {getattr(a, 'dtype', type(a).__name__)} "
                              f"{getattr(a, 'shape', '')}")
         if not bool(((a >= 0) & (a <= 1)).all()):
             raise ValueError(f"{name}: expected numbers in [0, 1], got others at the ReLU of layer {i}")

@@ -14,8 +14,7 @@ import math
 
 import numpy as np
 
-from . import checks, robust
-from .methods import METHODS
+from . import checks
 
 LENGTHS = np.geomspace(0.5, 5, 10)  # τ
 
@@ -62,8 +61,8 @@ def lower_slopes(net, ball, y, method, **options):
 
     None where there is none to count: no unit is unstable, or the method takes constant lines (ibp).
     """
-    given = checks.drawn_options(net, ball, method, options)
-    margins = robust.margins(net, checks.region(net, ball), y, METHODS[method], given)
+    given = checks.method_options(net, ball, method, options)
+    margins = checks.method(method).bound(net, checks.problem(net, ball, y), y, given)
     shares = slope_shares(margins.pre, margins.lines)
     return shares if sum(shares) > 0 else None
 

@@ -1,43 +1,36 @@
-"""Linear, Conv2d, Flatten, ReLU: their geometry, and the three products of an affine layer.
+"""Linear, Conv2d, Flatten, ReLU; the three products of an affine layer; and the network that they make, with its gradient.
 
-Inside refbound the units of a layer lie in a row, an image pixel by pixel with its channels last: a batch of activations
-is (N, n), a batch of S linear functions (S, N, n). `Flatten` puts an image's channels first, as PyTorch's does.
+A batch of activations is (N, n), a batch of S linear functions of them (S, N, n): the units of a layer lie in a row, an image
+pixel by pixel with its channels last. `Flatten` puts its channels first, as PyTorch's does.
 
-An affine layer is bilinear in its weights and its input. With P(x) the input as its weights see it, for Linear x itself:
+An affine layer z = W x + bias is bilinear in W and x. With P(x) the input as its weights see it, for Linear x itself:
 
     A(W, x)      apply      (..., n) -> (..., m)       from P(x)
     Aᵀ(W, g)     adjoint    (..., m) -> (..., n)       <g, A(W, x)> = <Aᵀ(W, g), x>
     dW(g, x)     outer      the gradient of <g, A(W, x)> in W, from P(x)
 
-A convolution is one matrix product for each row of its kernel (convolution.py); with few channels all windows make one matrix
-instead. Layers hold no parameters and remember nothing: W and the bias are arguments.
+Layers hold no parameters and remember nothing. How a convolution becomes matrix products is in arrays/ops.py.
 """
 
 import math
 from dataclasses import dataclass, field, replace
 
-from .backend import Window, namespace, scatter, windows
-from .convolution import by_phases, correlate, kernel_row, pixels
-from .layout import flat, images, paired, rows
+from .arrays.ops import Window, correlate, correlate_adjoint, images, namespace, positive, rows, scatter, windows
 
 
 class Affine:
     """What Linear and Conv2d share: `units` inputs, and `positions` at which the weights apply (1 for Linear)."""
 
-    def spread(self, bias):
+    def per_unit(self, bias):
         """The bias of each unit: (out,) -> (m,)."""
         return namespace(bias).tile(bias, self.positions)
 
-    def bias_dot(self, bias, g):
-        """Σ_units bias g: (..., m) -> (...)."""
-        return g @ self.spread(bias)
-
-    def bias_sum(self, d):
-        """The adjoint of `spread` and of a broadcast over leading axes: (..., m) -> (out,)."""
+    def bias_gradient(self, d):
+        """The adjoint of `per_unit` and of a broadcast over leading axes: (..., m) -> (out,)."""
         return d.reshape(-1, d.shape[-1]).sum(0).reshape(self.positions, -1).sum(0)
 
 
-def sizes(kind, layer, *names):
+def check_sizes(kind, layer, *names):
     """ValueError unless these fields of a layer are positive whole numbers."""
     for name in names:
         value = getattr(layer, name)
@@ -49,12 +42,13 @@ def sizes(kind, layer, *names):
 class Linear(Affine):
     """z = W x + bias, W (out_features, in_features)."""
 
+    kind = "linear"
     in_features: int
     out_features: int
     positions = 1
 
     def __post_init__(self):
-        sizes("linear", self, "in_features", "out_features")
+        check_sizes("linear", self, "in_features", "out_features")
 
     @property
     def units(self):
@@ -74,17 +68,14 @@ class Linear(Affine):
         return x
 
     def apply(self, W, x):
-        return (flat(x) @ W.T).reshape(*x.shape[:-1], -1)
+        return (x.reshape(-1, x.shape[-1]) @ W.T).reshape(*x.shape[:-1], -1)
 
     def adjoint(self, W, g):
-        return (flat(g) @ W).reshape(*g.shape[:-1], -1)
+        return (g.reshape(-1, g.shape[-1]) @ W).reshape(*g.shape[:-1], -1)
 
     def outer(self, g, x):
-        g, x = paired(g, x, -2)
-        return flat(g).T @ flat(x)
-
-    def spec(self):
-        return {"type": "linear", "in_features": self.in_features, "out_features": self.out_features}
+        x = x if g.shape[-2] == x.shape[-2] else x.sum(-2, keepdims=True)  # one g for all examples
+        return g.reshape(-1, g.shape[-1]).T @ x.reshape(-1, x.shape[-1])
 
 
 @dataclass(frozen=True)
@@ -94,6 +85,7 @@ class Conv2d(Affine):
     kernel_size, stride and padding are a number or a pair (rows, columns).
     """
 
+    kind = "conv2d"
     in_channels: int
     out_channels: int
     kernel_size: tuple
@@ -102,7 +94,7 @@ class Conv2d(Affine):
     window: Window = field(default=None, compare=False)  # set by `at`
 
     def __post_init__(self):
-        sizes("conv2d", self, "in_channels", "out_channels")
+        check_sizes("conv2d", self, "in_channels", "out_channels")
         for name, least in (("kernel_size", 1), ("stride", 1), ("padding", 0)):
             value = getattr(self, name)
             pair = (value, value) if isinstance(value, int) else value
@@ -110,18 +102,17 @@ class Conv2d(Affine):
                     or not all(isinstance(v, int) and v >= least for v in pair):
                 raise ValueError(f"conv2d: {name} must be one or two integers of at least {least}, got {value!r}")
             object.__setattr__(self, name, tuple(pair))
-
-    @property
-    def weight_shape(self):
-        return (self.out_channels, self.in_channels, *self.kernel_size)
+        # with few channels a product for each row of the kernel is thin: all windows make one matrix instead, a copy
+        object.__setattr__(self, "thin", self.in_channels < 8)
+        object.__setattr__(self, "positions", math.prod(self.window.out) if self.window else None)
 
     @property
     def units(self):
         return math.prod(self.window.shape)
 
     @property
-    def positions(self):
-        return math.prod(self.window.out)
+    def weight_shape(self):
+        return (self.out_channels, self.in_channels, *self.kernel_size)
 
     def at(self, shape):
         """This layer at its place in a network, and the shape it puts out; ValueError if it does not fit."""
@@ -133,11 +124,6 @@ class Conv2d(Affine):
             raise ValueError(f"conv2d: kernel {self.kernel_size} does not fit in {shape} with padding {self.padding}")
         return replace(self, window=Window(image, k, s, p, out)), (self.out_channels, *out)
 
-    @property
-    def thin(self):
-        """With few channels a product for each row of the kernel is thin: all windows make one matrix, a copy."""
-        return self.in_channels < 8
-
     def patches(self, x):
         """(..., N, Ho, Wo, kh, kw, C), a view; where thin (..., N, Ho Wo, kh kw C)."""
         X = windows(x, self.window)
@@ -145,49 +131,45 @@ class Conv2d(Affine):
 
     def apply(self, W, X):
         if self.thin:
-            return (flat(X) @ pixels(W).T).reshape(*X.shape[:-2], -1)
+            return (X.reshape(-1, X.shape[-1]) @ W.transpose((0, 2, 3, 1)).reshape(len(W), -1).T).reshape(*X.shape[:-2], -1)
         K = W.transpose((2, 3, 1, 0)).reshape(1, W.shape[2], -1, len(W))
         Y = correlate(X, K)[0]  # (Ho, Wo, B, O)
         return Y.transpose((2, 0, 1, 3)).reshape(*X.shape[:-5], -1)
 
-    def outer(self, g, X):
-        g, X = paired(g, X, -3 if self.thin else -6)
-        G = g.reshape(-1, *self.window.out, self.out_channels)
-        if self.thin:
-            D = (flat(G).T @ flat(X)).reshape(-1, *self.kernel_size, self.in_channels)
-            return D.transpose((0, 3, 1, 2))
-        G = G.transpose((1, 2, 0, 3))
-        D = [(kernel_row(X, i).swapaxes(-1, -2) @ G).sum((0, 1)) for i in range(self.kernel_size[0])]  # (kw C, O) each
-        return namespace(*D).stack(D).reshape(*self.kernel_size, -1, self.out_channels).transpose((3, 2, 0, 1))
-
     def adjoint(self, W, g):
         if not self.thin:
-            return by_phases(W, g, self.window)
-        X = flat(g.reshape(*g.shape[:-1], -1, len(W))) @ pixels(W)
+            return correlate_adjoint(W, g, self.window)
+        X = g.reshape(-1, len(W)) @ W.transpose((0, 2, 3, 1)).reshape(len(W), -1)
         return scatter(X.reshape(*g.shape[:-1], *self.window.out, *self.kernel_size, -1), self.window)
 
-    def spec(self):
-        def short(pair):
-            return pair[0] if pair[0] == pair[1] else list(pair)
-        return {"type": "conv2d", "in_channels": self.in_channels, "out_channels": self.out_channels,
-                "kernel_size": short(self.kernel_size), "stride": short(self.stride), "padding": short(self.padding)}
+    def outer(self, g, X):
+        N = -3 if self.thin else -6
+        X = X if g.shape[-2] == X.shape[N] else X.sum(N, keepdims=True)  # one g for all examples
+        G = g.reshape(-1, *self.window.out, self.out_channels)
+        if self.thin:
+            D = (G.reshape(-1, self.out_channels).T @ X.reshape(-1, X.shape[-1])).reshape(-1, *self.kernel_size, self.in_channels)
+            return D.transpose((0, 3, 1, 2))
+        Ho, Wo, kh, kw, C = X.shape[-5:]
+        G, X = G.transpose((1, 2, 0, 3)), X.reshape(-1, Ho, Wo, kh, kw * C).transpose((3, 1, 2, 4, 0))  # by the kernel's row
+        D = [(seen @ G).sum((0, 1)) for seen in X]  # (kw C, O)
+        return namespace(*D).stack(D).reshape(*self.kernel_size, -1, self.out_channels).transpose((3, 2, 0, 1))
 
 
 @dataclass(frozen=True)
 class ReLU:
     """max(x, 0), with ReLU′(0) = 0."""
 
+    kind = "relu"
+
     def at(self, shape):
         return self, shape
-
-    def spec(self):
-        return {"type": "relu"}
 
 
 @dataclass(frozen=True)
 class Flatten:
     """(C, H, W) -> (C H W,): the units of an image, channels first."""
 
+    kind = "flatten"
     image: tuple = field(default=None, compare=False)  # set by `at`
 
     def at(self, shape):
@@ -201,21 +183,53 @@ class Flatten:
         """The adjoint of `reorder`, which is its inverse."""
         return rows(g.reshape(*g.shape[:-1], *self.image), self.image)
 
-    def spec(self):
-        return {"type": "flatten"}
+
+# ---- the network z = f(x), its margins C(y) z, and gradients in its parameters ----
+
+def forward(net, z):
+    """Logits (N, c) of the rows z (N, n), and the input of every layer."""
+    inputs = []
+    for i, layer in enumerate(net.layers):
+        inputs.append(z)
+        if isinstance(layer, Affine):
+            z = layer.apply(net.params[f"{i}.weight"], layer.patches(z)) + layer.per_unit(net.params[f"{i}.bias"])
+        elif isinstance(layer, ReLU):
+            z = positive(z)
+        elif isinstance(layer, Flatten):
+            z = layer.reorder(z)
+    return z, inputs
 
 
-LAYERS = {"linear": Linear, "conv2d": Conv2d, "relu": ReLU, "flatten": Flatten}
+def forward_vjp(dz, net, inputs, of="parameters"):
+    """The gradients of <dz, f(x)> in every parameter, a dict; or with of="input" in x, (N, n). inputs: from `forward`.
+
+    Through z = W x + bias: dW = dW(dz, x), dbias = dz, dx = Aᵀ(W, dz); through z = max(x, 0): dx = [x > 0] dz.
+    """
+    grads = {}
+    for i in reversed(range(len(net.layers))):
+        layer, x = net.layers[i], inputs[i]
+        if isinstance(layer, Affine):
+            if of == "parameters":
+                grads[f"{i}.weight"] = layer.outer(dz, layer.patches(x))
+                grads[f"{i}.bias"] = layer.bias_gradient(dz)
+            if i > 0 or of == "input":
+                dz = layer.adjoint(net.params[f"{i}.weight"], dz)
+        elif isinstance(layer, ReLU):
+            dz = (x > 0) * dz
+        elif isinstance(layer, Flatten):
+            dz = layer.restore(dz)
+    return grads if of == "parameters" else dz
 
 
-def from_spec(spec):
-    """The layer that an entry of `architecture` describes; ValueError if it describes none."""
-    if not isinstance(spec, dict) or not isinstance(spec.get("type"), str) or spec["type"] not in LAYERS:
-        raise ValueError(f"architecture: expected a layer of type {', '.join(LAYERS)}, got {spec!r}")
-    arguments = {k: v for k, v in spec.items() if k != "type"}
-    if unknown := {"image", "window"} & set(arguments):  # fields of a layer at its place
-        raise ValueError(f"architecture: {spec!r}: unexpected {', '.join(sorted(unknown))}")
-    try:
-        return LAYERS[spec["type"]](**arguments)
-    except TypeError as error:
-        raise ValueError(f"architecture: {spec!r}: {error}") from None
+def margin_matrix(y, classes, dtype):
+    """C(y) as (S, N, c), S = c − 1 (Section 3.1): row m of example n is e_m − e_y, for the classes m ≠ y in order."""
+    xp = namespace(y)
+    s, k = xp.arange(classes - 1)[:, None], xp.arange(classes)
+    m = s + (s >= y)  # (S, N), the s-th class that is not y
+    return (m[:, :, None] == k).astype(dtype) - (y[:, None] == k).astype(dtype)
+
+
+def add(grads, more):
+    """The sum of two dicts of gradients; a name that one lacks is 0 there."""
+    return {name: grads[name] + more[name] if name in grads and name in more else grads.get(name, more.get(name))
+            for name in {**grads, **more}}

@@ -1,8 +1,8 @@
-"""The backward linear bound (Definition 1), and its gradient.
+"""The linear relaxation (Definition 1), backwards from the output to the input, and its gradient.
 
 For a linear function C of the output of h = layers[:stop], and two lines around every ReLU, it finds g and b with
 
-    C h(x) ≤ g·x + b   for every x in B,      max over B: s̄ = g·x*(g) + b                     (2)
+    C h(x) ≤ g·x + b   for every x in B,      max over B: s̄ = g·x* + b                     (2)
 
 going backwards from g = C, b = 0. Through z = W x + bias:
 
@@ -17,103 +17,103 @@ Bounds are upper bounds; a lower bound of C is minus the upper bound of −C.
 
 from typing import NamedTuple
 
-from .backend import namespace, positive
+from .arrays.ops import namespace, positive
 from .layers import Affine, Flatten, ReLU
 
 
-class LinearBound(NamedTuple):
+class Relaxation(NamedTuple):
     """C h(x) ≤ g·x + b, and the coefficients met on the way back."""
 
-    g: object     # (S, N, n); (S, 1, n) where it does not depend on the example
+    g: object     # (S, N, n), the relaxed gradient; (S, 1, n) where it does not depend on the example
     b: object     # (S, N)
-    trace: list   # g at the output of each affine layer; at a ReLU (g, a, b), the line that g chose
+    trace: list   # g at the output of each affine layer; at a ReLU (g, â, b̂), the line that g chose
 
 
-def linear_bound(net, stop, C, lines, start=0):
-    """Definition 1 for layers[start:stop], C (S, N, m) or (S, 1, m); `lines` of the ReLUs before `stop`, in network order."""
+def relax(net, stop, C, lines, start=0):
+    """The Relaxation of layers[start:stop], C (S, N, m) or (S, 1, m); `lines` of the ReLUs before `stop`, in order."""
     g, b, trace, k = C, 0, [None] * stop, sum(i < stop for i in net.relus)
     for i in reversed(range(start, stop)):
         layer = net.layers[i]
         if isinstance(layer, Affine):
             trace[i] = g
-            b = b + layer.bias_dot(net.bias(i), g)
-            g = layer.adjoint(net.weight(i), g)
+            b = b + g @ layer.per_unit(net.params[f"{i}.bias"])
+            g = layer.adjoint(net.params[f"{i}.weight"], g)
         elif isinstance(layer, ReLU):
             k -= 1
-            a_lo, a_up, b_up = lines[k]
+            a_lo, a_up, b_up, parallel = lines[k]
             xp = namespace(g, a_up)
             g = xp.broadcast_to(g, (*g.shape[:-2], *a_up.shape[-2:]))  # from here on it depends on the example
             above = g > 0
-            slope = a_up if a_lo is a_up else a_lo + (a_up - a_lo) * above
+            slope = a_up if parallel else a_lo + (a_up - a_lo) * above
             trace[i] = g, slope, b_up * above
             b = b + xp.einsum("sNn,sNn->sN", g, trace[i][2])
             g = slope * g
         elif isinstance(layer, Flatten):
             g = layer.restore(g)
-    return LinearBound(g, b, trace)
+    return Relaxation(g, b, trace)
 
 
-def maximise(bound, region):
+def maximise(relaxation, region):
     """s̄ (S, N), the maximum (2) of g·x + b over the region, and the x* (S, N, n) that attains it."""
-    x = region.worst_case(bound.g)
-    return (bound.g * x).sum(-1) + bound.b, x  # (2)
+    g, b, _ = relaxation
+    worst = region.centre + region.reach(g)
+    return (g * worst).sum(-1) + b, worst  # (2)
 
 
-def push(net, stop, trace, ds, x, start=0):
-    """The gradient of Σ ds s̄, layer by layer: yields (i, layer, v), the upstream v of g at the input of layer i.
+def upstream(ds, net, stop, relaxation, worst, start=0):
+    """The gradient of Σ ds s̄ in g, layer by layer: yields (i, layer, v), the upstream v of g at the input of layer i.
 
     Every step back was linear in (g, b), so its adjoint goes forward. At the input dg = ds x*, db = ds. From
 
         b ← b + g·bias, g ← Aᵀ(W, g)            v ← A(W, v) + ds bias
         b ← b + g·b̂, g ← â g                    v ← â v + ds b̂
 
-    which is the network itself run on the worst-case input, each ReLU replaced by the line that g chose, all
+    which is the network itself run on the worst case x*, each ReLU replaced by the line that g chose, all
     weighted by ds. For an affine layer v comes as its patches.
     """
     ds = ds[:, :, None]
-    v = ds * x
+    v = ds * worst
     for i in range(start, stop):
         layer = net.layers[i]
         if isinstance(layer, Affine):
             v = layer.patches(v)
             yield i, layer, v
             if i < stop - 1:
-                v = layer.apply(net.weight(i), v)
-                v += ds * layer.spread(net.bias(i))
+                v = layer.apply(net.params[f"{i}.weight"], v)
+                v += ds * layer.per_unit(net.params[f"{i}.bias"])
         elif isinstance(layer, ReLU):
             yield i, layer, v
             if i < stop - 1:
-                _, slope, intercept = trace[i]
+                _, slope, intercept = relaxation.trace[i]
                 v = slope * v
                 v += ds * intercept
         elif isinstance(layer, Flatten):
             v = layer.reorder(v)
 
 
-def linear_bound_vjp(ds, net, stop, bound, lines, x, start=0):
+def relax_vjp(ds, net, stop, relaxation, lines, worst, start=0):
     """Gradients of Σ ds s̄: of the parameters (a dict), and of the chord, (dā, db̄) for each ReLU.
 
-    With v from `push`: dW = dW(g, v) and dbias = Σ ds g for an affine layer, g at its output; and for a ReLU
+    With v from `upstream`: dW = dW(g, v) and dbias = Σ ds g for an affine layer, g at its output; and for a ReLU
     dā = Σ_S g⁺ v and db̄ = Σ_S ds g⁺. The lower slopes are constants, but for parallel lines, a̲ = ā: dā = Σ_S g v.
     """
-    grads, dlines, xp = {}, [], namespace(x)
-    for i, layer, v in push(net, stop, bound.trace, ds, x, start):
+    grads, dlines, xp = {}, [], namespace(worst)
+    for i, layer, v in upstream(ds, net, stop, relaxation, worst, start):
         if isinstance(layer, Affine):
-            g = bound.trace[i]
+            g = relaxation.trace[i]
             weight = ds if g.shape[-2] == ds.shape[-1] else ds.sum(-1, keepdims=True)  # one g for all examples
             grads[f"{i}.weight"] = layer.outer(g, v)
-            grads[f"{i}.bias"] = layer.bias_sum(weight.reshape(-1) @ g.reshape(-1, g.shape[-1]))
+            grads[f"{i}.bias"] = layer.bias_gradient(weight.reshape(-1) @ g.reshape(-1, g.shape[-1]))
         elif isinstance(layer, ReLU):
-            (g, _, _), (a_lo, a_up, _) = bound.trace[i], lines[len(dlines)]
-            upper = positive(g)
-            da = xp.einsum("sNn,sNn->Nn", g if a_lo is a_up else upper, v)
+            g, upper = relaxation.trace[i][0], positive(relaxation.trace[i][0])
+            da = xp.einsum("sNn,sNn->Nn", g if lines[len(dlines)].parallel else upper, v)
             dlines.append((da, xp.einsum("sNn,sN->Nn", upper, ds)))
     return grads, dlines
 
 
-def slope_gradient(ds, net, stop, bound, x, shared=True):
+def slope_gradient(ds, net, stop, relaxation, worst, shared=True):
     """da̲ of Σ ds s̄ for each ReLU: Σ_S g⁻ v, (N, n); or g⁻ v, (S, N, n), where slopes are not shared."""
-    xp = namespace(x)
+    xp = namespace(worst)
     sums = "sNn,sNn->Nn" if shared else "sNn,sNn->sNn"
-    return [xp.einsum(sums, xp.minimum(bound.trace[i][0], 0), v)
-            for i, layer, v in push(net, stop, bound.trace, ds, x) if isinstance(layer, ReLU)]
+    return [xp.einsum(sums, xp.minimum(relaxation.trace[i][0], 0), v)
+            for i, layer, v in upstream(ds, net, stop, relaxation, worst) if isinstance(layer, ReLU)]

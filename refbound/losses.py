@@ -1,16 +1,32 @@
-"""Cross entropy on margin bounds (1), the mixtures of the loss (3), and their gradients.
+"""Cross entropy on margin bounds (1), the mixture of the loss (3), and their gradients.
 
     L(s) = log Σ_m exp(s_m) = log(1 + Σ_{m≠y} exp(s_m))                                     (1)
 
 is the cross entropy of logits z, for s_m = z_m − z_y and s_y = 0; on upper bounds s̄ it is an upper bound of the
-worst cross entropy over B. Certified training minimises its mean with
+worst cross entropy over B. Certified training minimises the mean over the examples of
 
-    s̄ = β s̄_method + (1 − β) s̄_ibp                                                         (3)
+    ℓ = (1 − κ) L(s̄) + κ L(C(y) f(x)),        s̄ = β s̄_method + (1 − β) s̄_ibp               (3)
 
-and the clean loss with weight κ:  (1 − κ) L(s̄) + κ L(s(x)).
+κ, the weight of the clean loss, is not the paper's but its predecessors' (Gowal et al. 2018, Zhang et al. 2020). Methods that
+take their intermediate bounds from the same function share them, forwards and backwards.
 """
 
-from .backend import namespace
+from typing import NamedTuple
+
+from .arrays.ops import namespace
+from .layers import add, forward, forward_vjp, margin_matrix
+
+
+class MixedLoss(NamedTuple):
+    """ℓ (N,), the mixed margins (S, N), the logits (N, c), and what the gradient needs."""
+
+    value: object
+    s: object
+    logits: object
+    C: object
+    inputs: list   # of each layer, clean
+    found: dict    # where bounds come from -> what was found
+    terms: list    # (method, weight, Margins) of the mixture (3)
 
 
 def cross_entropy(s):
@@ -23,3 +39,37 @@ def cross_entropy(s):
 def cross_entropy_vjp(d, s):
     """d (N,) times the softmax of s beside s_y = 0: dL/ds_m = exp(s_m − L(s))."""
     return d * namespace(s).exp(s - cross_entropy(s))
+
+
+def mixed_loss(net, region, x, y, mixture, options, kappa=0.0):
+    """The MixedLoss for the region around the rows x (N, n). mixture: (method, weight) of each term of (3)."""
+    logits, inputs = forward(net, x)
+    inputs = inputs if kappa > 0 else None  # not held where no gradient needs them
+    C, found, terms, s = margin_matrix(y, net.classes, region.centre.dtype), {}, [], 0
+    for method, weight in mixture:
+        if weight > 0:
+            if method.bounds not in found:
+                found[method.bounds] = method.preactivation(net, region, options)
+            terms.append((method, weight, method.margins(net, region, C, found[method.bounds].pre, options)))
+            s = s + weight * terms[-1][2].s  # (3)
+    value = (1 - kappa) * cross_entropy(s)
+    if kappa > 0:
+        value = value + kappa * cross_entropy((C * logits).sum(-1))
+    return MixedLoss(value, s, logits, C, inputs, found, terms)
+
+
+def mixed_loss_vjp(d, net, loss, kappa=0.0):
+    """Parameter gradients of Σ d ℓ, d (N,): each term of ℓ backwards, then the intermediate bounds, once."""
+    ds, grads = (1 - kappa) * cross_entropy_vjp(d, loss.s), {}
+    dpre = {bounds: [(0, 0)] * len(net.relus) for bounds in loss.found}
+    for method, weight, margins in loss.terms:
+        more, dmore = method.margins_vjp(weight * ds, net, margins)
+        grads, before = add(grads, more), dpre[method.bounds]
+        dpre[method.bounds] = [(dl + more_l, du + more_u) for (dl, du), (more_l, more_u) in zip(before, dmore)]
+    for method in {method.bounds: method for method, _, _ in loss.terms}.values() if net.relus else ():
+        grads = add(grads, method.preactivation_vjp(dpre[method.bounds], net, loss.found[method.bounds]))
+    if kappa > 0:
+        ds = kappa * cross_entropy_vjp(d, (loss.C * loss.logits).sum(-1))
+        dz = (loss.C * ds[:, :, None]).sum(0)
+        grads = add(grads, forward_vjp(dz, net, loss.inputs))
+    return grads

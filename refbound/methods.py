@@ -1,219 +1,121 @@
-"""Every method is two choices: where the intermediate bounds come from, and how the margins are bounded from them.
+"""Every method is two choices: where the bounds of the inner ReLUs come from, and the rule of the lower slopes.
 
-    network, B ──stage──▸ [(l, u)] at each ReLU ──rule──▸ lines ──Definition 1──▸ s̄ = max over B of g·x + b
+    network, B ──bounds──▸ [(l, u)] at each ReLU ──slopes──▸ lines ──Definition 1──▸ s̄ = max over B of g·x + b
 
-`METHODS` is the table. A Stage finds the (l, u); a Final bounds C(y) f(x): by the linear bound with a rule's lower slopes, or,
-for `ibp`, from the box of the last ReLU's output with the layers after it merged with C(y).
+`METHODS` is the table. Both entries are functions; each is called with those of net, region, C, pre and the method's options that
+its signature names. `ibp` has no slopes: its lines are constant, h̄ = u⁺ and h̲ = l⁺ around the last ReLU.
 
 The gradient goes the same way back: upstream ds̄ to parameters and lines (linear.py), lines to (l, u) (relaxation.py),
-(l, u) through the stage to the parameters.
+(l, u) through the intermediate bounds to the parameters.
 """
 
+from inspect import signature
 from typing import NamedTuple
 
-from . import cap, layerwise
-from .backend import namespace
-from .interval import interval, interval_vjp
-from .linear import linear_bound, linear_bound_vjp, maximise, slope_gradient
-from .losses import cross_entropy, cross_entropy_vjp
-from .relaxation import adaptive, bernoulli, chord_vjp, enclose
-
-
-class Options(NamedTuple):
-    """What a method may be given, in rows: lists hold an array for each ReLU."""
-
-    slopes: list = None        # a̲, (N, n) or (S, N, n): taken instead of the rule
-    a0: list = None            # draws of U[0, 1], (N, n): one-step's start, random's slopes, sparse's coins
-    eta: float = 2.0           # η of (7)
-    p: float = 0.5
-    q: float = 0.5
-    steps: int = 20            # alpha
-    shared: bool = True        # alpha: one set of slopes for all margins, or one for each
-    cauchy: list = None        # cap: (p, 1, n) draws for the input and each ReLU; estimates instead of bounds
-
-
-class Stage(NamedTuple):
-    """Where the bounds of the inner ReLUs come from."""
-
-    find: object  # (net, region, options) -> Found
-    vjp: object   # (dpre, dlast, net, region, found, options) -> parameter gradients
-
-
-class Found(NamedTuple):
-    """The intermediate bounds."""
-
-    pre: list      # [(l, u)]
-    trace: object  # what the stage's gradient needs
-
-
-class Final(NamedTuple):
-    """How margins are bounded from the intermediate bounds."""
-
-    bound: object  # (net, region, C, found, options) -> Margins
-    vjp: object    # (ds, net, margins, options) -> parameter gradients, dpre, dlast
+from .arrays.ops import namespace
+from .ball import Region
+from .interval import interval, interval_vjp, rectified, rectified_vjp
+from .layerwise import cap, cap_vjp, crown, crown_vjp
+from .layers import margin_matrix
+from .linear import maximise, relax, relax_vjp
+from .relaxation import adaptive, bernoulli, chord_vjp, enclose, parallel, uniform
+from .slopes import alpha, one_step
 
 
 class Margins(NamedTuple):
     """Bounds of the margins, and what their gradient needs."""
 
-    s: object       # s̄ (S, N)
-    bound: object   # LinearBound
-    x: object       # (S, N, n), the worst case of each margin: an input, or for ibp a point of the last box
-    pre: list       # [(l, u)]
-    lines: list     # of each ReLU; none for ibp
+    s: object           # s̄ (S, N)
+    relaxation: object  # of all layers; for ibp of those after the last ReLU
+    worst: object       # (S, N, n), the worst case of each margin: an input, or for ibp a point of the last box
+    pre: list           # [(l, u)]
+    lines: list         # of each ReLU; none for ibp
 
 
 class Method(NamedTuple):
     """A row of the table."""
 
-    stage: Stage
-    final: Final
-    options: tuple      # the names of the options that it takes
+    bounds: object   # where [(l, u)] come from: net, region, ... -> what has them as .pre
+    slopes: object   # the rule: pre, ... -> a̲ of each ReLU, (N, n) or (S, N, n), or None for parallel lines; None for ibp
+    options: tuple   # the names of the options that it takes; `slopes` stands in the rule's place
     summary: str
+    trains: bool = True  # or is for evaluation, and has no gradient
 
     def __repr__(self):
         return f"<{self.summary}; options: {', '.join(self.options) or 'none'}>"
 
+    def bound(self, net, region, y, options):
+        """The Margins for labels y (N,)."""
+        C = margin_matrix(y, net.classes, region.centre.dtype)
+        return self.margins(net, region, C, self.preactivation(net, region, options).pre, options)
 
-# ---- stages ----
+    def preactivation(self, net, region, options):
+        """The bounds of the inner ReLUs, as `pre`, and what their gradient needs."""
+        given = {"net": net, "region": region, **options}
+        return self.bounds(**{name: given[name] for name in TAKES[self.bounds] if name in given})
 
-def _interval(net, region, options):
-    trace = interval(net, region)
-    return Found(trace.pre, trace)
+    def preactivation_vjp(self, dpre, net, found):
+        """Parameter gradients for the upstream (dl, du) of each ReLU."""
+        return {interval: interval_vjp, cap: cap_vjp, crown: crown_vjp}[self.bounds](dpre, net, found)
 
+    def margins(self, net, region, C, pre, options):
+        """The Margins of C(y) f(x): Definition 1 with the rule's lower slopes."""
+        if self.slopes is None:
+            return constant_margins(net, region, C, pre)
+        slopes = options.get("slopes")
+        if slopes is None:
+            given = {"net": net, "region": region, "C": C, "pre": pre, **options}
+            slopes = self.slopes(**{name: given[name] for name in TAKES[self.slopes] if name in given})
+        lines = [enclose(l, u, a) for (l, u), a in zip(pre, slopes)]
+        relaxation = relax(net, len(net.layers), C, lines)
+        s, worst = maximise(relaxation, region)
+        return Margins(s, relaxation, worst, pre, lines)
 
-def _interval_vjp(dpre, dlast, net, region, found, options):
-    return interval_vjp(dpre, dlast, net, found.trace)
-
-
-def _cap(net, region, options):
-    if options.cauchy is None:
-        return Found(*layerwise.layerwise(layerwise.CAP, net, region))
-    trace = cap.projected(net, region, options.cauchy)
-    return Found(trace.pre, trace)
-
-
-def _cap_vjp(dpre, dlast, net, region, found, options):
-    if options.cauchy is None:
-        return layerwise.layerwise_vjp(dpre, layerwise.CAP, net, region, *found)
-    return cap.projected_vjp(dpre, net, found.trace, options.cauchy)
-
-
-def _crown(net, region, options):
-    return Found(*layerwise.layerwise(layerwise.CROWN, net, region))
-
-
-def _crown_vjp(dpre, dlast, net, region, found, options):
-    return layerwise.layerwise_vjp(dpre, layerwise.CROWN, net, region, *found)
-
-
-# ---- lower slopes: (net, region, C, pre, options) -> a̲ of each ReLU, or None for parallel lines ----
-
-def _adaptive(net, region, C, pre, options):
-    return [adaptive(l, u) for l, u in pre]
+    def margins_vjp(self, ds, net, margins):
+        """Parameter gradients, and those of (l, u) at each ReLU: through the lines, by chord_vjp."""
+        if self.slopes is None:
+            return constant_margins_vjp(ds, net, margins)
+        _, relaxation, worst, pre, lines = margins
+        grads, dlines = relax_vjp(ds, net, len(net.layers), relaxation, lines, worst)
+        return grads, [chord_vjp(da, db, l, u, line.a_up) for (da, db), (l, u), line in zip(dlines, pre, lines)]
 
 
-def _parallel(net, region, C, pre, options):
-    return [None] * len(pre)
+def constant_margins(net, region, C, pre):
+    """The layers after the last ReLU merged with C(y), over the box of its output: s̄ = g·centre + |g|·radius + b."""
+    box = Region(*rectified(*pre[-1]), float("inf")) if pre else region
+    relaxation = relax(net, len(net.layers), C, (), start=net.head)
+    s, worst = maximise(relaxation, box)
+    return Margins(s, relaxation, worst, pre, ())
 
 
-def _uniform(net, region, C, pre, options):
-    return options.a0
+def constant_margins_vjp(ds, net, margins):
+    """dcentre = Σ_S ds g, dradius = Σ_S ds |g|."""
+    _, relaxation, worst, pre, _ = margins
+    xp, g, dpre = namespace(ds), relaxation.g, [(0, 0) for _ in pre]
+    grads, _ = relax_vjp(ds, net, len(net.layers), relaxation, (), worst, net.head)
+    if pre:
+        box = xp.einsum("sN,sNn->Nn", ds, g), xp.einsum("sN,sNn->Nn", ds, xp.abs(g))
+        dpre[-1] = rectified_vjp(*box, *pre[-1])
+    return grads, dpre
 
 
-def _sparse(net, region, C, pre, options):
-    return [bernoulli(l, u, draws, options.p, options.q) for (l, u), draws in zip(pre, options.a0)]
+def relaxed_gradient(net, margins):
+    """g (S, N, n) and b (S, N) of Definition 1, for all layers: constant lines (ibp) leave g = 0, b = s̄."""
+    if len(margins.lines) == len(net.relus):
+        return margins.relaxation.g, margins.relaxation.b
+    s = margins.s
+    return namespace(s).zeros((*s.shape, net.units[0]), s.dtype), s
 
-
-def _one_step(net, region, C, pre, options):
-    """a = Π[0,1](a₀ − η sign ∇_a L(s̄(a₀)))                                                (7)"""
-    _, da = _loss_slopes(net, region, C, pre, options.a0)
-    return [_project(a - options.eta * namespace(d).sign(d)) for a, d in zip(options.a0, da)]  # (7)
-
-
-def _alpha(net, region, C, pre, options):
-    """(7) repeated from the adaptive slopes with step sizes 1/2 falling to 1/512; the best slopes met are kept.
-
-    Shared slopes descend the loss of each example. Otherwise each margin has its own slopes, (S, N, n), and descends
-    itself: it ends no higher than where it started, at crown-ibp.
-    """
-    a, best, least = _adaptive(net, region, C, pre, options), None, None
-    for t in range(options.steps + 1):
-        s, da = _loss_slopes(net, region, C, pre, a, options.shared)
-        xp = namespace(s)
-        value = (cross_entropy(s) if options.shared else s)[..., None]  # (N, 1) or (S, N, 1)
-        if best is None:
-            best, least = a, value
-        best = [xp.where(value < least, new, old) for new, old in zip(a, best)]
-        least = xp.minimum(value, least)
-        step = 2.0 ** (-1 - 8 * t / max(options.steps, 1))
-        a = [_project(slopes - step * xp.sign(d)) for slopes, d in zip(a, da)]
-    return best
-
-
-def _loss_slopes(net, region, C, pre, slopes, shared=True):
-    """s̄ with these lower slopes, and the gradient in them of the loss (1), or of each margin by itself."""
-    lines = [enclose(l, u, a) for (l, u), a in zip(pre, slopes)]
-    bound = linear_bound(net, len(net.layers), C, lines)
-    s, x = maximise(bound, region)
-    ds = cross_entropy_vjp(1, s) if shared else 0 * s + 1
-    return s, slope_gradient(ds, net, len(net.layers), bound, x, shared)
-
-
-def _project(a):
-    """Π[0,1]."""
-    return namespace(a).clip(a, 0, 1)
-
-
-# ---- finals ----
-
-def _tail(net, region, C, found, options):
-    """The layers after the last ReLU merged with C(y), over the box of its output: constant lines in Definition 1."""
-    last, stop = found.trace.last, len(net.layers)
-    bound = linear_bound(net, stop, C, (), start=net.tail)
-    s, x = maximise(bound, last)
-    return Margins(s, bound, x, found.pre, ())
-
-
-def _tail_vjp(ds, net, margins, options):
-    """s̄ = g·c + |g|·r + b over the last box: dc = Σ_S ds g, dr = Σ_S ds |g|."""
-    xp, g = namespace(ds), margins.bound.g
-    grads, _ = linear_bound_vjp(ds, net, len(net.layers), margins.bound, (), margins.x, net.tail)
-    dlast = xp.einsum("sN,sNn->Nn", ds, g), xp.einsum("sN,sNn->Nn", ds, xp.abs(g))
-    return grads, [(0, 0)] * len(net.relus), dlast
-
-
-def relaxed(rule):
-    """The linear bound with the lower slopes of a rule."""
-
-    def bound(net, region, C, found, options):
-        slopes = options.slopes if options.slopes is not None else rule(net, region, C, found.pre, options)
-        lines = [enclose(l, u, a) for (l, u), a in zip(found.pre, slopes)]
-        linear = linear_bound(net, len(net.layers), C, lines)
-        s, x = maximise(linear, region)
-        return Margins(s, linear, x, found.pre, lines)
-
-    def vjp(ds, net, margins, options):
-        grads, dlines = linear_bound_vjp(ds, net, len(net.layers), margins.bound, margins.lines, margins.x)
-        dpre = [chord_vjp(da, db, l, u, line.a_up)
-                for (da, db), (l, u), line in zip(dlines, margins.pre, margins.lines)]
-        return grads, dpre, None
-
-    return Final(bound, vjp)
-
-
-BY_INTERVAL = Stage(_interval, _interval_vjp)
-BY_CAP = Stage(_cap, _cap_vjp)
-BY_CROWN = Stage(_crown, _crown_vjp)
 
 METHODS = {
-    "ibp": Method(BY_INTERVAL, Final(_tail, _tail_vjp), (), "interval bound propagation"),
-    "crown-ibp": Method(BY_INTERVAL, relaxed(_adaptive), ("slopes",), "adaptive slopes on interval bounds"),
-    "cap-ibp": Method(BY_INTERVAL, relaxed(_parallel), ("slopes",), "parallel lines on interval bounds"),
-    "random": Method(BY_INTERVAL, relaxed(_uniform), ("slopes", "a0"), "slopes from U[0, 1]"),
-    "sparse": Method(BY_INTERVAL, relaxed(_sparse), ("slopes", "a0", "p", "q"), "slopes 0 or 1 at the rates (p, q)"),
-    "one-step": Method(BY_INTERVAL, relaxed(_one_step), ("slopes", "a0", "eta"), "one projected gradient step (7)"),
-    "alpha": Method(BY_INTERVAL, relaxed(_alpha), ("slopes", "steps", "shared"), "many such steps, to evaluate"),
-    "cap": Method(BY_CAP, relaxed(_parallel), ("slopes", "projections"), "convex outer polytope"),
-    "crown": Method(BY_CROWN, relaxed(_adaptive), ("slopes",), "adaptive slopes, layer by layer"),
+    "ibp": Method(interval, None, (), "interval bound propagation"),
+    "crown-ibp": Method(interval, adaptive, ("slopes",), "adaptive slopes on interval bounds"),
+    "cap-ibp": Method(interval, parallel, ("slopes",), "parallel lines on interval bounds"),
+    "random": Method(interval, uniform, ("slopes", "a0"), "slopes from U[0, 1]"),
+    "sparse": Method(interval, bernoulli, ("slopes", "a0", "p", "q"), "slopes 0 or 1 at the rates (p, q)"),
+    "one-step": Method(interval, one_step, ("slopes", "a0", "eta"), "one projected gradient step (7)"),
+    "alpha": Method(interval, alpha, ("slopes", "steps", "shared"), "many such steps, to evaluate", trains=False),
+    "cap": Method(cap, parallel, ("slopes", "projections"), "convex outer polytope"),
+    "crown": Method(crown, adaptive, ("slopes",), "adaptive slopes, layer by layer"),
 }
+TAKES = {f: tuple(signature(f).parameters) for row in METHODS.values() for f in (row.bounds, row.slopes) if f}

@@ -1,33 +1,31 @@
-"""The two lines that enclose a ReLU over [l, u], the rules for the lower slope, and their gradient.
+"""The two lines that enclose a ReLU over [l, u], the rules for the lower slope, and their gradient (Section 3.2, Appendix C).
 
     a̲ z + b̲ ≤ max(z, 0) ≤ ā z + b̄    for l ≤ z ≤ u
 
-The upper line is the chord:  ā = u⁺ / (u⁺ − l⁻),  b̄ = −l⁻ ā,  with u⁺ = max(u, 0), l⁻ = min(l, 0).
+The upper line is the chord, the best there is (Appendix C.2):  ā = u⁺ / (u⁺ − l⁻),  b̄ = −l⁻ ā,  with u⁺ = max(u, 0), l⁻ = min(l, 0).
 It is the identity on an active unit (l ≥ 0) and zero on an inactive one (u ≤ 0), and so is the lower line; on an
 unstable unit (l < 0 < u) the lower line passes through 0 (b̲ = 0) with any slope a̲ in [0, 1]. A rule chooses it:
 
     adaptive    1[u⁺ + l⁻ > 0]                  the smaller area between the lines; on the tie u = −l, 0
     parallel    ā                               both lines alike: one slope, CAP's (Wong and Kolter 2018)
     uniform     U[0, 1]                         drawn by the caller: rules draw nothing
-    bernoulli   1 with probability p where −l > u, with probability q elsewhere
+    bernoulli   1 with probability p where −l > u, with probability q elsewhere (Section 5)
+
+The rule of one-step (7) looks at the loss; it is in slopes.py.
 """
 
 from typing import NamedTuple
 
-from .backend import positive
+from .arrays.ops import positive
 
 
 class Lines(NamedTuple):
     """Two lines for each unit, b̲ = 0: (N, n), or (S, N, n) where each specification has its own lower slope."""
 
-    a_lo: object  # a̲; for parallel lines a_up itself
-    a_up: object  # ā
-    b_up: object  # b̄
-
-
-def unstable(l, u):
-    """1 where l < 0 < u, else 0."""
-    return ((l < 0) & (u > 0)).astype(l.dtype)
+    a_lo: object    # a̲
+    a_up: object    # ā
+    b_up: object    # b̄
+    parallel: bool  # a̲ is ā, and moves with it; else a̲ is a constant
 
 
 def chord(l, u):
@@ -44,22 +42,35 @@ def chord_vjp(da, db, l, u, a):
     ā = u / (u − l):      dā/du = −l / (u − l)² = (1 − ā) / (u − l),    dā/dl = u / (u − l)² = ā / (u − l).
     b̄ = −l ā:             db̄/du = −l dā/du,                             db̄/dl = −ā − l dā/dl.
     """
-    m = unstable(l, u)
+    m = ((l < 0) & (u > 0)).astype(l.dtype)
     da = (da - l * db) * m / (m * (u - l) + (1 - m))
     return a * (da - m * db), (1 - a) * da
-
-
-def adaptive(l, u):
-    """CROWN's slope (Zhang et al. 2018)."""
-    return (u + l > 0).astype(l.dtype)
-
-
-def bernoulli(l, u, draws, p, q):
-    """The slopes of the (p, q) variants, from draws of U[0, 1]."""
-    return (draws < q + (p - q) * (-l > u).astype(l.dtype)).astype(l.dtype)
 
 
 def enclose(l, u, slope=None):
     """The lines over [l, u] with this lower slope on the unstable units, (N, n) or (S, N, n); None: parallel."""
     a, b = chord(l, u)
-    return Lines(a if slope is None else a + unstable(l, u) * (slope - a), a, b)
+    unstable = (l < 0) & (u > 0)
+    return Lines(a if slope is None else a + unstable * (slope - a), a, b, slope is None)
+
+
+# ---- rules: [(l, u)] -> the lower slopes of each ReLU, or None for parallel lines ----
+
+def adaptive(pre):
+    """1[u⁺ + l⁻ > 0], CROWN's slope (Zhang et al. 2018)."""
+    return [(u + l > 0).astype(l.dtype) for l, u in pre]
+
+
+def parallel(pre):
+    """ā, as a slope that moves with l and u."""
+    return [None for _ in pre]
+
+
+def uniform(a0):
+    """The draws of U[0, 1] themselves."""
+    return a0
+
+
+def bernoulli(pre, a0, p=0.5, q=0.5):
+    """1 where a draw of U[0, 1] is below p (where −l > u) or q (elsewhere), the (p, q) variants."""
+    return [(draws < q + (p - q) * (-l > u).astype(l.dtype)).astype(l.dtype) for (l, u), draws in zip(pre, a0)]

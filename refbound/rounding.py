@@ -24,29 +24,29 @@ from typing import NamedTuple
 import numpy as np
 
 from . import checks
-from .backend import namespace
-from .layers import Affine, Conv2d, Flatten, ReLU
-from .methods import BY_INTERVAL, METHODS, Found
-from .network import as_rows, margin_matrix, with_true_class
-from .relaxation import Lines, chord, unstable
+from .arrays.ops import as_rows, namespace, with_true_class
+from .interval import interval
+from .layers import Affine, Conv2d, Flatten, ReLU, margin_matrix
+from .methods import METHODS
+from .relaxation import Lines, chord
 
 
 class Box(NamedTuple):
-    """The z with |z − c| ≤ r in real arithmetic."""
+    """The z with |z − centre| ≤ radius in real arithmetic."""
 
-    c: object  # (N, n)
-    r: object  # (N, n)
+    centre: object  # (N, n)
+    radius: object  # (N, n)
 
     @property
     def ends(self):
         """l and u, rounded outwards."""
-        xp = namespace(self.c)
-        return xp.nextafter(self.c - self.r, -np.inf), xp.nextafter(self.c + self.r, np.inf)
+        xp = namespace(self.centre)
+        return xp.nextafter(self.centre - self.radius, -np.inf), xp.nextafter(self.centre + self.radius, np.inf)
 
     @property
     def most(self):
         """max |z|, but for the rounding of this sum, which every charge leaves room for."""
-        return abs(self.c) + self.r
+        return abs(self.centre) + self.radius
 
 
 def sound_margin_bounds(net, ball, y, method, **options):
@@ -55,22 +55,22 @@ def sound_margin_bounds(net, ball, y, method, **options):
     Takes what margin_bounds takes. Raises ValueError as it does, and for another norm, for a method whose l and u are not
     interval bounds, for a layer too wide for its dtype, and for float32 on a GPU.
     """
-    row, region = METHODS[checks.method(method)], checks.region(net, ball)
-    if row.stage is not BY_INTERVAL or ball.norm != np.inf:
-        known = ", ".join(name for name, row in METHODS.items() if row.stage is BY_INTERVAL)
+    row, region = checks.method(method), checks.problem(net, ball)
+    if row.bounds is not interval or ball.norm != np.inf:
+        known = ", ".join(name for name, row in METHODS.items() if row.bounds is interval)
         raise ValueError(f"method: expected one of {known}, and a ball of norm inf, got {method!r} and norm {ball.norm!r}")
     if net.xp.__name__ == "cupy" and net.dtype != np.float64:
         raise ValueError(f"net: expected float64 on a GPU, where float32 flushes subnormal numbers to zero, got {net.dtype}")
     checks.labels(y, len(ball), net.classes, net.xp)
-    checked = checks.drawn_options(net, ball, method, options)
+    given = checks.method_options(net, ball, method, options)
     C, pre = margin_matrix(y, net.classes, net.dtype), []
     boxes = propagate(net, box_of(ball, net.dtype), lambda k, box: relu_box(box, pre))
-    if method == "ibp":
-        start, lines = net.tail, ()
+    if row.slopes is None:
+        start, lines = net.head, ()
     else:
         start = 0
-        plain = row.final.bound(net, region, C, Found(pre, None), checked)
-        lines = [enclose(l, u, line.a_lo) for (l, u), line in zip(pre, plain.lines)]
+        plain = row.margins(net, region, C, pre, given)
+        lines = [rounded_lines(l, u, line.a_lo) for (l, u), line in zip(pre, plain.lines)]
     boxes = propagate(net, boxes[start], lambda k, box: between(lines[k], box), start)
     return checks.finite(with_true_class(backward(net, C, lines, boxes, start), y), "sound_margin_bounds")
 
@@ -89,30 +89,30 @@ def propagate(net, box, relu, start=0):
         elif isinstance(net.layers[i], ReLU):
             box, k = relu(k, box), k + 1
         elif isinstance(net.layers[i], Flatten):
-            box = Box(net.layers[i].reorder(box.c), net.layers[i].reorder(box.r))
+            box = Box(net.layers[i].reorder(box.centre), net.layers[i].reorder(box.radius))
         boxes.append(box)
     return boxes
 
 
 def affine_box(net, i, box):
     """A Box around W z + bias: the interval bound, its radius widened by what the three products may have lost."""
-    layer, W, bias, xp = net.layers[i], net.weight(i), layer_bias(net, i), namespace(box.c)
+    layer, W, bias, xp = net.layers[i], net.params[f"{i}.weight"], layer_bias(net, i), namespace(box.centre)
     K, model = product_terms(layer), Model(net.dtype)
-    c, r = product(layer, W, box.c) + bias, product(layer, xp.abs(W), box.r)
+    c, r = product(layer, W, box.centre) + bias, product(layer, xp.abs(W), box.radius)
     size = product(layer, xp.abs(W), box.most) + xp.abs(bias)
     return Box(c, r + (model.gamma(K + 8) * size + layer.units * model.least))
 
 
 def relu_box(box, pre):
     """A Box around max(z, 0); its (l, u) are appended to `pre`."""
-    xp, (l, u) = namespace(box.c), box.ends
+    xp, (l, u) = namespace(box.centre), box.ends
     pre.append((l, u))
     return box_between(xp.maximum(l, 0), xp.maximum(u, 0))
 
 
 def between(line, box):
     """A Box around all that lies on or between the two lines of a ReLU, wherever z is in `box`."""
-    xp, (l, u), model = namespace(box.c), box.ends, Model(box.c.dtype)
+    xp, (l, u), model = namespace(box.centre), box.ends, Model(box.centre.dtype)
     least = most = line.a_lo
     if line.a_lo.ndim == 3:  # each margin has its own
         least, most = xp.min(line.a_lo, axis=0), xp.max(line.a_lo, axis=0)
@@ -139,11 +139,11 @@ def box_of(ball, dtype):
     return box_between(xp.where(l > low, xp.nextafter(l, -np.inf), l), xp.where(u < high, xp.nextafter(u, np.inf), u))
 
 
-def enclose(l, u, slope):
+def rounded_lines(l, u, slope):
     """Lines that enclose max(z, 0) over [l, u] in real arithmetic: the slopes are floats, b̄ is rounded up."""
-    xp, model, m, (a, _) = namespace(l), Model(l.dtype), unstable(l, u), chord(l, u)
+    xp, model, (a, _), m = namespace(l), Model(l.dtype), chord(l, u), ((l < 0) & (u > 0)).astype(l.dtype)  # unstable
     b = xp.maximum(-a * xp.minimum(l, 0), (1 - a) * xp.maximum(u, 0))  # the line is above both corners
-    return Lines(xp.where(m > 0, xp.clip(slope, 0, 1), a), a, b * (1 + model.gamma(4)) + m * model.least)
+    return Lines(xp.where(m > 0, xp.clip(slope, 0, 1), a), a, b * (1 + model.gamma(4)) + m * model.least, False)
 
 
 # ---- backward ----
@@ -154,14 +154,14 @@ def backward(net, C, lines, boxes, start):
     for i in reversed(range(start, len(net.layers))):
         layer, xp, most = net.layers[i], namespace(g), boxes[i].most
         if isinstance(layer, Affine):
-            W, bias = net.weight(i), layer_bias(net, i)
+            W, bias = net.params[f"{i}.weight"], layer_bias(net, i)
             K, B = adjoint_terms(layer), dot_terms(net.units[i + 1])
             lost = model.gamma(K) * product(layer, xp.abs(W), most) + model.gamma(B) * xp.abs(bias) + K * model.least
             terms += [dot(bias, g), dot(lost, xp.abs(g))]
             g = layer.adjoint(W, g)
         elif isinstance(layer, ReLU):
             k, K = k - 1, 1
-            a_lo, a_up, b_up = lines[k]
+            a_lo, a_up, b_up, _ = lines[k]
             positive = xp.maximum(g, 0)
             g, n = a_lo * (g - positive) + a_up * positive, dot_terms(net.units[i])
             terms += [dot(b_up * (1 + model.gamma(n + 4)), positive), dot(model.gamma(2) * most, xp.abs(g))]
@@ -216,7 +216,7 @@ def parts(n):
 
 def layer_bias(net, i):
     """The bias of each unit that layer i puts out, (m,)."""
-    return net.layers[i].spread(net.bias(i))
+    return net.layers[i].per_unit(net.params[f"{i}.bias"])
 
 
 class Model:

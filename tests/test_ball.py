@@ -7,7 +7,7 @@ from networks import BALLS, batch, build, draws, length, margins, points
 import refbound as rb
 from refbound.attack import project
 from refbound.ball import furthest
-from refbound.network import as_rows
+from refbound.arrays.ops import as_rows
 
 
 @pytest.mark.parametrize("norm, dual", [(np.inf, 1), (2, 2), (1, np.inf)])
@@ -26,7 +26,7 @@ def test_the_furthest_point_lies_in_the_unit_ball_and_attains_the_dual_norm(norm
 def test_no_square_overflows_or_vanishes_in_a_dual_norm(norm, scale, layer):
     """In float32 2^160 is infinite and 2^-160 is 0; scaled by a power of two, nothing else changes but the scale."""
     net = rb.models.mlp(draws(), (6, 5, 4))
-    i, _ = net.affine()[layer]
+    i, _ = net.affine[layer]
     scaled = net.with_params({k: w * np.float32(scale) if k.startswith(f"{i}.") else w for k, w in net.params.items()})
     ball, y = rb.Ball(draws().random((3, 6), np.float32), 0.2, norm=norm), np.arange(3)
     if layer == 0:
@@ -89,7 +89,7 @@ def test_an_input_on_the_edge_of_a_domain_that_float32_rounds_lies_in_its_box(ed
     """In float64 the edge would lie inside of its float32 neighbour: a box of negative radius, in which all holds."""
     for domain, x in (((edge, 2.0), np.float32(edge)), ((-2.0, edge), np.float32(edge))):
         region = rb.Ball(np.full((1, 1), x, np.float32), 0.0, domain=domain).region(np.float64)
-        assert region.r.item() == 0 and region.c.item() == float(x)
+        assert region.radius.item() == 0 and region.centre.item() == float(x)
 
 
 def test_half_precision_is_refused_and_one_example_is_a_slice():

@@ -11,8 +11,8 @@ from networks import ALL, build
 
 import refbound as rb
 from refbound.layers import Affine, Linear, ReLU
-from refbound.layout import images, rows
-from refbound.network import as_rows, forward
+from refbound.arrays.ops import as_rows, images, rows
+from refbound.layers import forward
 from trainers.data import to_float
 from verify import certificate, exact, integers
 from verify.certificate import MAKERS, main, make
@@ -90,10 +90,10 @@ def test_a_convolution_is_its_definition():
     for name in ALL:
         net, network, _, _ = problem(name, dtype=np.float64)
         layers = [layer for layer in network.layers if layer]
-        for (i, layer), (matrix, bias) in zip(net.affine(), layers, strict=True):
+        for (i, layer), (matrix, bias) in zip(net.affine, layers, strict=True):
             x = np.random.default_rng(i).integers(-5, 6, (2, *net.shapes[i]))
             y = matrix @ Exact(x.reshape(2, -1).T.astype(object), Fraction(1)) + bias
-            z = layer.apply(net.weight(i), layer.patches(as_rows(x, float))) + layer.spread(net.bias(i))
+            z = layer.apply(net.params[f"{i}.weight"], layer.patches(as_rows(x, float))) + layer.per_unit(net.params[f"{i}.bias"])
             expected = images(z, net.shapes[i + 1]).reshape(2, -1).T
             np.testing.assert_allclose((y.n * y.unit).astype(float), expected, rtol=1e-12, atol=1e-12)
 
@@ -105,8 +105,8 @@ def exact_margins(net, x, y):
     x = rows(x.reshape(net.input_shape), net.input_shape)
     for i, layer in enumerate(net.layers):
         if isinstance(layer, Affine):
-            W = layer.apply(net.weight(i), layer.patches(np.eye(layer.units, dtype=net.dtype))).T
-            x = rational(W) @ x + rational(layer.spread(net.bias(i)))
+            W = layer.apply(net.params[f"{i}.weight"], layer.patches(np.eye(layer.units, dtype=net.dtype))).T
+            x = rational(W) @ x + rational(layer.per_unit(net.params[f"{i}.bias"]))
         elif isinstance(layer, ReLU):
             x = np.maximum(x, Fraction(0))
         else:
@@ -152,8 +152,8 @@ def test_the_margins_are_definition_1_in_rationals():
             for i in reversed(range(len(net.layers))):
                 layer = net.layers[i]
                 if isinstance(layer, Affine):
-                    W = layer.apply(net.weight(i), layer.patches(np.eye(layer.units, dtype=net.dtype))).T
-                    b, g = b + g @ rational(layer.spread(net.bias(i))), g @ rational(W)
+                    W = layer.apply(net.params[f"{i}.weight"], layer.patches(np.eye(layer.units, dtype=net.dtype))).T
+                    b, g = b + g @ rational(layer.per_unit(net.params[f"{i}.bias"])), g @ rational(W)
                 elif isinstance(layer, ReLU):
                     k -= 1
                     l, u, s, a = (rational(rows(v[k].reshape(net.shapes[i]), net.shapes[i]))

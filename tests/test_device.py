@@ -12,7 +12,8 @@ import standin
 from networks import ALL, BALLS, METHODS, batch, build, draws
 
 import refbound as rb
-from refbound.backend import device_module, is_array, namespace, to_host, to_like
+from refbound.arrays.device import device_module
+from refbound.arrays.ops import is_array, namespace, to_host, to_like
 
 VARIANTS = {**METHODS, "cap, projected": ("cap", {"projections": 5}),
             "crown-ibp, given slopes": ("crown-ibp", {"slopes": "(N, *shape)"}),

@@ -37,8 +37,8 @@ def options(arrays, variant):
     """The arguments of the public functions that a variant stands for."""
     method, changes = golden_cases.VARIANTS[variant]
     net, _, _, drawn = golden_cases.problem(arrays)
-    given = {"a0": [arrays[f"a0/{k}"] for k in range(len(net.relus))], "eta": drawn.eta, "p": drawn.p, "q": drawn.q,
-             "steps": drawn.steps, "shared": changes.get("shared", True)}
+    given = {"a0": [arrays[f"a0/{k}"] for k in range(len(net.relus))], "shared": changes.get("shared", True),
+             **{name: drawn[name] for name in ("eta", "p", "q", "steps")}}
     return {name: given[name] for name in rb.METHODS[method].options if name in given}
 
 
@@ -110,7 +110,7 @@ def test_the_arrays_are_what_the_public_functions_give(name):
     a = golden_cases.golden(name)
     net, ball, y, _ = golden_cases.problem(a)
     for variant, (method, changes) in golden_cases.VARIANTS.items():
-        if "cauchy" in changes:
+        if "projections" in changes:
             continue
         given = options(a, variant)
         np.testing.assert_array_equal(a[f"{variant}/margins"], rb.margin_bounds(net, ball, y, method, **given))
@@ -245,7 +245,7 @@ def test_a_last_layer_that_is_not_merged_is_recognised(name, tmp_path, capsys):
     a = golden_cases.golden(name)
     net, ball, y, _ = golden_cases.problem(a)
     n, c = len(net.layers), net.classes
-    params = {**net.params, f"{n - 1}.bias": net.bias(n - 1) + 64,
+    params = {**net.params, f"{n - 1}.bias": net.params[f"{n - 1}.bias"] + 64,
               f"{n + 1}.weight": np.eye(c), f"{n + 1}.bias": np.zeros(c)}
     apart = rb.Network([*net.layers, ReLU(), Linear(c, c)], params, net.input_shape)
     arrays = {key: value for key, value in outputs(a, apart, ball, "ibp").items() if key in a}
@@ -261,8 +261,8 @@ def test_a_last_layer_that_is_not_merged_is_recognised_in_linear_bounds(tmp_path
     n, c = len(net.layers), net.classes
 
     def upper(sign):  # (N, c): upper bounds of ± each logit
-        params = {**net.params, f"{n - 1}.weight": np.vstack([sign * net.weight(n - 1), 0 * net.weight(n - 1)[:1]]),
-                  f"{n - 1}.bias": np.append(sign * net.bias(n - 1), 0)}
+        params = {**net.params, f"{n - 1}.weight": np.vstack([sign * net.params[f"{n - 1}.weight"], 0 * net.params[f"{n - 1}.weight"][:1]]),
+                  f"{n - 1}.bias": np.append(sign * net.params[f"{n - 1}.bias"], 0)}
         wider = rb.Network([*net.layers[:-1], Linear(net.units[n - 1], c + 1)], params, net.input_shape)
         return {m: rb.margin_bounds(wider, ball, 0 * y + c, m)[:, :c] for m in ("crown-ibp", "cap-ibp", "cap", "crown")}
 
@@ -282,7 +282,7 @@ def test_slopes_that_each_margin_chooses_for_itself_are_recognised(name, tmp_pat
     s = np.zeros((N, c))
     for n in range(N):
         for m in set(range(c)) - {y[n]}:
-            params = {**net.params, f"{i}.weight": net.weight(i)[[y[n], m]], f"{i}.bias": net.bias(i)[[y[n], m]]}
+            params = {**net.params, f"{i}.weight": net.params[f"{i}.weight"][[y[n], m]], f"{i}.bias": net.params[f"{i}.bias"][[y[n], m]]}
             pair = rb.Network([*net.layers[:-1], Linear(net.units[i], 2)], params, net.input_shape)
             given = {**one, "a0": [a0[n:n + 1] for a0 in one["a0"]]}
             s[n, m] = rb.margin_bounds(pair, ball[n:n + 1], np.array([0]), "one-step", **given)[0, 1]

@@ -24,7 +24,7 @@ def rendered(name):
         if f"{variant}/margins" not in arrays:
             continue
         options = {**given, **changes}
-        if "cauchy" in options:
+        if options.pop("projections", None):
             options["cauchy"] = [tensors[key].flatten(1) for key in sorted(arrays) if key.startswith("cauchy/")]
         found |= {f"{variant}/{key}": a for key, a in one(model, region, tensors, method, options, arrays).items()}
     return found

@@ -7,9 +7,10 @@ import pytest
 from networks import ALL, BALLS, CONV, DENSE, TRAINED, batch, build, draws
 
 import refbound as rb
-from refbound import robust
-from refbound.checks import drawn_options
-from refbound.network import as_rows, forward, forward_vjp, input_gradient
+from refbound.checks import method_options
+from refbound.arrays.ops import as_rows
+from refbound.layers import forward, forward_vjp
+from refbound.losses import mixed_loss
 
 VARIANTS = {**TRAINED, "cap, projected": ("cap", {"projections": 5})}  # projections know l∞ only
 WEIGHTS = {"beta 1": (1, 0), "mixed": (0.6, 0.3), "ibp": (0, 0), "clean": (0.5, 1)}  # (β, κ)
@@ -36,15 +37,16 @@ class Problem:
         self.net, self.weights, self.options = build(name), weights, {**options, **more}
         self.ball, self.y = batch(self.net, ball)
         self.region, self.x = self.ball.region(self.net.dtype), as_rows(self.ball.x, self.net.dtype)
-        self.held = drawn_options(self.net, self.ball, self.method, {**self.options, "rng": draws()})
+        self.held = method_options(self.net, self.ball, self.method, {**self.options, "rng": draws()})
         if self.method == "one-step":
-            lines = robust.margins(self.net, self.region, self.y, rb.METHODS["one-step"], self.held).lines
-            self.held = self.held._replace(slopes=[line.a_lo for line in lines])
+            lines = rb.METHODS["one-step"].bound(self.net, self.region, self.y, self.held).lines
+            self.held = {"slopes": [line.a_lo for line in lines]}
 
     def value(self, params):
         """The mean loss, by the same forward code on whatever arrays the parameters are."""
-        return anp.mean(robust.robust_loss(with_params(self.net, params), self.region, self.x, self.y,
-                                           rb.METHODS[self.method], self.held, *self.weights).value)
+        beta, kappa = self.weights
+        mixture = (rb.METHODS[self.method], beta), (rb.METHODS["ibp"], 1 - beta)
+        return anp.mean(mixed_loss(with_params(self.net, params), self.region, self.x, self.y, mixture, self.held, kappa).value)
 
     def hand_written(self):
         return rb.robust_loss(self.net, self.ball, self.y, self.method, *self.weights, **self.options, rng=draws())
@@ -121,13 +123,13 @@ def test_one_step_descends_along_its_own_slope_gradient():
     a0 = [draws(k).uniform(0.4, 0.6, (3, net.units[i])) for k, i in enumerate(net.relus)]
 
     def loss(slopes):
-        held = drawn_options(net, ball, "one-step", {"a0": a0})._replace(slopes=slopes)
-        return anp.sum(robust.robust_loss(net, ball.region(net.dtype), as_rows(ball.x, net.dtype), y,
-                                          rb.METHODS["one-step"], held).value)
+        mixture = ((rb.METHODS["one-step"], 1.0),)
+        x = as_rows(ball.x, net.dtype)
+        return anp.sum(mixed_loss(net, ball.region(net.dtype), x, y, mixture, {"slopes": slopes}).value)
 
     slope_gradients = autograd.grad(loss)(a0)
-    held = drawn_options(net, ball, "one-step", {"a0": a0, "eta": 0.125})
-    lines = robust.margins(net, ball.region(net.dtype), y, rb.METHODS["one-step"], held).lines
+    held = method_options(net, ball, "one-step", {"a0": a0, "eta": 0.125})
+    lines = rb.METHODS["one-step"].bound(net, ball.region(net.dtype), y, held).lines
     moved = 0
     for (l, u), line, a, d in zip(rb.preactivation_bounds(net, ball, "ibp"), lines, a0, slope_gradients):
         free = (l < 0) & (u > 0)
@@ -164,4 +166,4 @@ def test_forward_vjp_and_input_gradient_are_autograds(name):
     assert set(grads) == set(dparams)
     for key, d in dparams.items():
         np.testing.assert_allclose(grads[key], d, rtol=1e-9, atol=1e-12)
-    np.testing.assert_allclose(input_gradient(net, inputs, dz), dx, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(forward_vjp(dz, net, inputs, of="input"), dx, rtol=1e-9, atol=1e-12)

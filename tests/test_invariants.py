@@ -181,6 +181,6 @@ def test_unstable_units_have_the_chord_above_and_the_rules_slope_below():
     parallel = relaxation.enclose(l, u)
     assert parallel.a_lo is parallel.a_up
     close(parallel.a_lo, a)
-    assert relaxation.adaptive(l, u).tolist() == [[1], [0], [0]]  # on the tie, 0
+    assert relaxation.adaptive([(l, u)])[0].tolist() == [[1], [0], [0]]  # on the tie, 0
     for p, q, draw, expected in ((0.2, 0.6, 0.4, [1, 0, 1]), (0.6, 0.2, 0.4, [0, 1, 0])):  # p where −l > u
-        assert relaxation.bernoulli(l, u, draw + 0 * l, p, q)[:, 0].tolist() == expected
+        assert relaxation.bernoulli([(l, u)], [draw + 0 * l], p, q)[0][:, 0].tolist() == expected

@@ -89,7 +89,7 @@ def test_sparse_slopes_have_the_rates_p_and_q(p, q):
     """Of n draws at rate r, the share of ones is within 5 √(r (1 − r) / n) of r: a deviation of 5 σ; none at 0 and 1."""
     rng = np.random.default_rng(0)
     l, u = -rng.random((400, 500)), rng.random((400, 500))
-    ones = bernoulli(l, u, rng.random((400, 500)), p, q)
+    ones = bernoulli([(l, u)], [rng.random((400, 500))], p, q)[0]
     assert set(np.unique(ones)) <= {0, 1}
     for where, rate in ((-l > u, p), (-l <= u, q)):
         assert abs(ones[where].mean() - rate) <= 5 * math.sqrt(rate * (1 - rate) / where.sum())
@@ -111,8 +111,8 @@ def test_shares_of_sparse_slopes_on_a_network_follow_p_and_q(p, q):
 def test_extreme_variants_are_the_constant_slopes_and_the_adaptive_rule():
     l, u = -np.random.default_rng(0).random((50, 4)), np.random.default_rng(1).random((50, 4))
     coins = np.random.default_rng(2).random((50, 4))
-    assert (bernoulli(l, u, coins, 0, 0) == 0).all() and (bernoulli(l, u, coins, 1, 1) == 1).all()
-    np.testing.assert_array_equal(bernoulli(l, u, coins, 0, 1), adaptive(l, u))  # without a tie −l = u
+    assert (bernoulli([(l, u)], [coins], 0, 0)[0] == 0).all() and (bernoulli([(l, u)], [coins], 1, 1)[0] == 1).all()
+    np.testing.assert_array_equal(bernoulli([(l, u)], [coins], 0, 1)[0], adaptive([(l, u)])[0])  # without a tie −l = u
 
 
 # ---- the probe ----

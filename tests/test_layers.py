@@ -7,10 +7,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from refbound.backend import scatter, windows
-from refbound.convolution import by_phases
+from refbound.arrays.ops import correlate_adjoint, images, rows, scatter, windows
 from refbound.layers import Conv2d, Flatten, Linear
-from refbound.layout import images, rows
 
 pairs = st.tuples(st.integers(1, 4), st.integers(1, 4))
 paddings = st.tuples(st.integers(0, 2), st.integers(0, 2))
@@ -68,7 +66,7 @@ def test_the_adjoint_of_a_convolution_is_its_adjoint(layer, lead):
     """By its phases, and scattered."""
     W, x, g = random_triple(layer, lead)
     columns = np.tensordot(g.reshape(*g.shape[:-1], *layer.window.out, -1), W.transpose((0, 2, 3, 1)), 1)
-    for back in layer.adjoint(W, g), by_phases(W, g, layer.window), scatter(columns, layer.window):
+    for back in layer.adjoint(W, g), correlate_adjoint(W, g, layer.window), scatter(columns, layer.window):
         assert back.shape == x.shape
         assert (g * layer.apply(W, layer.patches(x))).sum() == (back * x).sum()
         np.testing.assert_array_equal(back, scatter(columns, layer.window))
@@ -85,7 +83,7 @@ def test_the_adjoint_of_a_convolution_is_its_adjoint(layer, lead):
 def test_the_adjoint_at_the_border(layer, shape):
     layer = layer.at(shape)[0]
     W, x, g = random_triple(layer)
-    for back in layer.adjoint(W, g), by_phases(W, g, layer.window):
+    for back in layer.adjoint(W, g), correlate_adjoint(W, g, layer.window):
         assert (g * layer.apply(W, layer.patches(x))).sum() == (back * x).sum()
 
 
@@ -96,12 +94,11 @@ def test_outer_is_the_gradient_in_the_weights_and_the_bias_products_are_its_like
     bias = np.arange(1.0, 1 + len(W))
 
     def product(W, bias):
-        return anp.sum(g * (layer.apply(W, layer.patches(x)) + layer.spread(bias)))
+        return anp.sum(g * (layer.apply(W, layer.patches(x)) + layer.per_unit(bias)))
 
     dW, dbias = autograd.grad(product, (0, 1))(W, bias)
     np.testing.assert_array_equal(layer.outer(g, layer.patches(x)), dW)
-    np.testing.assert_array_equal(layer.bias_sum(g), dbias)
-    np.testing.assert_array_equal(layer.bias_dot(bias, g), (g * layer.spread(bias)).sum(-1))
+    np.testing.assert_array_equal(layer.bias_gradient(g), dbias)
     assert (g * layer.apply(W, layer.patches(x))).sum() == (layer.adjoint(W, g) * x).sum()
     one = g[..., :1, :]  # a linear function that all examples share
     np.testing.assert_array_equal(layer.outer(one, layer.patches(x)),

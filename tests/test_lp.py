@@ -8,9 +8,9 @@ import pytest
 from networks import ALL, HAND_MARGINS, INF, batch, build, hand
 
 import refbound as rb
-from refbound import api
+from refbound.arrays.ops import images
+from refbound.checks import method_options
 from refbound.layers import Conv2d, Flatten, Linear, ReLU
-from refbound.layout import images
 from verify.lp import triangle_lp, two_line_lp
 from verify.sparse import fold
 
@@ -44,7 +44,7 @@ def lines_of(net, ball, y, method, **options):
     """(s̄ (S,), pre, slopes) that a method uses on a ball of one example."""
     if method in ("random", "one-step") and "a0" not in options:
         options["rng"] = np.random.default_rng(7)
-    found = api._margins(net, ball, y, method, options)
+    found = rb.METHODS[method].bound(net, ball.region(net.dtype), y, method_options(net, ball, method, options))
     shapes = [net.shapes[i] for i in net.relus]
     pre = [(images(l, shape)[0], images(u, shape)[0]) for (l, u), shape in zip(found.pre, shapes)]
     return found.s[:, 0], pre, [np.clip(images(a.a_lo, shape)[0], 0, 1) for a, shape in zip(found.lines, shapes)]

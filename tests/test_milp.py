@@ -55,8 +55,8 @@ def by_patterns(net, ball, m, y):
                 rows, ends = np.vstack([rows, (1 - 2 * on)[:, None] * M]), np.append(ends, -(1 - 2 * on) * c)
                 M, c = on[:, None] * M, on * c
             elif not isinstance(layer, Flatten):
-                A = layer.apply(net.weight(i), layer.patches(np.eye(net.units[i]))).T  # its columns, one by one
-                M, c = A @ M, A @ c + np.repeat(net.bias(i), layer.positions)
+                A = layer.apply(net.params[f"{i}.weight"], layer.patches(np.eye(net.units[i]))).T  # its columns, one by one
+                M, c = A @ M, A @ c + np.repeat(net.params[f"{i}.bias"], layer.positions)
         found = linprog(M[y] - M[m], rows, ends, bounds=np.stack([low, high], 1))
         if found.status == 0:
             best = max(best, c[m] - c[y] - found.fun)

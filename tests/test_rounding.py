@@ -8,11 +8,11 @@ from networks import ALL, batch, build, draws
 
 import refbound as rb
 from refbound import rounding
-from refbound.layers import Affine, Linear, ReLU
-from refbound.network import as_rows, margin_matrix
+from refbound.arrays.ops import as_rows
+from refbound.layers import Affine, Linear, ReLU, margin_matrix
 from refbound.rounding import sound_margin_bounds
 
-METHODS = {name: {} for name, method in rb.METHODS.items() if method.stage is rb.METHODS["ibp"].stage}
+METHODS = {name: {} for name, method in rb.METHODS.items() if method.bounds is rb.METHODS["ibp"].bounds}
 METHODS["alpha"] = {"steps": 3}
 VARIANTS = [*METHODS.items(), ("alpha", {"steps": 3, "shared": False})]
 exact = np.vectorize(Fraction, otypes=[object])  # floats to the rationals that they are
@@ -38,8 +38,8 @@ def problems(dtype):
 
 def matrix(net, i):
     """Layer i as a matrix (m, n) and a vector (m,) of rationals."""
-    layer, W = net.layers[i], net.weight(i)
-    return exact(layer.apply(W, layer.patches(np.eye(layer.units, dtype=W.dtype))).T), exact(layer.spread(net.bias(i)))
+    layer, W = net.layers[i], net.params[f"{i}.weight"]
+    return exact(layer.apply(W, layer.patches(np.eye(layer.units, dtype=W.dtype))).T), exact(layer.per_unit(net.params[f"{i}.bias"]))
 
 
 def box_ends(ball):
@@ -74,7 +74,7 @@ def definition_1(net, y, lines, start, low, high):
             b, g = b + (g * bias).sum(-1), g @ W
         elif isinstance(net.layers[i], ReLU):
             k -= 1
-            a_lo, a_up, b_up = lines[k]
+            a_lo, a_up, b_up, _ = lines[k]
             positive = np.maximum(g, Fraction(0))
             b = b + (positive * exact(b_up)).sum(-1)
             g = exact(a_up) * positive + exact(a_lo) * (g - positive)
@@ -109,7 +109,7 @@ def test_never_below_exact_definition_1_nor_the_margins_of_any_point(method, opt
     for net, ball, y in problems(dtype):
         s = others(sound_margin_bounds(net, ball, y, method, rng=draws(), **options), y)
         (_, _, lines, boxes, start), (low, high) = used["args"], box_ends(ball)
-        c, r = exact(boxes[start].c), exact(boxes[start].r)
+        c, r = exact(boxes[start].centre), exact(boxes[start].radius)
         if start == 0:
             assert (c - r <= low).all() and (high <= c + r).all()
         assert (definition_1(net, y, lines, start, c - r, c + r) <= s).all()
@@ -120,14 +120,14 @@ def test_never_below_exact_definition_1_nor_the_margins_of_any_point(method, opt
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_lines_enclose_relu_over_the_exact_intervals(dtype, monkeypatch):
-    used, enclose = [], rounding.enclose
-    monkeypatch.setattr(rounding, "enclose", lambda l, u, a: used.append((l, u, enclose(l, u, a))) or used[-1][2])
+    used, enclose = [], rounding.rounded_lines
+    monkeypatch.setattr(rounding, "rounded_lines", lambda l, u, a: used.append((l, u, enclose(l, u, a))) or used[-1][2])
     for net, ball, y in problems(dtype):
         used.clear()
         sound_margin_bounds(net, ball, y, "random", rng=draws())
         for (l, u, lines), (low, high) in zip(used, intervals(net, *box_ends(ball)), strict=True):
             assert (exact(l) <= low).all() and (high <= exact(u)).all()
-            a_lo, a_up, b_up = map(exact, lines)
+            a_lo, a_up, b_up = map(exact, lines[:3])
             for z in (exact(l), exact(u), np.clip(Fraction(0), exact(l), exact(u))):  # both sides are convex between these
                 assert (a_lo * z <= np.maximum(z, Fraction(0))).all()
                 assert (np.maximum(z, Fraction(0)) <= a_up * z + b_up).all()
@@ -179,18 +179,18 @@ def test_each_step_forward_contains_the_exact_one(dtype):
     for net, ball, _ in problems(dtype):
         for small in (ball, rb.Ball(ball.x, 1e-12, domain=ball.domain)):
             assert_within(*box_ends(small), rounding.box_of(small, net.dtype))
-        for i, layer in net.affine():
+        for i, layer in net.affine:
             c = rng.normal(size=(2, layer.units)).astype(dtype)
             box = rounding.Box(c, np.abs(rng.normal(size=c.shape)).astype(dtype) * np.array([[0], [1e-3]], dtype))
-            (W, bias), c, r = matrix(net, i), exact(box.c), exact(box.r)
+            (W, bias), c, r = matrix(net, i), exact(box.centre), exact(box.radius)
             z, spread = c @ W.T + bias, r @ abs(W).T
             assert_within(z - spread, z + spread, rounding.affine_box(net, i, box))
     for scale in (1, 1e-7, 1e-30):
         c, r = rng.normal(size=(2, 50, 20)).astype(dtype)
         box = rounding.Box(c, np.abs(r) * dtype(scale))
         l, u = box.ends
-        assert (exact(l) <= exact(box.c) - exact(box.r)).all() and (exact(box.c) + exact(box.r) <= exact(u)).all()
-        line = rounding.enclose(l, u, rng.random((4, 50, 20)).astype(dtype))
+        assert (exact(l) <= exact(box.centre) - exact(box.radius)).all() and (exact(box.centre) + exact(box.radius) <= exact(u)).all()
+        line = rounding.rounded_lines(l, u, rng.random((4, 50, 20)).astype(dtype))
         ends = [exact(a) * exact(z) + b for a, b in ((line.a_lo, 0), (line.a_up, exact(line.b_up))) for z in (l, u)]
         ends = [end.min(0) for end in ends[:2]] + [end.max(0) for end in ends[:2]] + ends[2:]
         assert_within(np.minimum.reduce(ends), np.maximum.reduce(ends), rounding.between(line, box))
@@ -198,7 +198,7 @@ def test_each_step_forward_contains_the_exact_one(dtype):
 
 def assert_within(low, high, box):
     """[low, high], rationals, lies in the Box."""
-    c, r = exact(box.c), exact(box.r)
+    c, r = exact(box.centre), exact(box.radius)
     assert (c - r <= low).all() and (high <= c + r).all()
 
 

@@ -40,10 +40,8 @@ import pytest
 from networks import batch, build, draws, unit
 
 import refbound as rb
-from refbound import robust
-from refbound.checks import drawn_options
-from refbound.layers import Linear, ReLU
-from refbound.layerwise import add
+from refbound.checks import method_options
+from refbound.layers import Linear, ReLU, add
 from refbound.losses import cross_entropy_vjp
 
 RELAXED = ["crown-ibp", "cap-ibp", "random", "sparse", "one-step", "cap", "crown"]  # where (2) is over the ball itself
@@ -57,7 +55,6 @@ class At(NamedTuple):
     net: object
     row: object
     region: object
-    options: object
     found: object
     margins: object
 
@@ -65,17 +62,17 @@ class At(NamedTuple):
         """∇_θ (g_m·x + constant · b_m) as one vector, the lines and all they depend on included; x (n,)."""
         ds = np.zeros_like(self.margins.s)
         ds[m] = 1.0
-        inputs = np.zeros_like(self.margins.x) + x
-        grads, dpre, dlast = self.row.final.vjp(ds, self.net, self.margins._replace(x=inputs), self.options)
-        grads = add(grads, self.row.stage.vjp(dpre, dlast, self.net, self.region, self.found, self.options))
+        inputs = np.zeros_like(self.margins.worst) + x
+        grads, dpre = self.row.margins_vjp(ds, self.net, self.margins._replace(worst=inputs))
+        grads = add(grads, self.row.preactivation_vjp(dpre, self.net, self.found))
         flat = np.concatenate([np.ravel(grads[name]) for name in self.net.params])
         return flat if constant else flat - self.D(m, 0 * x)
 
     def worst(self, m):
-        return self.margins.x[m, 0]
+        return self.margins.worst[m, 0]
 
     def g(self, m):
-        return self.margins.bound.g[m, 0]
+        return self.margins.relaxation.g[m, 0]
 
     def jacobian(self, m):
         """∇g_m (n, P): row i is ∇_θ g_m·e_i."""
@@ -85,8 +82,8 @@ class At(NamedTuple):
 def at(net, ball, y, method):
     """The At of one example, with the same draws at any parameters."""
     row, region = rb.METHODS[method], ball.region(net.dtype)
-    options = drawn_options(net, ball, method, {"rng": draws()})
-    return At(net, row, region, options, row.stage.find(net, region, options), robust.margins(net, region, y, row, options))
+    options = method_options(net, ball, method, {"rng": draws()})
+    return At(net, row, region, row.preactivation(net, region, options), row.bound(net, region, y, options))
 
 
 def pairs(ball, method, size, count=4):
@@ -134,10 +131,10 @@ def test_the_change_of_a_margin_s_gradient_is_that_at_one_input_and_a_jump(metho
 
 def moved(one, two, m):
     """How far the worst case moves, from g alone."""
-    g1, g2, r = one.g(m), two.g(m), one.region.r[0]
-    if one.region.norm == 2:
-        return float(r[0] * np.sqrt(max(0, 2 - 2 * g1 @ g2 / (norm(g1) * norm(g2)))))
-    return 2 * float(np.sqrt((r ** 2)[np.sign(g1) != np.sign(g2)].sum()))
+    g1, g2, (_, r, kind) = one.g(m), two.g(m), one.region
+    if kind == 2:
+        return float(r[0, 0] * np.sqrt(max(0, 2 - 2 * g1 @ g2 / (norm(g1) * norm(g2)))))
+    return 2 * float(np.sqrt((r[0] ** 2)[np.sign(g1) != np.sign(g2)].sum()))
 
 
 def test_a_sign_of_g_that_flips_makes_the_gradient_jump_and_ibp_has_no_g():
@@ -185,8 +182,8 @@ def test_slopes_of_zero_give_the_least_bound_and_slopes_of_one_the_greatest():
     y, sizes = np.array([0]), []
     for slope in (0.0, 0.5, 1.0):
         here = at(net, ball, y, "crown-ibp")
-        options = drawn_options(net, ball, "crown-ibp", {"slopes": [np.full((1, 9), slope)]})
-        line = robust.margins(net, here.region, y, here.row, options).lines[0]
+        options = method_options(net, ball, "crown-ibp", {"slopes": [np.full((1, 9), slope)]})
+        line = here.row.bound(net, ball.region(net.dtype), y, options).lines[0]
         sizes.append(norm(line.a_lo) + norm(line.a_up))
     assert sizes[0] < sizes[1] < sizes[2]
 
@@ -221,8 +218,8 @@ def test_one_step_leaves_a_slope_only_where_the_loss_does_not_depend_on_it():
     net = build("dense")
     ball, y = batch(net, N=40)
     a0 = [draws(k).random((40, *net.shapes[i])) for k, i in enumerate(net.relus)]
-    given, row = drawn_options(net, ball, "one-step", {"a0": a0}), rb.METHODS["one-step"]
-    margins = robust.margins(net, ball.region(net.dtype), y, row, given)
+    given = method_options(net, ball, "one-step", {"a0": a0})
+    margins = rb.METHODS["one-step"].bound(net, ball.region(net.dtype), y, given)
     h, seen = 1e-6, set()
     for k, ((l, u), line) in enumerate(zip(margins.pre, margins.lines)):
         for n in range(l.shape[1]):

@@ -8,8 +8,8 @@ from networks import ALL, BALLS, METHODS, batch, build, draws, extent, margins, 
 
 import refbound as rb
 from refbound import relaxation
-from refbound.layout import images
-from refbound.network import as_rows, forward
+from refbound.arrays.ops import as_rows, images
+from refbound.layers import forward
 
 TOLERANCE = 1e-9
 
@@ -106,10 +106,10 @@ def test_epsilon_for_each_example_is_each_example_alone_with_its_epsilon(ball):
 # ---- the lines of a ReLU ----
 
 reals = st.floats(-1e6, 1e6)
-RULES = {"adaptive": lambda l, u, t: relaxation.enclose(l, u, relaxation.adaptive(l, u)),
+RULES = {"adaptive": lambda l, u, t: relaxation.enclose(l, u, relaxation.adaptive([(l, u)])[0]),
          "parallel": lambda l, u, t: relaxation.enclose(l, u),
          "uniform": lambda l, u, t: relaxation.enclose(l, u, t + 0 * l),
-         "bernoulli": lambda l, u, t: relaxation.enclose(l, u, relaxation.bernoulli(l, u, t + 0 * l, 0.3, 0.7))}
+         "bernoulli": lambda l, u, t: relaxation.enclose(l, u, relaxation.bernoulli([(l, u)], [t + 0 * l], 0.3, 0.7)[0])}
 
 
 @settings(max_examples=200, deadline=None, derandomize=True)
@@ -119,7 +119,7 @@ def test_the_lines_of_every_rule_enclose_the_relu(one, other, t, draw):
     z = np.clip(l + t * (u - l), l, u)
     slack = 1e-12 * (u - l + np.abs(u))
     for name, rule in RULES.items():
-        a_lo, a_up, b_up = rule(l, u, draw)
+        a_lo, a_up, b_up, _ = rule(l, u, draw)
         for at in (l, z, u, np.clip(0.0, l, u)):
             relu = np.maximum(at, 0)
             assert a_lo * at <= relu + slack, name

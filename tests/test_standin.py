@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import standin
 
-from refbound.backend import is_array, namespace
+from refbound.arrays.ops import is_array, namespace
 
 ROOT = Path(__file__).parents[1]
 

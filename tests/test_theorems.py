@@ -5,12 +5,13 @@ import pytest
 from networks import ALL, BALLS, METHODS, batch, build, draws
 
 import refbound as rb
-from refbound import layerwise, relaxation, robust
+from refbound import relaxation
+from refbound.arrays import blocks
 from refbound.cap import two_sided
 from refbound.interval import interval
-from refbound.layout import images
-from refbound.linear import linear_bound, maximise
-from refbound.network import as_rows, forward, margin_matrix, with_true_class
+from refbound.arrays.ops import as_rows, images, with_true_class
+from refbound.linear import maximise, relax
+from refbound.layers import forward, margin_matrix
 
 ON = [("dense", "inf"), ("stride 1, 2, padding 1", "inf, not clipped"), ("rectangular", "l2"),
       ("ReLU on the input", "l1")]
@@ -41,7 +42,7 @@ def test_ibp_is_the_linear_bound_with_constant_lines(name, ball):
     ball, y = batch(net, ball)
     region, C = ball.region(net.dtype), margin_matrix(y, net.classes, net.dtype)
     pre = interval(net, region).pre
-    bound = linear_bound(net, len(net.layers), C, (), start=net.relus[-1] + 1 if pre else 0)
+    bound = relax(net, len(net.layers), C, (), start=net.relus[-1] + 1 if pre else 0)
     if pre:
         l, u = (np.maximum(z, 0) for z in pre[-1])
         s = (np.maximum(bound.g, 0) * u + np.minimum(bound.g, 0) * l).sum(-1) + bound.b
@@ -54,7 +55,7 @@ def test_ibp_is_the_linear_bound_with_constant_lines(name, ball):
 def test_first_bounds_of_cap_and_crown_are_the_intervals(name, ball):
     net = build(name)
     ball, _ = batch(net, ball)
-    if not net.relus or len([i for i, _ in net.affine() if i < net.relus[0]]) > 1:
+    if not net.relus or len([i for i, _ in net.affine if i < net.relus[0]]) > 1:
         return  # an interval through two affine layers is not their product's
     for method in ("cap", "crown"):
         for a, b in zip(rb.preactivation_bounds(net, ball, method)[0], rb.preactivation_bounds(net, ball, "ibp")[0]):
@@ -71,7 +72,7 @@ def test_two_sided_bounds_are_the_linear_bounds_of_plus_and_minus_the_identity(n
     for k, stop in enumerate([*net.relus, len(net.layers)]):
         E = np.eye(net.units[stop])[:, None, :]
         bound = two_sided(net, stop, E, [relaxation.chord(l, u) for l, u in pre], region)
-        upper, minus_lower = (maximise(linear_bound(net, stop, C, lines), region)[0] for C in (E, -E))
+        upper, minus_lower = (maximise(relax(net, stop, C, lines), region)[0] for C in (E, -E))
         close(bound.m + bound.d, upper)
         close(bound.m - bound.d, -minus_lower)
         if k < len(pre):
@@ -85,8 +86,8 @@ def test_blocks_change_nothing(name, ball, method, monkeypatch):
     ball, y = batch(net, ball)
     whole = rb.robust_loss(net, ball, y, method)
     for entries, kept in ((1, 0), (3 * max(net.units) * len(ball), 2**23), (2**19, 0)):  # 1 row, 3, all; kept or not
-        monkeypatch.setattr(layerwise, "BLOCK", entries)
-        monkeypatch.setattr(layerwise, "KEPT", kept)
+        monkeypatch.setattr(blocks, "BLOCK", entries)
+        monkeypatch.setattr(blocks, "KEPT", kept)
         parts = rb.robust_loss(net, ball, y, method)
         close(parts.margins, whole.margins)
         for key, grad in whole.grads.items():
@@ -115,8 +116,8 @@ def test_given_slopes_reproduce_the_method_that_chose_them(name, ball):
     for variant, (method, options) in METHODS.items():
         if method == "ibp":
             continue
-        opts = rb.checks.drawn_options(net, ball, method, {**options, "rng": draws()})
-        lines = robust.margins(net, region, y, rb.METHODS[method], opts).lines
+        given = rb.checks.method_options(net, ball, method, {**options, "rng": draws()})
+        lines = rb.METHODS[method].bound(net, region, y, given).lines
         slopes = []
         for i, line in zip(net.relus, lines):
             a = line.a_lo if line.a_lo.ndim == 2 else line.a_lo.swapaxes(0, 1)  # (N, n) or (N, S, n)

@@ -15,7 +15,7 @@ import numpy as np
 import scipy
 
 import refbound as rb
-from refbound.backend import to_host, to_like
+from refbound.arrays.ops import to_host, to_like
 from refbound.network import write_whole
 
 

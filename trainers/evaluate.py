@@ -16,7 +16,8 @@ from tqdm import tqdm
 
 import refbound as rb
 from refbound import checks
-from refbound.backend import device_module, to_host
+from refbound.arrays.device import device_module
+from refbound.arrays.ops import to_host
 from refbound.rounding import sound_margin_bounds
 
 from . import arguments, checkpoint, data, parallel
@@ -94,7 +95,7 @@ def check(args):
         if getattr(args, name):
             if name not in taken:
                 raise ValueError(f"--{name}: not an option of {' or '.join(args.method)}")
-            checks.option(name, getattr(args, name))
+            checks.option_value(name, getattr(args, name))
 
 
 def evaluate(net, dataset, args, quiet=False):

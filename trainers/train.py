@@ -29,7 +29,7 @@ from tqdm import tqdm
 
 import refbound as rb
 from refbound import checks
-from refbound.backend import device_module
+from refbound.arrays.device import device_module
 
 from . import arguments, checkpoint, data, landscape, parallel, presets, schedule
 from .arguments import option
@@ -44,7 +44,7 @@ class Args:
     """Train a classifier to certified robustness; without arguments, the main job."""
 
     run: str = option("", "run folder (default: runs/METHOD-MODEL-EPS-SEED); a run that was stopped goes on from there")
-    method: str = option("one-step", "how the margins are bounded", choices=[m for m in rb.METHODS if m != "alpha"])
+    method: str = option("one-step", "how the margins are bounded", choices=[m for m in rb.METHODS if rb.METHODS[m].trains])
     model: str = option("small", "network", choices=tuple(rb.models.MODELS))
     eps: float = option(0.1, "radius of the ball at the test, pixels in [0, 1]")
     train_eps: float = option(None, "radius at the end of the ramp (default: eps)", type=float)
@@ -122,7 +122,7 @@ def train_epochs(net, train, held_out, args, pmap, folder):
     """Trains from the first epoch, or from the checkpoint, to the last, all files written after each; the rows of the log."""
     done, state, rows, probes, best = 0, {}, [], [], math.inf
     if (folder / "checkpoint.npz").exists():
-        like = net.weight(net.affine()[0][0])
+        like = next(iter(net.params.values()))
         done, params, state, rows, probes, best = checkpoint.restore(folder / "checkpoint.npz", like)
         net = net.with_params(params)
         print(f"{folder}: going on after epoch {done}")
@@ -163,7 +163,7 @@ def check(args):
         if name not in rb.METHODS[args.method].options:
             taken = ", ".join(option for option in rb.METHODS[args.method].options if hasattr(args, option)) or "none"
             raise ValueError(f"--{name}: not an option of {args.method}, which takes {taken}")
-        checks.option(name, value)
+        checks.option_value(name, value)
     if args.adam_beta2 is not None and (args.optimizer != "adam" or not 0 <= args.adam_beta2 < 1):
         raise ValueError(f"--adam-beta2: expected a number in [0, 1) and --optimizer adam, got {args.adam_beta2} "
                          f"and {args.optimizer}")

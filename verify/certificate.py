@@ -18,11 +18,11 @@ import numpy as np
 from tqdm import tqdm
 
 import refbound as rb
+from refbound.arrays.ops import images
 from refbound.cap import two_sided
-from refbound.layers import Affine, Flatten, ReLU
-from refbound.layout import images
-from refbound.methods import BY_INTERVAL, METHODS, Found, Options
-from refbound.network import margin_matrix
+from refbound.interval import interval
+from refbound.layers import Affine, Flatten, ReLU, margin_matrix
+from refbound.methods import METHODS
 from refbound.relaxation import chord
 from trainers import arguments, checkpoint, data
 from trainers.arguments import option
@@ -35,7 +35,7 @@ SLOPE_BITS = 16
 CLEAR = -1e-3        # a float bound below this is not looked at by the next method
 BATCH = 20           # images
 ROWS = 2**22         # entries of the largest array of a block of rows of CAP
-MAKERS = (*(name for name, method in METHODS.items() if method.stage is BY_INTERVAL and name != "ibp"), "cap")
+MAKERS = (*(name for name, method in METHODS.items() if method.bounds is interval and method.slopes), "cap")
 DEFAULT = ("crown-ibp", "one-step", "alpha")
 
 
@@ -112,10 +112,10 @@ def radius_of(eps):
 
 def claim(net, ball, y, method, steps=20, seed=0):
     """The float bound of the worst margin (N,), and what a certificate claims: lists of l, u, s and a for each example."""
-    region, rng, (_, final, *_) = ball.region(np.float64), np.random.default_rng(seed), METHODS[method]
-    pre = outward_bounds(net, region, METHODS[method].stage is not BY_INTERVAL)
-    options = Options(a0=[rng.random(l.shape) for l, _ in pre], steps=steps, shared=False)
-    margins = final.bound(net, region, margin_matrix(y, net.classes, np.float64), Found(pre, None), options)
+    region, rng, row = ball.region(np.float64), np.random.default_rng(seed), METHODS[method]
+    pre = outward_bounds(net, region, row.bounds is not interval)
+    options = {"a0": [rng.random(l.shape) for l, _ in pre], "steps": steps, "shared": False}
+    margins = row.margins(net, region, margin_matrix(y, net.classes, np.float64), pre, options)
     arrays = [[l for l, _ in pre], [u for _, u in pre], [upper_slope(l, u) for l, u in pre],
               [short(np.clip(line.a_lo, 0, 1)) for line in margins.lines]]
     arrays = [[images(v, net.shapes[i]).reshape(v.shape) for i, v in zip(net.relus, kind)] for kind in arrays]
@@ -127,15 +127,15 @@ def outward_bounds(net, region, by_cap=False):
 
     By interval propagation; with by_cap, the better of it and CAP's bound, unit by unit. Each from the rounded ones before.
     """
-    pre, chords, (c, r, _) = [], [], region
-    for i in range(net.tail):
+    pre, chords, (centre, radius, _) = [], [], region
+    for i in range(net.head):
         layer = net.layers[i]
         if isinstance(layer, Affine):
-            W = net.weight(i)
-            r = layer.apply(np.abs(W), layer.patches(r))
-            c = layer.apply(W, layer.patches(c)) + layer.spread(net.bias(i))
+            W = net.params[f"{i}.weight"]
+            radius = layer.apply(np.abs(W), layer.patches(radius))
+            centre = layer.apply(W, layer.patches(centre)) + layer.per_unit(net.params[f"{i}.bias"])
         elif isinstance(layer, ReLU):
-            l, u = c - r, c + r
+            l, u = centre - radius, centre + radius
             if by_cap and pre:
                 least, most = _cap(net, i, chords, region)
                 l, u = np.maximum(l, least), np.minimum(u, most)
@@ -144,16 +144,16 @@ def outward_bounds(net, region, by_cap=False):
             lp, up, s = np.maximum(l, 0), np.maximum(u, 0), upper_slope(l, u)
             pre.append((l, u))
             chords.append((s, np.maximum(lp - s * l, up - s * u)))
-            c, r = (up + lp) / 2, (up - lp) / 2
+            centre, radius = (up + lp) / 2, (up - lp) / 2
         elif isinstance(layer, Flatten):
-            c, r = layer.reorder(c), layer.reorder(r)
+            centre, radius = layer.reorder(centre), layer.reorder(radius)
     return pre
 
 
 def _cap(net, stop, chords, region):
     """l and u at the output of layers[:stop] by parallel lines, in blocks of rows."""
     m = net.units[stop]
-    block = max(1, ROWS // (max(net.units[:stop + 1]) * len(region.c)))
+    block = max(1, ROWS // (max(net.units[:stop + 1]) * len(region.centre)))
     parts = [two_sided(net, stop, np.eye(m)[i:i + block, None, :], chords, region) for i in range(0, m, block)]
     middle, width = (np.concatenate([getattr(part, name) for part in parts]).T for name in ("m", "d"))
     return middle - width, middle + width

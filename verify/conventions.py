@@ -11,9 +11,9 @@ from unittest.mock import patch
 import numpy as np
 
 import refbound as rb
-from refbound import layerwise, methods
-from refbound.layerwise import add
-from refbound.methods import Final
+from refbound import layerwise, relaxation, slopes
+from refbound.layers import add
+from refbound.methods import TAKES, Method
 
 from .golden_cases import VARIANTS, outputs
 
@@ -24,23 +24,23 @@ def _clipping(arrays, variant):
         yield patch.dict(arrays, domain=np.array([-np.inf, np.inf] if clipped else [0.0, 1.0]))
 
 
+class Apart(Method):
+    """A method that bounds z_m and z_y apart: s̄ = s̄(C⁺) + s̄(C⁻), where C = C⁺ + C⁻."""
+
+    def margins(self, net, region, C, pre, options):
+        up, lo = (Method.margins(self, net, region, part, pre, options) for part in (np.maximum(C, 0), np.minimum(C, 0)))
+        both = up.relaxation._replace(g=up.relaxation.g + lo.relaxation.g, b=up.relaxation.b + lo.relaxation.b)
+        return up._replace(s=up.s + lo.s, relaxation=both, worst=(up, lo))
+
+    def margins_vjp(self, ds, net, margins):
+        (grads, dpre), (more, dmore) = (Method.margins_vjp(self, ds, net, part) for part in margins.worst)
+        return add(grads, more), layerwise.add_pairs(dpre, dmore)
+
+
 def _unmerged(*names):
-    """Of these methods: z_m and z_y bounded apart, s̄ = s̄(C⁺) + s̄(C⁻), where C = C⁺ + C⁻."""
-    def apart(final):
-        def bound(net, region, C, found, options):
-            up, lo = (final.bound(net, region, part, found, options) for part in (np.maximum(C, 0), np.minimum(C, 0)))
-            linear = up.bound._replace(g=up.bound.g + lo.bound.g, b=up.bound.b + lo.bound.b)
-            return up._replace(s=up.s + lo.s, bound=linear, x=(up, lo))
-
-        def vjp(ds, net, margins, options):
-            (grads, dpre, dlast), (more, dpre2, dlast2) = (final.vjp(ds, net, part, options) for part in margins.x)
-            both = [(a + c, b + d) for (a, b), (c, d) in zip(dpre, dpre2)]
-            return add(grads, more), both, dlast and (dlast[0] + dlast2[0], dlast[1] + dlast2[1])
-
-        return Final(bound, vjp)
-
+    """These methods, each margin's two logits apart."""
     def convention(arrays, variant):
-        yield patch.dict(rb.METHODS, {n: rb.METHODS[n]._replace(final=apart(rb.METHODS[n].final)) for n in names})
+        yield patch.dict(rb.METHODS, {name: Apart(*rb.METHODS[name]) for name in names})
 
     return convention
 
@@ -48,22 +48,25 @@ def _unmerged(*names):
 def _sharing(arrays, variant):
     """One set of slopes for all margins, or one for each."""
     if variant == "one-step":
-        yield patch.object(methods, "_loss_slopes", functools.partial(methods._loss_slopes, shared=False))
+        yield patch.object(slopes, "ascent", functools.partial(slopes.ascent, shared=False))
     elif variant.startswith("alpha"):
         other = {"alpha": "alpha-per-margin", "alpha-per-margin": "alpha"}[variant]
         yield patch.dict(VARIANTS, {variant: VARIANTS[other]})
 
 
 def _tie(arrays, variant):
-    def adaptive(l, u):
-        return (u + l >= 0).astype(l.dtype)
+    def adaptive(pre):
+        return [(u + l >= 0).astype(l.dtype) for l, u in pre]
 
-    def bernoulli(l, u, draws, p, q):
-        return (draws < q + (p - q) * (-l >= u)).astype(l.dtype)
+    def bernoulli(pre, a0, p, q):
+        return [(draws < q + (p - q) * (-l >= u)).astype(l.dtype) for (l, u), draws in zip(pre, a0)]
 
-    yield patch.object(methods, "adaptive", adaptive)
+    for rule in (adaptive, bernoulli):
+        usual = getattr(relaxation, rule.__name__)
+        yield patch.dict(TAKES, {rule: TAKES[usual]})
+        yield patch.dict(rb.METHODS, {name: row._replace(slopes=rule) for name, row in rb.METHODS.items() if row.slopes is usual})
     yield patch.object(layerwise, "adaptive", adaptive)
-    yield patch.object(methods, "bernoulli", bernoulli)
+    yield patch.object(slopes, "adaptive", adaptive)
 
 
 CONVENTIONS = {

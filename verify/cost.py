@@ -19,12 +19,12 @@ Not counted, being lower by the width of a layer: what is elementwise, biases, t
 (differences of rows), and the final products with the input. Padding counts as if it were there.
 """
 
-from refbound.field import field
+from refbound.arrays.field import field
 
 
 def layer_costs(net):
     """{i: m_i} of the affine layers."""
-    return {i: net.weight(i).size * layer.positions for i, layer in net.affine()}
+    return {i: net.params[f"{i}.weight"].size * layer.positions for i, layer in net.affine}
 
 
 def multiply_adds(net, method, projections=None):

@@ -20,7 +20,8 @@ from pathlib import Path
 import numpy as np
 
 import refbound as rb
-from refbound.layers import Affine, Conv2d, Flatten, Linear, ReLU, from_spec
+from refbound.layers import Affine, Conv2d, Flatten, Linear, ReLU
+from refbound.network import from_spec
 from trainers import arguments, checkpoint
 from trainers.arguments import option
 

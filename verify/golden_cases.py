@@ -9,15 +9,15 @@ from typing import NamedTuple
 import numpy as np
 
 import refbound as rb
-from refbound import robust
-from refbound.layers import Conv2d, Flatten, Linear, ReLU, from_spec
-from refbound.layout import images
-from refbound.methods import Options
-from refbound.network import as_rows, with_true_class
+from refbound.arrays.ops import as_rows, images, with_true_class
+from refbound.layers import Conv2d, Flatten, Linear, ReLU
+from refbound.losses import mixed_loss, mixed_loss_vjp
+from refbound.methods import relaxed_gradient
+from refbound.network import from_spec
 
 VARIANTS = {**{name: (name, {}) for name in rb.METHODS},  # name in the files -> (method, what its options are)
             "alpha-per-margin": ("alpha", {"shared": False}),
-            "cap-projected": ("cap", {"cauchy": "drawn"})}
+            "cap-projected": ("cap", {"projections": "drawn"})}
 
 
 class Case(NamedTuple):
@@ -96,33 +96,32 @@ def problem(arrays):
     ball = rb.Ball(arrays["x"], arrays["eps"], norm=float(arrays["norm"]), domain=domain)
     a0 = [as_rows(arrays[f"a0/{k}"], net.dtype) for k in range(len(net.relus))]
     eta, p, q = (float(arrays[name]) for name in ("eta", "p", "q"))
-    return net, ball, arrays["y"], Options(a0=a0, eta=eta, p=p, q=q, steps=int(arrays["steps"]))
+    return net, ball, arrays["y"], {"a0": a0, "eta": eta, "p": p, "q": q, "steps": int(arrays["steps"])}
 
 
 def outputs(arrays, variant):
     """{VARIANT/...: array} from the inputs among the arrays; {} where a case does not have the variant."""
     net, ball, y, options = problem(arrays)
     method, changes = VARIANTS[variant]
-    if "cauchy" in changes:
+    if "projections" in changes:
         draws = [arrays[name] for name in sorted(arrays) if name.startswith("cauchy/")]
         if not draws:
             return {}
-        changes = {"cauchy": [as_rows(t, net.dtype)[:, None, :] for t in draws]}
-    row, options, region = rb.METHODS[method], options._replace(**changes), ball.region(net.dtype)
-    s, (g, b, _), _, pre, lines = robust.margins(net, region, y, row, options)
-    if method == "ibp" and net.relus:  # constant lines
-        g, b = np.zeros((*s.shape, net.units[0])), s
-    weights = float(arrays["beta"]), float(arrays["kappa"])
-    loss = robust.robust_loss(net, region, as_rows(ball.x, net.dtype), y, row, options, *weights)
-    result = {"margins": with_true_class(s, y), "g": images(with_true_class(g, y), net.input_shape),
+        changes = {"projections": [as_rows(t, net.dtype)[:, None, :] for t in draws]}
+    row, options, region = rb.METHODS[method], {**options, **changes}, ball.region(net.dtype)
+    margins, beta, kappa = row.bound(net, region, y, options), float(arrays["beta"]), float(arrays["kappa"])
+    g, b = relaxed_gradient(net, margins)
+    mixture = (row, beta), (rb.METHODS["ibp"], 1 - beta)
+    loss = mixed_loss(net, region, as_rows(ball.x, net.dtype), y, mixture, options, kappa)
+    result = {"margins": with_true_class(margins.s, y), "g": images(with_true_class(g, y), net.input_shape),
               "b": with_true_class(b, y), "loss": loss.value.mean()}
-    for k, (i, (l, u)) in enumerate(zip(net.relus, pre)):
+    for k, (i, (l, u)) in enumerate(zip(net.relus, margins.pre)):
         result[f"preactivation/{k}/l"], result[f"preactivation/{k}/u"] = (images(z, net.shapes[i]) for z in (l, u))
-        if lines:
-            slopes = lines[k].a_lo
+        if margins.lines:
+            slopes = margins.lines[k].a_lo
             result[f"slopes/{k}"] = images(slopes if slopes.ndim == 2 else slopes.swapaxes(0, 1), net.shapes[i])
-    if method != "alpha":
-        grads = robust.robust_loss_vjp(np.full(len(y), 1 / len(y)), net, region, loss, options, weights[1])
+    if row.trains:
+        grads = mixed_loss_vjp(np.full(len(y), 1 / len(y)), net, loss, kappa)
         result |= {f"grad/{name}": grads[name] for name in net.params}
     return {f"{variant}/{name}": np.array(a) for name, a in result.items()}
 

@@ -74,8 +74,8 @@ def fold(net, ball, y, pre):
     sizes = [np.zeros(0)]
     for i, layer in enumerate(net.layers):
         if isinstance(layer, (Linear, Conv2d)):
-            W = matrix(layer, net.weight(i), net.shapes[i], net.shapes[i + 1])
-            M, c = W @ M, W @ c + np.repeat(net.bias(i).astype(float), math.prod(net.shapes[i + 1][1:]))
+            W = matrix(layer, net.params[f"{i}.weight"], net.shapes[i], net.shapes[i + 1])
+            M, c = W @ M, W @ c + np.repeat(net.params[f"{i}.bias"].astype(float), math.prod(net.shapes[i + 1][1:]))
         elif isinstance(layer, ReLU):
             (l, u), rows = ends[k], units[k]
             size = np.maximum(u, -l)[rows]

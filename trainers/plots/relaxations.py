@@ -16,7 +16,7 @@ from . import style
 INTERVALS = ((-1.0, 2.0), (-2.0, 1.0))
 DRAWN = (0.15, 0.4, 0.65, 0.9)  # slopes for `random`, in place of draws
 RULES = {  # method -> (its lower slope in words and symbols, l, u -> lower slopes; None: parallel)
-    "crown-ibp": ("adaptive\na̲ = 1[u + l > 0]", lambda l, u: [relaxation.adaptive(l, u)]),
+    "crown-ibp": ("adaptive\na̲ = 1[u + l > 0]", lambda l, u: relaxation.adaptive([(l, u)])),
     "cap-ibp": ("parallel\na̲ = ā", lambda l, u: [None]),
     "random": ("uniform\na̲ ~ U[0, 1]", lambda l, u: [0 * l + a for a in DRAWN]),
     "one-step": ("one step\na̲ = 0 or 1, by (7)", lambda l, u: [0 * l, 0 * l + 1])}

@@ -1,4 +1,4 @@
-"""The receptive field: the part of a network that one position of a convolution sees.
+"""The receptive field: the part of a network that one position of a convolution sees. Not needed to understand the method.
 
 A unit of h^[k] that a convolution feeds is a function of a window of the input alone, and of a window of every hidden
 layer. Cut to those windows, the layers before it are a small network with one output position, the same at each
@@ -8,15 +8,13 @@ of a convolution of kernel k, stride s and padding p, the window at its input is
     w ← (w − 1) s + k,        t ← t s,        q ← q s + p
 
 and begins with (1, 1, 0). Beyond the border of a hidden layer its convolution sees zeros: a window there holds units with
-l = u = 0, whose two lines are 0; and beyond the border of the input c = r = 0.
+l = u = 0, whose two lines are 0; and beyond the border of the input centre = radius = 0.
 """
 
 from dataclasses import replace
 from typing import NamedTuple
 
-from .backend import Window, namespace, scatter, windows
-from .ball import Region
-from .layers import Conv2d, ReLU
+from .ops import Window, namespace, scatter, windows
 
 
 class Field(NamedTuple):
@@ -30,8 +28,8 @@ class Field(NamedTuple):
         """The region of the input, cut."""
         if self.input is None:
             return region
-        r = namespace(region.r).broadcast_to(region.r, region.c.shape)
-        return Region(cut(region.c, self.input), cut(r, self.input), region.norm)
+        radius = namespace(region.radius).broadcast_to(region.radius, region.centre.shape)
+        return region._replace(centre=cut(region.centre, self.input), radius=cut(radius, self.input))
 
     def pre(self, pre):
         """The (l, u) of the earlier ReLUs, cut: (N, n) -> (N P, K)."""
@@ -53,21 +51,22 @@ def field(net, stop):
     directly is not 0 beyond its border.
     """
     layers = list(net.layers[:stop])
-    if not layers or any(not isinstance(layer, ReLU if i % 2 else Conv2d) for i, layer in enumerate(layers[::-1])):
+    if not layers or any(layer.kind != ("relu" if i % 2 else "conv2d") for i, layer in enumerate(layers[::-1])):
         return Field(net, [], None)
     window, cuts = Window(None, (1, 1), (1, 1), (0, 0), layers[-1].window.out), []
     for i in reversed(range(stop)):
-        if isinstance(layers[i], Conv2d):
+        if layers[i].kind == "conv2d":
             window, layers[i] = before(layers[i], window), replace(layers[i], padding=(0, 0))
             cuts.insert(0, window)
     layers[-1] = replace(layers[-1], stride=layers[-1].kernel_size)  # it has one position
     part = net.part(layers, (cuts[0].shape[2], *cuts[0].kernel))
-    return Field(part, cuts[1:] if isinstance(layers[0], Conv2d) else cuts, cuts[0])
+    return Field(part, cuts[1:] if layers[0].kind == "conv2d" else cuts, cuts[0])
 
 
 def before(convolution, window):
     """The window at the input of a convolution whose output is seen through `window`."""
-    (_, w, t, q, out), k, s, p = window, convolution.kernel_size, convolution.stride, convolution.padding
+    w, t, q, out = window.kernel, window.stride, window.padding, window.out
+    k, s, p = convolution.kernel_size, convolution.stride, convolution.padding
     kernel = tuple((a - 1) * b + c for a, b, c in zip(w, s, k))
     stride = tuple(a * b for a, b in zip(t, s))
     padding = tuple(a * b + c for a, b, c in zip(q, s, p))
