@@ -3,22 +3,20 @@
 Shapes outside: images (N, *input_shape), labels (N,), margins (N, c), slopes one array (N, *shape) for each ReLU.
 Arrays may be NumPy's or CuPy's, all of the one module; what goes in decides what comes out.
 
-Options of the methods, by keyword; each method takes those that METHODS[name].options lists, and rng:
+Options by keyword, those that METHODS[name].options lists, and rng, a numpy Generator for what has to be drawn:
     slopes       a̲ for each ReLU, (N, *shape) or (N, S, *shape) with S = c − 1 margins, instead of the method's rule
     a0           numbers in [0, 1] for each ReLU, (N, *shape): one-step's start, the slopes of random, the coins of sparse
-    eta          η of equation (7), default 2
-    p, q         the rates of sparse, default 1/2
+    eta, p, q    η of equation (7), default 2; the rates of sparse, default 1/2
     steps        of alpha, default 20;  shared: one set of slopes for all margins (default), or False: one for each
     projections  of cap: the number of Cauchy projections. Bounds become estimates, never a certificate
-    rng          a numpy Generator, for whatever of the above has to be drawn
 """
 
 from typing import NamedTuple
 
 from . import checks
-from .arrays.ops import as_rows, images, is_array, namespace, with_true_class
+from .arrays.ops import as_rows, images, namespace, with_true_class
 from .losses import mixed_loss, mixed_loss_vjp
-from .methods import METHODS, relaxed_gradient
+from .methods import METHODS
 
 
 class LinearBound(NamedTuple):
@@ -38,10 +36,7 @@ class RobustLoss(NamedTuple):
 
 
 def preactivation_bounds(net, ball, method, **options):
-    """[(l, u), ...]: bounds of the input of each ReLU over the ball, shaped (N, *shape) as that input.
-
-    Raises ValueError for an argument that cannot be.
-    """
+    """[(l, u), ...]: bounds of the input of each ReLU, (N, *shape) as that input. ValueError for an argument that cannot be."""
     row, region = checks.method(method), checks.problem(net, ball)
     pre = row.preactivation(net, region, checks.method_options(net, ball, method, options, drawn=False)).pre
     return [(images(l, net.shapes[i]), images(u, net.shapes[i])) for i, (l, u) in zip(net.relus, pre)]
@@ -50,9 +45,8 @@ def preactivation_bounds(net, ball, method, **options):
 def margin_bounds(net, ball, y, method, **options):
     """s̄ (N, c): upper bounds of z_m − z_y over the ball; column y is exactly 0 (Section 3.1).
 
-    net a Network, ball a Ball of N inputs, y (N,) integer labels, method a key of METHODS, options as in help(refbound.api).
-    With `projections` they are estimates, which bound and certify nothing. Raises ValueError for an argument that cannot be,
-    and where a bound overflows or is NaN.
+    net a Network, ball a Ball of N inputs, y (N,) integer labels, method a key of METHODS. With `projections` they are estimates,
+    which bound and certify nothing. Raises ValueError for an argument that cannot be, and where a bound overflows or is NaN.
     """
     row, region = checks.method(method), checks.problem(net, ball, y)
     margins = row.bound(net, region, y, checks.method_options(net, ball, method, options))
@@ -65,7 +59,8 @@ def linear_bound(net, ball, y, method, **options):
     The lines of `ibp` are constant, so that its g is 0 and its b is s̄. Raises as margin_bounds does.
     """
     row, region = checks.method(method), checks.problem(net, ball, y)
-    g, b = relaxed_gradient(net, row.bound(net, region, y, checks.method_options(net, ball, method, options)))
+    margins = row.bound(net, region, y, checks.method_options(net, ball, method, options))
+    g, b = margins.linear_function(net)
     g, b = (checks.finite(with_true_class(v, y), "linear_bound") for v in (g, b))
     return LinearBound(images(g, net.input_shape), b)
 
@@ -75,13 +70,8 @@ def certified(s, y):
 
     s (N, c) from margin_bounds, y (N,) integer labels. ValueError if a bound is NaN.
     """
-    if not is_array(s) or s.ndim != 2:
-        raise ValueError(f"s: expected margin bounds (N, c), got {getattr(s, 'shape', type(s).__name__)}")
-    xp = namespace(s)
-    checks.labels(y, s.shape[0], s.shape[1], xp)
-    if bool(xp.isnan(s).any()):
-        raise ValueError("s: expected margin bounds, got NaN")
-    return ((s < 0) | (xp.arange(s.shape[1]) == y[:, None])).all(axis=1)
+    checks.margins(s, y)
+    return ((s < 0) | (namespace(s).arange(s.shape[1]) == y[:, None])).all(axis=1)
 
 
 def robust_loss(net, ball, y, method, beta=1.0, kappa=0.0, **options):
@@ -90,18 +80,14 @@ def robust_loss(net, ball, y, method, beta=1.0, kappa=0.0, **options):
     `one-step`, `random` and `sparse` hold their slopes constant. Raises ValueError for an argument that cannot be;
     a loss that overflows is returned as it is.
     """
-    loss = _mixed_loss(net, ball, y, method, beta, kappa, options)
+    loss = checked_loss(net, ball, y, method, beta, kappa, options)
     grads = mixed_loss_vjp(loss.value * 0 + 1 / len(y), net, loss, float(kappa))
     return RobustLoss(float(loss.value.mean()), {name: grads[name] for name in net.params},
                       with_true_class(loss.s, y), loss.logits)
 
 
-def loss_value(net, ball, y, method, beta=1.0, kappa=0.0, **options):
-    """The value of robust_loss without its gradient."""
-    return float(_mixed_loss(net, ball, y, method, beta, kappa, options).value.mean())
-
-
-def _mixed_loss(net, ball, y, method, beta, kappa, options):
+def checked_loss(net, ball, y, method, beta, kappa, options):
+    """The MixedLoss of arguments that are checked first."""
     row, region = checks.method(method), checks.problem(net, ball, y)
     beta, kappa = checks.number("beta", beta, 0, 1), checks.number("kappa", kappa, 0, 1)
     if not row.trains:

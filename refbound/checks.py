@@ -65,6 +65,15 @@ def labels(y, N, classes, xp):
         raise ValueError(f"y: expected labels from 0 to {classes - 1}, got {int(y.min())} to {int(y.max())}")
 
 
+def margins(s, y):
+    """Margin bounds (N, c) and labels (N,)."""
+    if not is_array(s) or s.ndim != 2:
+        raise ValueError(f"s: expected margin bounds (N, c), got {getattr(s, 'shape', type(s).__name__)}")
+    labels(y, s.shape[0], s.shape[1], namespace(s))
+    if bool(namespace(s).isnan(s).any()):
+        raise ValueError("s: expected margin bounds, got NaN")
+
+
 def finite(s, name):
     """s, unless a bound overflowed."""
     if not bool(namespace(s).isfinite(s).all()):

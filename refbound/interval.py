@@ -30,8 +30,7 @@ def interval(net, region, stop=None):
     """Interval bounds of layers[:stop] over a region; by default up to the last ReLU."""
     xp = namespace(region.centre, *net.params.values())
     pre, inputs, (centre, radius, norm) = [], [], region
-    for i in range(net.head if stop is None else stop):
-        layer = net.layers[i]
+    for i, layer in enumerate(net.layers[:net.head if stop is None else stop]):
         if isinstance(layer, ReLU) and norm != np.inf:
             radius, norm = radius + 0 * centre, np.inf  # a ReLU on the input itself: the box around the ball
         inputs.append(Region(centre, radius, norm) if isinstance(layer, Affine) else None)
@@ -55,24 +54,20 @@ def interval_vjp(dpre, net, found):
         dW = dW(dcentre, centre) + sign(W) dW(dradius, radius),   dbias = dcentre,
         dcentre = Aᵀ(W, dcentre),   dradius = Aᵀ(|W|, dradius).
     """
-    grads, k, dcentre, dradius = {}, len(found.pre), None, None
-    first = net.affine[0][0]
+    grads, k, dcentre, dradius, first = {}, len(found.pre), None, None, net.affine[0][0]
     for i in reversed(range(first, len(found.inputs))):
         layer = net.layers[i]
         if isinstance(layer, ReLU):
             k -= 1
             dl, du = dpre[k]
             if dcentre is not None:  # not the last ReLU
-                more_l, more_u = rectified_vjp(dcentre, dradius, *found.pre[k])
-                dl, du = dl + more_l, du + more_u
+                dl, du = (a + b for a, b in zip((dl, du), rectified_vjp(dcentre, dradius, *found.pre[k])))
             dcentre, dradius = dl + du, du - dl
         elif isinstance(layer, Affine):
             W, (centre, radius, norm), xp = net.params[f"{i}.weight"], found.inputs[i], namespace(dcentre)
-            if norm == np.inf:
-                dR = xp.sign(W) * layer.outer(dradius, layer.patches(radius))
-            else:
-                dR = row_norms_vjp((dradius * radius).sum(0), layer, W, norm)
-            grads[f"{i}.weight"] = layer.outer(dcentre, layer.patches(centre)) + dR
+            by_radius = (xp.sign(W) * layer.outer(dradius, layer.patches(radius)) if norm == np.inf
+                         else row_norms_vjp((dradius * radius).sum(0), layer, W, norm))
+            grads[f"{i}.weight"] = layer.outer(dcentre, layer.patches(centre)) + by_radius
             grads[f"{i}.bias"] = layer.bias_gradient(dcentre)
             if i > first:
                 dcentre = layer.adjoint(W, dcentre)  # and then dradius, when the dcentre before is freed

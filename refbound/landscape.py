@@ -15,6 +15,7 @@ import math
 import numpy as np
 
 from . import checks
+from .api import checked_loss
 
 LENGTHS = np.geomspace(0.5, 5, 10)  # τ
 
@@ -23,6 +24,11 @@ def along(loss, params, direction, rate, lengths=LENGTHS):
     """[L(θ − τ ρ direction) for τ in lengths]; loss is a function of a dict of parameters."""
     return [loss({name: w - float(length * rate) * direction[name] for name, w in params.items()})
             for length in lengths]
+
+
+def loss_value(net, ball, y, method, beta=1.0, kappa=0.0, **options):
+    """The value of robust_loss without its gradient."""
+    return float(checked_loss(net, ball, y, method, beta, kappa, options).value.mean())
 
 
 def variation(losses):

@@ -26,7 +26,7 @@ class Relaxation(NamedTuple):
 
     g: object     # (S, N, n), the relaxed gradient; (S, 1, n) where it does not depend on the example
     b: object     # (S, N)
-    trace: list   # g at the output of each affine layer; at a ReLU (g, â, b̂), the line that g chose
+    trace: list   # g at the output of each affine layer; at a ReLU (g, â, b̂), the line that g took
 
 
 def relax(net, stop, C, lines, start=0):
@@ -40,8 +40,7 @@ def relax(net, stop, C, lines, start=0):
             g = layer.adjoint(net.params[f"{i}.weight"], g)
         elif isinstance(layer, ReLU):
             k -= 1
-            a_lo, a_up, b_up, parallel = lines[k]
-            xp = namespace(g, a_up)
+            (a_lo, a_up, b_up, parallel), xp = lines[k], namespace(g, lines[k].a_up)
             g = xp.broadcast_to(g, (*g.shape[:-2], *a_up.shape[-2:]))  # from here on it depends on the example
             above = g > 0
             slope = a_up if parallel else a_lo + (a_up - a_lo) * above
@@ -63,18 +62,17 @@ def maximise(relaxation, region):
 def upstream(ds, net, stop, relaxation, worst, start=0):
     """The gradient of Σ ds s̄ in g, layer by layer: yields (i, layer, v), the upstream v of g at the input of layer i.
 
-    Every step back was linear in (g, b), so its adjoint goes forward. At the input dg = ds x*, db = ds. From
+    Every step back was linear in (g, b), so its adjoint goes forward. At the input v = dg = ds x*, and db = ds. From
 
         b ← b + g·bias, g ← Aᵀ(W, g)            v ← A(W, v) + ds bias
         b ← b + g·b̂, g ← â g                    v ← â v + ds b̂
 
-    which is the network itself run on the worst case x*, each ReLU replaced by the line that g chose, all
-    weighted by ds. For an affine layer v comes as its patches.
+    which is the network itself run on the worst case x*, each ReLU replaced by the line that g took, all weighted by ds. For an
+    affine layer v comes as its patches.
     """
     ds = ds[:, :, None]
     v = ds * worst
-    for i in range(start, stop):
-        layer = net.layers[i]
+    for i, layer in enumerate(net.layers[start:stop], start):
         if isinstance(layer, Affine):
             v = layer.patches(v)
             yield i, layer, v
@@ -113,7 +111,6 @@ def relax_vjp(ds, net, stop, relaxation, lines, worst, start=0):
 
 def slope_gradient(ds, net, stop, relaxation, worst, shared=True):
     """da̲ of Σ ds s̄ for each ReLU: Σ_S g⁻ v, (N, n); or g⁻ v, (S, N, n), where slopes are not shared."""
-    xp = namespace(worst)
-    sums = "sNn,sNn->Nn" if shared else "sNn,sNn->sNn"
+    xp, sums = namespace(worst), "sNn,sNn->Nn" if shared else "sNn,sNn->sNn"
     return [xp.einsum(sums, xp.minimum(relaxation.trace[i][0], 0), v)
             for i, layer, v in upstream(ds, net, stop, relaxation, worst) if isinstance(layer, ReLU)]

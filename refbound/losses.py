@@ -7,8 +7,7 @@ worst cross entropy over B. Certified training minimises the mean over the examp
 
     ℓ = (1 − κ) L(s̄) + κ L(C(y) f(x)),        s̄ = β s̄_method + (1 − β) s̄_ibp               (3)
 
-κ, the weight of the clean loss, is not the paper's but its predecessors' (Gowal et al. 2018, Zhang et al. 2020). Methods that
-take their intermediate bounds from the same function share them, forwards and backwards.
+κ, the weight of the clean loss, is not the paper's but its predecessors' (Gowal et al. 2018, Zhang et al. 2020).
 """
 
 from typing import NamedTuple
@@ -18,15 +17,15 @@ from .layers import add, forward, forward_vjp, margin_matrix
 
 
 class MixedLoss(NamedTuple):
-    """ℓ (N,), the mixed margins (S, N), the logits (N, c), and what the gradient needs."""
+    """The loss of each example, and what its gradient needs."""
 
-    value: object
-    s: object
-    logits: object
+    value: object   # ℓ (N,)
+    s: object       # (S, N), mixed
+    logits: object  # (N, c)
     C: object
-    inputs: list   # of each layer, clean
-    found: dict    # where bounds come from -> what was found
-    terms: list    # (method, weight, Margins) of the mixture (3)
+    inputs: list    # of each layer, clean
+    found: dict     # where bounds come from -> what was found: terms that take them from one function share them
+    terms: list     # (method, weight, Margins) of the mixture (3)
 
 
 def cross_entropy(s):
@@ -44,7 +43,6 @@ def cross_entropy_vjp(d, s):
 def mixed_loss(net, region, x, y, mixture, options, kappa=0.0):
     """The MixedLoss for the region around the rows x (N, n). mixture: (method, weight) of each term of (3)."""
     logits, inputs = forward(net, x)
-    inputs = inputs if kappa > 0 else None  # not held where no gradient needs them
     C, found, terms, s = margin_matrix(y, net.classes, region.centre.dtype), {}, [], 0
     for method, weight in mixture:
         if weight > 0:
@@ -55,7 +53,7 @@ def mixed_loss(net, region, x, y, mixture, options, kappa=0.0):
     value = (1 - kappa) * cross_entropy(s)
     if kappa > 0:
         value = value + kappa * cross_entropy((C * logits).sum(-1))
-    return MixedLoss(value, s, logits, C, inputs, found, terms)
+    return MixedLoss(value, s, logits, C, inputs if kappa > 0 else None, found, terms)  # no more is held than is needed
 
 
 def mixed_loss_vjp(d, net, loss, kappa=0.0):
@@ -70,6 +68,5 @@ def mixed_loss_vjp(d, net, loss, kappa=0.0):
         grads = add(grads, method.preactivation_vjp(dpre[method.bounds], net, loss.found[method.bounds]))
     if kappa > 0:
         ds = kappa * cross_entropy_vjp(d, (loss.C * loss.logits).sum(-1))
-        dz = (loss.C * ds[:, :, None]).sum(0)
-        grads = add(grads, forward_vjp(dz, net, loss.inputs))
+        grads = add(grads, forward_vjp((loss.C * ds[:, :, None]).sum(0), net, loss.inputs))
     return grads

@@ -2,11 +2,9 @@
 
     network, B ──bounds──▸ [(l, u)] at each ReLU ──slopes──▸ lines ──Definition 1──▸ s̄ = max over B of g·x + b
 
-`METHODS` is the table. Both entries are functions; each is called with those of net, region, C, pre and the method's options that
-its signature names. `ibp` has no slopes: its lines are constant, h̄ = u⁺ and h̲ = l⁺ around the last ReLU.
-
-The gradient goes the same way back: upstream ds̄ to parameters and lines (linear.py), lines to (l, u) (relaxation.py),
-(l, u) through the intermediate bounds to the parameters.
+The table stands at the end. Both entries are functions; each is called with those of net, region, C, pre and the options that its
+signature names. `ibp` has no slopes: its lines are constant, h̄ = u⁺ and h̲ = l⁺ around the last ReLU. The gradient goes the same
+way back: ds̄ to parameters and lines (linear.py), lines to (l, u) (relaxation.py), (l, u) to parameters (interval, cap, crown).
 """
 
 from inspect import signature
@@ -31,13 +29,18 @@ class Margins(NamedTuple):
     pre: list           # [(l, u)]
     lines: list         # of each ReLU; none for ibp
 
+    def linear_function(self, net):
+        """g (S, N, n) and b (S, N) of Definition 1, for all layers: constant lines leave g = 0, b = s̄."""
+        constant = len(self.lines) < len(net.relus)
+        return (namespace(self.s).zeros((*self.s.shape, net.units[0]), net.dtype), self.s) if constant else self.relaxation[:2]
+
 
 class Method(NamedTuple):
     """A row of the table."""
 
-    bounds: object   # where [(l, u)] come from: net, region, ... -> what has them as .pre
-    slopes: object   # the rule: pre, ... -> a̲ of each ReLU, (N, n) or (S, N, n), or None for parallel lines; None for ibp
-    options: tuple   # the names of the options that it takes; `slopes` stands in the rule's place
+    bounds: object       # where [(l, u)] come from: net, region, ... -> what has them as .pre
+    slopes: object       # the rule: pre, ... -> a̲ of each ReLU, (N, n) or (S, N, n), None for parallel lines; for ibp no rule
+    options: tuple       # the names of the options that it takes; `slopes` stands in the rule's place
     summary: str
     trains: bool = True  # or is for evaluation, and has no gradient
 
@@ -91,20 +94,9 @@ def constant_margins(net, region, C, pre):
 def constant_margins_vjp(ds, net, margins):
     """dcentre = Σ_S ds g, dradius = Σ_S ds |g|."""
     _, relaxation, worst, pre, _ = margins
-    xp, g, dpre = namespace(ds), relaxation.g, [(0, 0) for _ in pre]
     grads, _ = relax_vjp(ds, net, len(net.layers), relaxation, (), worst, net.head)
-    if pre:
-        box = xp.einsum("sN,sNn->Nn", ds, g), xp.einsum("sN,sNn->Nn", ds, xp.abs(g))
-        dpre[-1] = rectified_vjp(*box, *pre[-1])
-    return grads, dpre
-
-
-def relaxed_gradient(net, margins):
-    """g (S, N, n) and b (S, N) of Definition 1, for all layers: constant lines (ibp) leave g = 0, b = s̄."""
-    if len(margins.lines) == len(net.relus):
-        return margins.relaxation.g, margins.relaxation.b
-    s = margins.s
-    return namespace(s).zeros((*s.shape, net.units[0]), s.dtype), s
+    box = (namespace(ds).einsum("sN,sNn->Nn", ds, g) for g in (relaxation.g, abs(relaxation.g)))
+    return grads, [*[(0, 0)] * (len(pre) - 1), rectified_vjp(*box, *pre[-1])] if pre else []
 
 
 METHODS = {

@@ -4,14 +4,8 @@
 
 The upper line is the chord, the best there is (Appendix C.2):  ā = u⁺ / (u⁺ − l⁻),  b̄ = −l⁻ ā,  with u⁺ = max(u, 0), l⁻ = min(l, 0).
 It is the identity on an active unit (l ≥ 0) and zero on an inactive one (u ≤ 0), and so is the lower line; on an
-unstable unit (l < 0 < u) the lower line passes through 0 (b̲ = 0) with any slope a̲ in [0, 1]. A rule chooses it:
-
-    adaptive    1[u⁺ + l⁻ > 0]                  the smaller area between the lines; on the tie u = −l, 0
-    parallel    ā                               both lines alike: one slope, CAP's (Wong and Kolter 2018)
-    uniform     U[0, 1]                         drawn by the caller: rules draw nothing
-    bernoulli   1 with probability p where −l > u, with probability q elsewhere (Section 5)
-
-The rule of one-step (7) looks at the loss; it is in slopes.py.
+unstable unit (l < 0 < u) the lower line passes through 0 (b̲ = 0) with any slope a̲ in [0, 1]. A rule below chooses it, or, for
+one-step (7), the rule in slopes.py, which looks at the loss.
 """
 
 from typing import NamedTuple
@@ -49,28 +43,27 @@ def chord_vjp(da, db, l, u, a):
 
 def enclose(l, u, slope=None):
     """The lines over [l, u] with this lower slope on the unstable units, (N, n) or (S, N, n); None: parallel."""
-    a, b = chord(l, u)
-    unstable = (l < 0) & (u > 0)
+    (a, b), unstable = chord(l, u), (l < 0) & (u > 0)
     return Lines(a if slope is None else a + unstable * (slope - a), a, b, slope is None)
 
 
 # ---- rules: [(l, u)] -> the lower slopes of each ReLU, or None for parallel lines ----
 
 def adaptive(pre):
-    """1[u⁺ + l⁻ > 0], CROWN's slope (Zhang et al. 2018)."""
+    """1[u⁺ + l⁻ > 0], CROWN's (Zhang et al. 2018): the smaller area between the lines; 0 on the tie u = −l."""
     return [(u + l > 0).astype(l.dtype) for l, u in pre]
 
 
 def parallel(pre):
-    """ā, as a slope that moves with l and u."""
+    """ā, CAP's (Wong and Kolter 2018): a slope that moves with l and u."""
     return [None for _ in pre]
 
 
 def uniform(a0):
-    """The draws of U[0, 1] themselves."""
+    """Draws of U[0, 1], the caller's: rules draw nothing."""
     return a0
 
 
 def bernoulli(pre, a0, p=0.5, q=0.5):
-    """1 where a draw of U[0, 1] is below p (where −l > u) or q (elsewhere), the (p, q) variants."""
+    """1 with probability p where −l > u, q elsewhere, by draws of U[0, 1]: the (p, q) variants (Section 5)."""
     return [(draws < q + (p - q) * (-l > u).astype(l.dtype)).astype(l.dtype) for (l, u), draws in zip(pre, a0)]

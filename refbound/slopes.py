@@ -24,13 +24,11 @@ def alpha(net, region, C, pre, steps=20, shared=True):
     Shared slopes descend the loss of each example. Otherwise each margin has its own slopes, (S, N, n), and descends
     itself: it ends no higher than where it started, at crown-ibp.
     """
-    a, best, least = adaptive(pre), None, None
+    least, best, a = float("inf"), adaptive(pre), adaptive(pre)
     for t in range(steps + 1):
         s, da = ascent(net, region, C, pre, a, shared)
         xp = namespace(s)
         value = (cross_entropy(s) if shared else s)[..., None]  # (N, 1) or (S, N, 1)
-        if best is None:
-            best, least = a, value
         best = [xp.where(value < least, new, old) for new, old in zip(a, best)]
         least = xp.minimum(value, least)
         step = 2.0 ** (-1 - 8 * t / max(steps, 1))
@@ -40,8 +38,8 @@ def alpha(net, region, C, pre, steps=20, shared=True):
 
 def ascent(net, region, C, pre, slopes, shared=True):
     """s̄ with these lower slopes, and the gradient in them of the loss (1), or of each margin by itself."""
-    stop, lines = len(net.layers), [enclose(l, u, a) for (l, u), a in zip(pre, slopes)]
-    relaxation = relax(net, stop, C, lines)
+    stop = len(net.layers)
+    relaxation = relax(net, stop, C, [enclose(l, u, a) for (l, u), a in zip(pre, slopes)])
     s, worst = maximise(relaxation, region)
     ds = cross_entropy_vjp(1, s) if shared else 0 * s + 1
     return s, slope_gradient(ds, net, stop, relaxation, worst, shared)

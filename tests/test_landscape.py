@@ -9,8 +9,8 @@ from networks import batch, build, draws, hand
 from test_training import SHORT, command, refused
 
 import refbound as rb
-from refbound.api import loss_value
-from refbound.landscape import LENGTHS, along, as_released, distances, lower_slopes, slope_shares, variation
+from refbound.landscape import (LENGTHS, along, as_released, distances, loss_value, lower_slopes, slope_shares,
+                                variation)
 from refbound.relaxation import adaptive, bernoulli, enclose
 from trainers import checkpoint, data, landscape, minibatch, parallel, train
 

@@ -10,8 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 import refbound as rb
-from refbound.api import loss_value
-from refbound.landscape import lower_slopes
+from refbound.landscape import loss_value, lower_slopes
 
 from . import arguments, data, parallel
 

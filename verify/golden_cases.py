@@ -12,7 +12,6 @@ import refbound as rb
 from refbound.arrays.ops import as_rows, images, with_true_class
 from refbound.layers import Conv2d, Flatten, Linear, ReLU
 from refbound.losses import mixed_loss, mixed_loss_vjp
-from refbound.methods import relaxed_gradient
 from refbound.network import from_spec
 
 VARIANTS = {**{name: (name, {}) for name in rb.METHODS},  # name in the files -> (method, what its options are)
@@ -110,7 +109,7 @@ def outputs(arrays, variant):
         changes = {"projections": [as_rows(t, net.dtype)[:, None, :] for t in draws]}
     row, options, region = rb.METHODS[method], {**options, **changes}, ball.region(net.dtype)
     margins, beta, kappa = row.bound(net, region, y, options), float(arrays["beta"]), float(arrays["kappa"])
-    g, b = relaxed_gradient(net, margins)
+    g, b = margins.linear_function(net)
     mixture = (row, beta), (rb.METHODS["ibp"], 1 - beta)
     loss = mixed_loss(net, region, as_rows(ball.x, net.dtype), y, mixture, options, kappa)
     result = {"margins": with_true_class(margins.s, y), "g": images(with_true_class(g, y), net.input_shape),
