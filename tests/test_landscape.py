@@ -12,7 +12,9 @@ import refbound as rb
 from refbound.api import loss_value
 from refbound.landscape import LENGTHS, along, as_released, distances, lower_slopes, slope_shares, variation
 from refbound.relaxation import adaptive, bernoulli, enclose
-from trainers import checkpoint, data, landscape, minibatch, parallel, train
+from trainers import data, landscape, train
+from trainers.files import checkpoint
+from trainers.loop import minibatch, parallel
 
 DRAWN = ["one-step", "random", "sparse"]
 RATES = [(0, 0), (0, 0.5), (0, 1), (0.5, 1), (1, 1)]  # (p, q) of the paper's Figure 2

@@ -19,8 +19,11 @@ from refbound import checks
 from refbound.backend import device_module, to_host
 from refbound.rounding import sound_margin_bounds
 
-from . import arguments, checkpoint, data, parallel
-from .arguments import option
+from . import data
+from .files import checkpoint
+from .inputs import arguments
+from .inputs.arguments import option
+from .loop import parallel
 
 
 @dataclass

@@ -17,9 +17,11 @@ import numpy as np
 
 from refbound.landscape import LENGTHS, along, as_released, distances, variation
 
-from . import arguments, checkpoint, record, table1
-from .arguments import option
-from .minibatch import gradient, slopes, value
+from . import table1
+from .files import checkpoint, record
+from .inputs import arguments
+from .inputs.arguments import option
+from .loop.minibatch import gradient, slopes, value
 
 
 def probe(net, after, grads, here):

@@ -31,12 +31,15 @@ import refbound as rb
 from refbound import checks
 from refbound.backend import device_module
 
-from . import arguments, checkpoint, data, landscape, parallel, presets, schedule
-from .arguments import option
+from . import data, landscape
+from .files import checkpoint
+from .inputs import arguments, presets
+from .inputs.arguments import option
+from .loop import parallel, schedule
 from .evaluate import Args as Evaluation
 from .evaluate import certifiers, evaluate, report
-from .minibatch import gradient, options
-from .optim import OPTIMIZERS, clip_norm
+from .loop.minibatch import gradient, options
+from .loop.optim import OPTIMIZERS, clip_norm
 
 
 @dataclass

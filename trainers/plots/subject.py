@@ -5,7 +5,10 @@ from typing import NamedTuple
 
 import refbound as rb
 
-from .. import arguments, data, minibatch, record
+from .. import data
+from ..files import record
+from ..inputs import arguments
+from ..loop import minibatch
 from .selection import Missing, by_method, one_of, study
 
 

@@ -13,7 +13,9 @@ import refbound as rb
 from refbound.api import loss_value
 from refbound.landscape import lower_slopes
 
-from . import arguments, data, parallel
+from .. import data
+from ..inputs import arguments
+from . import parallel
 
 
 class Shard(NamedTuple):
