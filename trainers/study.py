@@ -92,7 +92,7 @@ def finished(path, given):
     if not path.exists():
         return False
     found = record.finished(record.read_one(path))["arguments"]
-    if other := train.differences(found, record.settings(asdict(given))):
+    if other := checkpoint.differences(found, record.settings(asdict(given))):
         raise ValueError(f"{path}: holds the result of another run ({other}); expected the same, or another --results")
     return True
 
