@@ -10,7 +10,9 @@ import pytest
 from test_training import command, refused
 
 import refbound as rb
-from trainers import checkpoint, colours, data, figures, landscape, record, table1, train
+from trainers import data, figures, landscape, table1, train
+from trainers.files import checkpoint, record
+from trainers.plots import colours
 from trainers.plots import gradients, learning, relaxations, selection, sparsity, style, subject, sweep, violins
 from verify import tightness
 

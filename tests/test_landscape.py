@@ -12,7 +12,9 @@ import refbound as rb
 from refbound.landscape import (LENGTHS, along, as_released, distances, loss_value, lower_slopes, slope_shares,
                                 variation)
 from refbound.relaxation import adaptive, bernoulli, enclose
-from trainers import checkpoint, data, landscape, minibatch, parallel, train
+from trainers import data, landscape, train
+from trainers.files import checkpoint
+from trainers.loop import minibatch, parallel, probe
 
 DRAWN = ["one-step", "random", "sparse"]
 RATES = [(0, 0), (0, 0.5), (0, 1), (0.5, 1), (1, 1)]  # (p, q) of the paper's Figure 2
@@ -146,7 +148,7 @@ def test_a_probe_holds_the_draws_of_its_step(method, few):
     """At rate 0 every point is the step's own: the loss is that of the step, to the last bit, and nothing varies."""
     net, step = here(few, method, rate=0.0)
     loss, grads, *_ = minibatch.gradient(net, **step)
-    row = landscape.probe(net, net, grads, step)
+    row = probe.probe(net, net, grads, step)
     assert row["least_loss"] == row["greatest_loss"] == loss
     assert row["variation"] == row["l2_distance"] == 0 and abs(row["cosine_distance"]) < 1e-6
     assert (row["released_variation"] > 0) == (method in DRAWN) and (row["released_rms"] > 0) == (method in DRAWN)
@@ -156,15 +158,15 @@ def test_a_probe_measures_what_its_formulas_say(few):
     net, step = here(few, "one-step")
     grads = minibatch.gradient(net, **step)[1]
     after = net.with_params({name: w - 0.01 * np.sign(grads[name]) for name, w in net.params.items()})
-    row = landscape.probe(net, after, grads, step)
+    row = probe.probe(net, after, grads, step)
     losses = [minibatch.gradient(net.with_params({k: w - float(0.01 * t) * grads[k] for k, w in net.params.items()}), **step)[0]
               for t in LENGTHS]
     assert row["least_loss"] == min(losses) and row["greatest_loss"] == max(losses)
     assert (row["l2_distance"], row["cosine_distance"]) == distances(grads, minibatch.gradient(after, **step)[1])
     raw = net.with_params({name: w - 0.01 * grads[name] for name, w in net.params.items()})
-    rms, similarity = as_released(grads, minibatch.gradient(raw, **step, redraw=len(landscape.RELEASED) + 1)[1])
+    rms, similarity = as_released(grads, minibatch.gradient(raw, **step, redraw=len(probe.RELEASED) + 1)[1])
     assert (row["released_rms"], row["released_similarity"]) == (rms, similarity)
-    assert sum(row[name] for name in landscape.SLOPES) == pytest.approx(1)
+    assert sum(row[name] for name in probe.SLOPES) == pytest.approx(1)
 
 
 @pytest.mark.parametrize("threads", [1, 2])

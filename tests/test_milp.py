@@ -12,7 +12,7 @@ from test_lp import random_network
 
 import refbound as rb
 from refbound.layers import Conv2d, Flatten, Linear, ReLU
-from trainers import arguments
+from trainers.inputs import arguments
 from verify import milp
 from verify.milp import SLACK, check_witness, exact_margins, verdict
 

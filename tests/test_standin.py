@@ -148,7 +148,7 @@ def misuses(source, cupy, methods=True):
     return found
 
 
-SOURCES = sorted(str(p.relative_to(ROOT)) for folder in ("refbound", "trainers") for p in (ROOT / folder).glob("*.py"))
+SOURCES = sorted(str(p.relative_to(ROOT)) for folder in ("refbound", "trainers") for p in (ROOT / folder).rglob("*.py"))
 
 
 @pytest.mark.parametrize("source", SOURCES)

@@ -7,7 +7,10 @@ from dataclasses import fields
 
 import pytest
 
-from trainers import arguments, parallel, presets, published, record, study, table1, train
+from trainers import study, table1, train
+from trainers.files import record
+from trainers.inputs import arguments, presets, published
+from trainers.loop import parallel
 
 NAMES = ("ibp-mlp-0.1-0", "sparse-0-1-mlp-0.1-0")
 

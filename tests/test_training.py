@@ -12,7 +12,10 @@ import numpy as np
 import pytest
 
 import refbound as rb
-from trainers import arguments, checkpoint, data, evaluate, optim, train
+from trainers import data, evaluate, train
+from trainers.files import checkpoint
+from trainers.inputs import arguments
+from trainers.loop import optim
 
 ROOT = Path(__file__).parent.parent
 SHORT = ["--model", "mlp", "--method", "ibp", "--epochs", "3", "--warmup", "0.5", "--ramp", "1", "--milestones", "2",

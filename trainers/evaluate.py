@@ -9,7 +9,6 @@ both would be a bug, and stops the command.
 
 import time
 from dataclasses import asdict, dataclass
-from functools import partial
 
 import numpy as np
 from tqdm import tqdm
@@ -20,8 +19,12 @@ from refbound.arrays.device import device_module
 from refbound.arrays.ops import to_host
 from refbound.rounding import sound_margin_bounds
 
-from . import arguments, checkpoint, data, parallel
-from .arguments import option
+from . import data
+from .files import checkpoint
+from .inputs import arguments
+from .inputs.arguments import option
+from .loop import parallel
+from .loop.minibatch import ball, domain
 
 
 @dataclass
@@ -120,7 +123,7 @@ def evaluate(net, dataset, args, quiet=False):
     return {"standard_error": 100 * (1 - float(right.mean())),
             "pgd_error": 100 * float((attacked | ~right).mean()) if args.pgd_steps else None,
             "verified_error": float(errors.mean()), "verified_error_of_draws": errors.tolist(), "estimate": estimate,
-            "images": len(right), "eps": args.eps, "norm": args.norm, "clipped": _clips(args), "sound": args.sound,
+            "images": len(right), "eps": args.eps, "norm": args.norm, "clipped": domain(args) is not None, "sound": args.sound,
             "method": list(args.method), "pgd_steps": args.pgd_steps, "restarts": args.restarts, "seed": args.seed,
             "draws": args.draws, "dtype": str(net.dtype), "seconds": round(time.time() - started, 1)}
 
@@ -130,11 +133,10 @@ def _shard(net, dataset, part, index, args):
     xp, bounds = net.xp, sound_margin_bounds if args.sound else rb.margin_bounds
     x = xp.asarray(data.to_float(dataset.images[part], net.dtype))
     y = xp.asarray(dataset.labels[part])
-    around = partial(rb.Ball, eps=args.eps, norm=arguments.norm(args.norm), domain=(0.0, 1.0) if _clips(args) else None)
     right = to_host(net(x).argmax(1) == y)
     attacked = np.zeros(len(right), bool)
     if args.pgd_steps:
-        adversarial = rb.pgd(net, around(x), y, args.pgd_steps, restarts=args.restarts,
+        adversarial = rb.pgd(net, ball(x, args.eps, args), y, args.pgd_steps, restarts=args.restarts,
                              rng=np.random.default_rng([args.seed, index]))
         attacked = to_host(net(adversarial).argmax(1) != y)
     certified = np.zeros((args.draws, len(right)), bool)
@@ -143,19 +145,15 @@ def _shard(net, dataset, part, index, args):
             left = np.flatnonzero(~certified[draw])
             if len(left):
                 here, rng = xp.asarray(left), np.random.default_rng([args.seed, index, draw, k])
-                s = bounds(net, around(x[here]), y[here], method, rng=rng, **options(args, method))
+                s = bounds(net, ball(x[here], args.eps, args), y[here], method, rng=rng, **options_taken(args, method))
                 certified[draw, left] = to_host(rb.certified(s, y[here]))
     return right, attacked, certified
 
 
-def options(args, method):
+def options_taken(args, method):
     """The options that were given, of those that the method takes."""
     given = {name: getattr(args, name) for name in OPTIONS} | {"projections": args.projections or None}
     return {name: value for name, value in given.items() if value is not None and name in rb.METHODS[method].options}
-
-
-def _clips(args):
-    return args.norm == "inf" and not args.no_clip
 
 
 def report(result):

@@ -23,8 +23,10 @@ from pathlib import Path
 
 import refbound as rb
 
-from . import arguments, checkpoint, landscape, record, table1
-from .arguments import option
+from . import landscape, table1
+from .files import checkpoint, record
+from .inputs import arguments
+from .inputs.arguments import option
 from .plots import gradients, learning, relaxations, sparsity, style, sweep, violins
 from .plots.selection import Missing
 

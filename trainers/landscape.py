@@ -3,54 +3,17 @@
     python -m trainers.landscape               the means over warm-up, ramp and the time after it, of each of trainers/results
     python -m trainers.landscape RUN... RESULT.json... FOLDER...
 
-`probe` takes the measures of refbound/landscape.py at one step of training; train.py calls it every --probe steps, on the
-minibatch of that step, at its ε, with the draws of that step at every point. It changes nothing in the run. Its rows are
-landscape.csv in the run folder.
+The measures are taken in training, every --probe steps (loop/probe.py), and stand in landscape.csv of the run folder.
 """
 
 import math
-import time
 from dataclasses import asdict, dataclass
-from itertools import count
 
-import numpy as np
+from . import table1
+from .files import checkpoint, record
+from .inputs import arguments
+from .inputs.arguments import option
 
-from refbound.landscape import LENGTHS, along, as_released, distances, variation
-
-from . import arguments, checkpoint, record, table1
-from .arguments import option
-from .minibatch import gradient, slopes, value
-
-
-def probe(net, after, grads, here):
-    """The measures at one step of training, as a dict, with the seconds that they took.
-
-    net, after  the network before and after the optimiser's step
-    grads       the gradient of the loss at `net`, before any clipping of its norm
-    here        the minibatch of the step, as minibatch.gradient takes it
-    """
-    started, rate = time.time(), here["now"]["rate"]
-    with np.errstate(over="ignore", invalid="ignore"):  # a measure that is not finite shows
-        losses = along(lambda params: value(net.with_params(params), **here), net.params, grads, rate)
-        l2, cosine = distances(grads, gradient(after, **here)[1])
-        row = {"least_loss": min(losses), "greatest_loss": max(losses), "variation": variation(losses), "l2_distance": l2,
-               "cosine_distance": cosine, **dict(zip(SLOPES, slopes(net, **here) or ("", "", "")))}
-        if here["args"].as_released:
-            row |= as_published(net, grads, here)
-    return {**row, "seconds": time.time() - started}
-
-
-def as_published(net, grads, here):
-    """What the published code logs: new draws at each point, and of the gradient the change on the way to θ − ρ g."""
-    rate, draws = here["now"]["rate"], count(1)
-    losses = along(lambda params: value(net.with_params(params), **here, redraw=next(draws)), net.params, grads, rate, RELEASED)
-    there = net.with_params({name: w - rate * grads[name] for name, w in net.params.items()})
-    rms, similarity = as_released(grads, gradient(there, **here, redraw=next(draws))[1])
-    return {"released_variation": variation(losses), "released_rms": rms, "released_similarity": similarity}
-
-
-RELEASED = (0.0, *LENGTHS, 1.0)  # τ in the published code
-SLOPES = ("zero_slopes", "fractional_slopes", "one_slopes")
 MEASURES = {"variation": "variation", "l2_distance": "l2", "cosine_distance": "cosine", "zero_slopes": "a̲ = 0",
             "fractional_slopes": "between", "one_slopes": "a̲ = 1", "released_variation": "rel. var.",
             "released_rms": "rel. RMS", "released_similarity": "rel. cos"}  # column -> heading

@@ -1,4 +1,4 @@
-"""Studies: the runs of trainers/presets.py, each gathered into trainers/results when it is finished.
+"""Studies: the runs of trainers/inputs/presets.py, each gathered into trainers/results when it is finished.
 
     python -m trainers.study --results mine --jobs 2      all methods on `mlp` at ε = 0.1, 6 epochs, two runs at a time
     python -m trainers.study --preset small      the runs on `small` whose results are not there yet
@@ -19,8 +19,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from . import arguments, checkpoint, evaluate, parallel, presets, record, table1, train
-from .arguments import option
+from . import evaluate, table1, train
+from .files import checkpoint, record
+from .inputs import arguments, presets
+from .inputs.arguments import option
+from .loop import parallel
 
 
 @dataclass
@@ -89,7 +92,7 @@ def finished(path, given):
     if not path.exists():
         return False
     found = record.finished(record.read_one(path))["arguments"]
-    if other := train.differences(found, record.settings(asdict(given))):
+    if other := checkpoint.differences(found, record.settings(asdict(given))):
         raise ValueError(f"{path}: holds the result of another run ({other}); expected the same, or another --results")
     return True
 

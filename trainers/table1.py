@@ -1,4 +1,4 @@
-"""The paper's Tables 1 and 2 from results of ours, beside published numbers (published.py).
+"""The paper's Tables 1 and 2 from results of ours, beside published numbers (inputs/published.py).
 
     python -m trainers.table1                       the results in trainers/results
     python -m trainers.table1 RUN... RESULT.json... FOLDER...
@@ -11,8 +11,9 @@ import statistics
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import arguments, published, record
-from .arguments import option
+from .files import record
+from .inputs import arguments, published
+from .inputs.arguments import option
 
 EPS = (0.1, 0.2, 0.3, 0.4)
 COLUMNS = {  # method, β before and after the ramp -> heading

@@ -1,4 +1,5 @@
-"""Certified training, one linear script.
+"""Certified training, in one file to read from top to bottom: `main` is the run in short, and the functions below it stand in
+the order in which a run needs them. What a step is made of is in trainers/loop.
 
     python -m trainers.train                 the main job: `small` by one-step at ε = 0.1 on MNIST
     python -m trainers.train --method ibp --model mlp --eps 0.2 --epochs 30 --run runs/mine
@@ -31,12 +32,16 @@ import refbound as rb
 from refbound import checks
 from refbound.arrays.device import device_module
 
-from . import arguments, checkpoint, data, landscape, parallel, presets, schedule
-from .arguments import option
+from . import data
 from .evaluate import Args as Evaluation
 from .evaluate import certifiers, evaluate, report
-from .minibatch import gradient, options
-from .optim import OPTIMIZERS, clip_norm
+from .files import checkpoint
+from .inputs import arguments, presets
+from .inputs.arguments import option
+from .loop import parallel, schedule
+from .loop.minibatch import gradient, options_given
+from .loop.optim import OPTIMIZERS, clip_norm
+from .loop.probe import probe
 
 
 @dataclass
@@ -81,9 +86,6 @@ class Args:
     threads: int = option(0, "threads (0: one for each core); the result does not depend on it")
 
 
-FREE = ("run", "threads")  # arguments that a result does not depend on
-
-
 def main(argv=None):
     """The run, from its first epoch or from where it stopped, to the one look at the test set."""
     args = arguments.parse(Args, "trainers.train", argv, presets.TRAINING)
@@ -92,14 +94,39 @@ def main(argv=None):
     xp, folder = device_module(args.device), Path(args.run)
     train, held_out, classes = examples(args)
     net = new_network(args, xp, train.images.shape[1:], classes)
-    finished = open_folder(folder, args)
-    if finished:
+    if finished := checkpoint.open_folder(folder, asdict(args), report):
         print(f"{folder}: this run is finished\n{finished}")
         return
     with checkpoint.alone(folder):
         with parallel.workers(parallel.threads(args)) as pmap:
             rows = train_epochs(net, train, held_out, args, pmap, folder)
         finish(folder, args, xp, rows)
+
+
+def check(args):
+    """ValueError for arguments that cannot be, before anything is read or written."""
+    arguments.at_least(args, epochs=1, batch=1, validation=1, probe=int(args.as_released), **dict.fromkeys(
+        ("eps", "train_eps", "warmup", "ramp", "rate", "clip_norm", "crop", "shard", "limit", "threads", "seed",
+         "split_seed"), 0))
+    if not 0 < args.factor <= 1:
+        raise ValueError(f"--factor: expected a number in (0, 1], got {args.factor}")
+    if not all(0 <= time < math.inf for time in args.milestones):
+        raise ValueError(f"--milestones: expected epochs, got {' '.join(map(str, args.milestones))}")
+    for name in ("beta", "kappa"):
+        if len(getattr(args, name)) != 2 or not all(0 <= v <= 1 for v in getattr(args, name)):
+            raise ValueError(f"--{name}: expected two numbers in [0, 1], got {getattr(args, name)}")
+    for name, value in options_given(args).items():
+        if name not in rb.METHODS[args.method].options:
+            taken = ", ".join(option for option in rb.METHODS[args.method].options if hasattr(args, option)) or "none"
+            raise ValueError(f"--{name}: not an option of {args.method}, which takes {taken}")
+        checks.option_value(name, value)
+    if args.adam_beta2 is not None and (args.optimizer != "adam" or not 0 <= args.adam_beta2 < 1):
+        raise ValueError(f"--adam-beta2: expected a number in [0, 1) and --optimizer adam, got {args.adam_beta2} "
+                         f"and {args.optimizer}")
+    if args.projections and args.norm != "inf":
+        raise ValueError(f"--projections: expected --norm inf with them, got {args.norm}")
+    if args.warmup + args.ramp > args.epochs:
+        raise ValueError(f"--epochs: expected at least --warmup + --ramp = {args.warmup + args.ramp:g}, got {args.epochs}")
 
 
 def examples(args):
@@ -118,6 +145,17 @@ def examples(args):
     return train, held_out, int(whole.labels.max()) + 1
 
 
+def new_network(args, xp, input_shape, classes):
+    """The network that the run starts from, on its device."""
+    more = {"input_shape": tuple(input_shape), "dtype": np.float32}
+    if args.model == "mlp":
+        more["widths"] = (int(np.prod(more["input_shape"])), 100, 100, classes)
+    else:
+        more["classes"] = classes
+    net = rb.models.MODELS[args.model](np.random.default_rng(args.seed), **more)
+    return net.with_params({k: xp.asarray(v) for k, v in net.params.items()})
+
+
 def train_epochs(net, train, held_out, args, pmap, folder):
     """Trains from the first epoch, or from the checkpoint, to the last, all files written after each; the rows of the log."""
     done, state, rows, probes, best = 0, {}, [], [], math.inf
@@ -130,13 +168,13 @@ def train_epochs(net, train, held_out, args, pmap, folder):
         started = time.time()
         net, state, row, found = train_epoch(net, state, train, epoch, args, pmap, folder)
         fraction = schedule.ramp(epoch, args.warmup, args.ramp, args.ramp_shape)  # where the epoch ends
-        standard, verified = errors(net, held_out, args, fraction * args.eps)
-        rows.append({**row, "validation_standard_error": standard, "validation_verified_error": verified,
+        validation = errors(net, held_out, args, fraction * args.eps)
+        rows.append({**row, **{f"validation_{kind}": validation[kind] for kind in ("standard_error", "verified_error")},
                      "probe_seconds": round(sum(one.pop("seconds") for one in found), 2),
                      "seconds": round(time.time() - started, 1)})
         probes += found
-        if fraction == 1 and verified < best:
-            best = verified
+        if fraction == 1 and validation["verified_error"] < best:
+            best = validation["verified_error"]
             rb.save(net, folder / "best.npz")
         rb.save(net, folder / "model.npz")
         checkpoint.write_log(folder / "log.csv", rows)
@@ -147,85 +185,13 @@ def train_epochs(net, train, held_out, args, pmap, folder):
     return rows
 
 
-def check(args):
-    """ValueError for arguments that cannot be, before anything is read or written."""
-    arguments.at_least(args, epochs=1, batch=1, validation=1, probe=int(args.as_released), **dict.fromkeys(
-        ("eps", "train_eps", "warmup", "ramp", "rate", "clip_norm", "crop", "shard", "limit", "threads", "seed",
-         "split_seed"), 0))
-    if not 0 < args.factor <= 1:
-        raise ValueError(f"--factor: expected a number in (0, 1], got {args.factor}")
-    if not all(0 <= time < math.inf for time in args.milestones):
-        raise ValueError(f"--milestones: expected epochs, got {' '.join(map(str, args.milestones))}")
-    for name in ("beta", "kappa"):
-        if len(getattr(args, name)) != 2 or not all(0 <= v <= 1 for v in getattr(args, name)):
-            raise ValueError(f"--{name}: expected two numbers in [0, 1], got {getattr(args, name)}")
-    for name, value in options(args).items():
-        if name not in rb.METHODS[args.method].options:
-            taken = ", ".join(option for option in rb.METHODS[args.method].options if hasattr(args, option)) or "none"
-            raise ValueError(f"--{name}: not an option of {args.method}, which takes {taken}")
-        checks.option_value(name, value)
-    if args.adam_beta2 is not None and (args.optimizer != "adam" or not 0 <= args.adam_beta2 < 1):
-        raise ValueError(f"--adam-beta2: expected a number in [0, 1) and --optimizer adam, got {args.adam_beta2} "
-                         f"and {args.optimizer}")
-    if args.projections and args.norm != "inf":
-        raise ValueError(f"--projections: expected --norm inf with them, got {args.norm}")
-    if args.warmup + args.ramp > args.epochs:
-        raise ValueError(f"--epochs: expected at least --warmup + --ramp = {args.warmup + args.ramp:g}, got {args.epochs}")
-
-
-def open_folder(folder, args):
-    """Makes the run folder with its config.json, or finds there the same run: the report if it is finished."""
-    if (folder / "config.json").exists():
-        if other := differences(checkpoint.read_config(folder)["arguments"], asdict(args)):
-            raise ValueError(f"{folder}: holds a run with other arguments ({other}); expected the same, or another --run")
-        if not (folder / "result.json").exists():
-            return None
-        result = checkpoint.read_json(folder / "result.json")
-        try:
-            return report(result)
-        except (KeyError, TypeError):
-            raise ValueError(f"{folder}/result.json: expected the result of a run, found none") from None
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"{folder}: expected the folder of a run, or a new name, found a file")
-    folder.mkdir(parents=True, exist_ok=True)
-    if any(path.suffix != ".part" for path in folder.iterdir()):
-        raise ValueError(f"{folder}: holds files, but no config.json; expected a new folder, or that of a run")
-    checkpoint.write_json(folder / "config.json", {"arguments": asdict(args), "versions": checkpoint.versions()})
-    return None
-
-
-def differences(found, wanted):
-    """In words, where the arguments that a run's files hold are not those that are wanted, but for those that are free."""
-    wanted = {k: list(v) if isinstance(v, tuple) else v for k, v in wanted.items() if k not in FREE}
-    return "; ".join(f"--{k.replace('_', '-')} {found.get(k)} there, {v} here" for k, v in wanted.items() if found.get(k) != v)
-
-
-def line(row, args):
-    """An epoch of the log for a person."""
-    return (f"epoch {row['epoch']:3d}/{args.epochs}  ε {row['eps']:.3f}  loss {row['loss']:.4f}  "
-            f"train {row['standard_error']:5.2f} / {row['verified_error']:6.2f} %  "
-            f"validation {row['validation_standard_error']:5.2f} / {row['validation_verified_error']:6.2f} %  "
-            f"{row['seconds']:.1f} s")
-
-
-def new_network(args, xp, input_shape, classes):
-    """The network that the run starts from, on its device."""
-    more = {"input_shape": tuple(input_shape), "dtype": np.float32}
-    if args.model == "mlp":
-        more["widths"] = (int(np.prod(more["input_shape"])), 100, 100, classes)
-    else:
-        more["classes"] = classes
-    net = rb.models.MODELS[args.model](np.random.default_rng(args.seed), **more)
-    return net.with_params({k: xp.asarray(v) for k, v in net.params.items()})
-
-
 def train_epoch(net, state, train, epoch, args, pmap, folder):
     """The network and optimiser after one more epoch, the epoch's row of the log, and the probes of the landscape."""
     order = np.random.default_rng([args.seed, epoch]).permutation(len(train.labels))
     steps, sums, now, probes = len(order) // args.batch, np.zeros(3), {}, []
     optimizer = partial(OPTIMIZERS[args.optimizer], **({} if args.adam_beta2 is None else {"beta2": args.adam_beta2}))
     for step in tqdm(range(steps), f"epoch {epoch}", leave=False, disable=None):
-        now = settings(args, epoch - 1 + step / steps)
+        now = schedule.at(epoch - 1 + step / steps, args)
         batch = order[step * args.batch:(step + 1) * args.batch]
         here = {"train": train, "batch": batch, "seed": [args.seed, epoch, step], "now": now, "args": args, "pmap": pmap}
         loss, grads, wrong, unverified = gradient(net, **here)
@@ -237,7 +203,7 @@ def train_epoch(net, state, train, epoch, args, pmap, folder):
         before, net = net, net.with_params(params)
         if args.probe and ((epoch - 1) * steps + step) % args.probe == 0:
             at = {"epoch": epoch, "step": step, "time": epoch - 1 + step / steps, "eps": now["eps"], "loss": loss}
-            probes.append({**at, **landscape.probe(before, net, grads, here)})
+            probes.append({**at, **probe(before, net, grads, here)})
         sums += loss, wrong, unverified
     seen = steps * args.batch
     row = {"epoch": epoch, **{k: round(v, 9) for k, v in now.items()}, "loss": sums[0] / steps,
@@ -245,31 +211,27 @@ def train_epoch(net, state, train, epoch, args, pmap, folder):
     return net, state, row, probes
 
 
-def settings(args, t):
-    """ε, β, κ and the learning rate at time t, in epochs."""
-    fraction = schedule.ramp(t, args.warmup, args.ramp, args.ramp_shape)
-    return {"eps": fraction * (args.eps if args.train_eps is None else args.train_eps),
-            "beta": schedule.between(*args.beta, fraction), "kappa": schedule.between(*args.kappa, fraction),
-            "rate": schedule.rate(t, args.rate, args.milestones, args.factor)}
-
-
-def errors(net, dataset, args, eps, quiet=True):
-    """(standard, verified) error in percent on held-out images at this ε, by the method itself."""
-    result = evaluate(net, dataset, _evaluation(args, eps, pgd_steps=0), quiet)
-    return result["standard_error"], result["verified_error"]
-
-
-def _evaluation(args, eps, **more):
+def errors(net, dataset, args, eps, attack=False):
+    """What trainers.evaluate finds on these images at this ε, by the method itself."""
     kept = ("norm", "no_clip", "seed", "device", "threads", "shard", "data", "eta", "p", "q")
-    return Evaluation(eps=eps, method=certifiers(args.method, args.beta), projections=args.projections or 0,
-                      **{name: getattr(args, name) for name in kept}, **more)
+    more = {name: getattr(args, name) for name in kept} | ({} if attack else {"pgd_steps": 0})
+    asked = Evaluation(eps=eps, method=certifiers(args.method, args.beta), projections=args.projections or 0, **more)
+    return evaluate(net, dataset, asked, quiet=not attack)
+
+
+def line(row, args):
+    """An epoch of the log for a person."""
+    return (f"epoch {row['epoch']:3d}/{args.epochs}  ε {row['eps']:.3f}  loss {row['loss']:.4f}  "
+            f"train {row['standard_error']:5.2f} / {row['verified_error']:6.2f} %  "
+            f"validation {row['validation_standard_error']:5.2f} / {row['validation_verified_error']:6.2f} %  "
+            f"{row['seconds']:.1f} s")
 
 
 def finish(folder, args, xp, rows):
     """The one look at the test set, by the best network."""
     net = rb.load(folder / "best.npz")
     net = net.with_params({k: xp.asarray(v) for k, v in net.params.items()})
-    result = evaluate(net, data.load(args.data, "test", args.data_dir), _evaluation(args, args.eps))
+    result = errors(net, data.load(args.data, "test", args.data_dir), args, args.eps, attack=True)
     seconds = {f"{what}_seconds": round(sum(row[column] for row in rows), 1)
                for what, column in (("training", "seconds"), ("probe", "probe_seconds"))}
     checkpoint.write_json(folder / "result.json", {**result, "arguments": asdict(args), "versions": checkpoint.versions(),

@@ -24,8 +24,10 @@ from refbound.interval import interval
 from refbound.layers import Affine, Flatten, ReLU, margin_matrix
 from refbound.methods import METHODS
 from refbound.relaxation import chord
-from trainers import arguments, checkpoint, data
-from trainers.arguments import option
+from trainers import data
+from trainers.files import checkpoint
+from trainers.inputs import arguments
+from trainers.inputs.arguments import option
 
 from . import exact
 from .exchange import as_the_run, load_any

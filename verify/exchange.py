@@ -22,8 +22,9 @@ import numpy as np
 import refbound as rb
 from refbound.layers import Affine, Conv2d, Flatten, Linear, ReLU
 from refbound.network import from_spec
-from trainers import arguments, checkpoint
-from trainers.arguments import option
+from trainers.files import checkpoint
+from trainers.inputs import arguments
+from trainers.inputs.arguments import option
 
 from .onnx_reader import import_onnx, read_onnx
 

@@ -19,8 +19,8 @@ from pathlib import Path
 
 import numpy as np
 
-from trainers.arguments import Parser, run
-from trainers.checkpoint import write as write_file
+from trainers.files.checkpoint import write as write_file
+from trainers.inputs.arguments import Parser, run
 
 from .conventions import difference, explain, under
 from .golden_cases import CASES, VARIANTS, golden

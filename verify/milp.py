@@ -29,8 +29,10 @@ from scipy.optimize import Bounds, LinearConstraint, milp
 from tqdm import tqdm
 
 import refbound as rb
-from trainers import arguments, checkpoint, data
-from trainers.arguments import option
+from trainers import data
+from trainers.files import checkpoint
+from trainers.inputs import arguments
+from trainers.inputs.arguments import option
 
 from .exchange import as_the_run, load_any
 from .lp import triangle

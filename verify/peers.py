@@ -21,8 +21,8 @@ import numpy as np
 from tqdm import tqdm
 
 import refbound as rb
-from trainers import arguments
-from trainers.arguments import option
+from trainers.inputs import arguments
+from trainers.inputs.arguments import option
 
 from . import speed
 from .published import PEERS, Region

@@ -29,8 +29,10 @@ import numpy as np
 from tqdm import tqdm
 
 import refbound as rb
-from trainers import arguments, checkpoint, parallel
-from trainers.arguments import option
+from trainers.files import checkpoint
+from trainers.inputs import arguments
+from trainers.inputs.arguments import option
+from trainers.loop import parallel
 
 from .cost import gflop
 from .published import PEERS

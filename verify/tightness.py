@@ -16,9 +16,11 @@ import numpy as np
 from tqdm import tqdm
 
 import refbound as rb
-from trainers import arguments, checkpoint, data
-from trainers.arguments import option
-from trainers.colours import COLOURS
+from trainers import data
+from trainers.files import checkpoint
+from trainers.inputs import arguments
+from trainers.inputs.arguments import option
+from trainers.plots.colours import COLOURS
 
 from .exchange import as_the_run, load_any
 from .lp import triangle_lp

@@ -20,7 +20,9 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 import refbound as rb
-from trainers import arguments, data, parallel, train
+from trainers import data, train
+from trainers.inputs import arguments
+from trainers.loop import parallel
 
 from .published import PEERS, Region
 

@@ -9,7 +9,7 @@ import numpy as np
 
 import refbound as rb
 
-from ..colours import COLOURS
+from .colours import COLOURS
 from . import style, subject
 from .selection import label
 

@@ -5,7 +5,7 @@ times the learning rate (refbound/landscape.py); the other methods' losses in gr
 successive gradients ∇L, ∇L′. Where a run has more than 40 probes, a point is the mean over as many successive ones as make 40.
 """
 
-from ..colours import COLOURS
+from .colours import COLOURS
 from . import style
 from .selection import Missing, by_method, clock, label, means, measured, one_of, ramp_end, study, title
 

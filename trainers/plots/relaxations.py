@@ -10,7 +10,7 @@ import numpy as np
 
 from refbound import relaxation
 
-from ..colours import COLOURS
+from .colours import COLOURS
 from . import style
 
 INTERVALS = ((-1.0, 2.0), (-2.0, 1.0))

@@ -5,7 +5,7 @@ Left: a minibatch's loss in training. A lower slope of a variant is 1 with proba
 are 0, between, and 1. ibp has no lower slopes. Points are means as in learning.py.
 """
 
-from ..colours import MARKERS
+from .colours import MARKERS
 from . import style
 from .selection import Missing, by_method, by_rates, clock, means, measured, ramp_end, rates, study, title
 

@@ -2,8 +2,8 @@
 
 import io
 
-from .. import checkpoint
-from ..colours import COLOURS, DASHES, MARKERS
+from ..files import checkpoint
+from .colours import COLOURS, DASHES, MARKERS
 
 WIDTH = 9.0  # inches
 SETTINGS = {

@@ -5,7 +5,9 @@ from typing import NamedTuple
 
 import refbound as rb
 
-from .. import arguments, data, minibatch, record
+from .. import data
+from ..files import record
+from ..loop.minibatch import ball
 from .selection import Missing, by_method, one_of, study
 
 
@@ -19,8 +21,7 @@ class Subject(NamedTuple):
     def ball(self, part):
         """B(x, ε) of some of the images, at the ε of the run."""
         of = SimpleNamespace(**self.run["arguments"])
-        x = data.to_float(self.test.images[part], self.net.dtype)
-        return rb.Ball(x, of.eps, arguments.norm(of.norm), minibatch.domain(of))
+        return ball(data.to_float(self.test.images[part], self.net.dtype), of.eps, of)
 
 
 def networks(runs, args):

@@ -5,7 +5,7 @@ On the first n test images, as trainers.evaluate computes it; the radii go from 
 
 from tqdm import tqdm
 
-from .. import record
+from ..files import record
 from ..evaluate import Args, evaluate
 from . import style, subject
 from .selection import label, title

@@ -13,8 +13,8 @@ import numpy as np
 
 import refbound as rb
 
-from .. import parallel
-from ..colours import COLOURS
+from ..loop import parallel
+from .colours import COLOURS
 from . import style, subject
 from .selection import label
 

@@ -1,4 +1,4 @@
-"""How ε, β, κ and the learning rate go over a training run, as functions of the time t in epochs (a real number)."""
+"""How ε, β (Section 7 of the paper), κ and the learning rate go over a training run, by the time t in epochs (a real number)."""
 
 
 def linear(t):
@@ -25,11 +25,9 @@ def ramp(t, start, length, shape):
     return SHAPES[shape]((t - start) / length) if t > start else 0.0
 
 
-def between(first, last, fraction):
-    """From `first` to `last` with the ramp: β and κ."""
-    return first + (last - first) * fraction
-
-
-def rate(t, first, milestones, factor):
-    """The learning rate: `first`, times `factor` at each milestone passed."""
-    return first * factor ** sum(t >= m for m in milestones)
+def at(t, args):
+    """The four of a run at time t: ε, β and κ go from their first to their last value over the ramp, the rate falls in steps."""
+    fraction = ramp(t, args.warmup, args.ramp, args.ramp_shape)
+    beta, kappa = (first + (last - first) * fraction for first, last in (args.beta, args.kappa))
+    return {"eps": fraction * (args.eps if args.train_eps is None else args.train_eps), "beta": beta, "kappa": kappa,
+            "rate": args.rate * args.factor ** sum(t >= milestone for milestone in args.milestones)}

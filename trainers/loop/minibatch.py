@@ -12,7 +12,9 @@ import numpy as np
 import refbound as rb
 from refbound.landscape import loss_value, lower_slopes
 
-from . import arguments, data, parallel
+from .. import data
+from ..inputs import arguments
+from . import parallel
 
 
 class Shard(NamedTuple):
@@ -34,10 +36,10 @@ def minibatch(net, train, batch, seed, now, args, redraw=0):
 
     def make(index):
         x, y = net.xp.asarray(images[parts[index]]), net.xp.asarray(labels[parts[index]])
-        ball = rb.Ball(x, now["eps"], norm=arguments.norm(args.norm), domain=domain(args))
         rng = np.random.default_rng([*seed, index, redraw] if redraw else [*seed, index])
         weights = {"beta": now["beta"], "kappa": now["kappa"]}
-        return Shard(len(y) / len(batch), (ball, y, args.method), weights, {"rng": rng, **options(args)})
+        problem = ball(x, now["eps"], args), y, args.method
+        return Shard(len(y) / len(batch), problem, weights, {"rng": rng, **options_given(args)})
 
     return [partial(make, index) for index in range(len(parts))]
 
@@ -71,12 +73,17 @@ def slopes(net, train, batch, seed, now, args, pmap=map):
     return lower_slopes(net, *first.problem, **first.options)
 
 
+def ball(x, eps, args):
+    """B(x, ε) in the norm of a run, intersected with its domain."""
+    return rb.Ball(x, eps, norm=arguments.norm(args.norm), domain=domain(args))
+
+
 def domain(args):
     """What the ball is intersected with."""
     return (0.0, 1.0) if args.norm == "inf" and not args.no_clip else None
 
 
-def options(args):
+def options_given(args):
     """The method's own options that were given."""
     given = {name: getattr(args, name) for name in ("eta", "p", "q", "projections")}
     return {name: value for name, value in given.items() if value is not None}

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from . import checkpoint
 
-RESULTS = Path(__file__).parent / "results"
+RESULTS = Path(__file__).parents[1] / "results"
 PARTS = ("arguments", "versions", "result", "log", "landscape")
 # the arguments that tables and figures read, of those of trainers.train; a record may lack what came to be later
 ARGUMENTS = ("method", "model", "eps", "train_eps", "norm", "no_clip", "epochs", "warmup", "ramp", "ramp_shape", "beta",

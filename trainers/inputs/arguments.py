@@ -46,7 +46,7 @@ def parse(cls, prog, argv=None, presets=None):
         _add(parser, field, opposites=bool(presets))
     if presets:
         parser.add_argument("--preset", choices=tuple(presets), default=argparse.SUPPRESS,
-                            help="settings of trainers/presets.py; options given beside it override them")
+                            help="settings of trainers/inputs/presets.py; options given beside it override them")
     values = vars(parser.parse_args(argv))
     if presets and "preset" in values:
         parser.set_defaults(**presets[values["preset"]])

@@ -18,6 +18,8 @@ import refbound as rb
 from refbound.arrays.ops import to_host, to_like
 from refbound.network import write_whole
 
+FREE = ("run", "threads")  # arguments that a result does not depend on
+
 
 def write(path, content):
     """Bytes or text to a file, whole or not at all."""
@@ -40,6 +42,33 @@ def alone(folder):
         raise ValueError(f"{folder}: another process trains there") from None
     finally:
         os.close(held)
+
+
+def open_folder(folder, arguments, report):
+    """Makes the run folder with its config.json, or finds there the same run: report(result), the lines, if it is finished."""
+    if (folder / "config.json").exists():
+        if other := differences(read_config(folder)["arguments"], arguments):
+            raise ValueError(f"{folder}: holds a run with other arguments ({other}); expected the same, or another --run")
+        if not (folder / "result.json").exists():
+            return None
+        result = read_json(folder / "result.json")
+        try:
+            return report(result)
+        except (KeyError, TypeError):
+            raise ValueError(f"{folder}/result.json: expected the result of a run, found none") from None
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder}: expected the folder of a run, or a new name, found a file")
+    folder.mkdir(parents=True, exist_ok=True)
+    if any(path.suffix != ".part" for path in folder.iterdir()):
+        raise ValueError(f"{folder}: holds files, but no config.json; expected a new folder, or that of a run")
+    write_json(folder / "config.json", {"arguments": arguments, "versions": versions()})
+    return None
+
+
+def differences(found, wanted):
+    """In words, where the arguments that a run's files hold are not those that are wanted, but for those that are free."""
+    wanted = {k: list(v) if isinstance(v, tuple) else v for k, v in wanted.items() if k not in FREE}
+    return "; ".join(f"--{k.replace('_', '-')} {found.get(k)} there, {v} here" for k, v in wanted.items() if found.get(k) != v)
 
 
 def write_json(path, value):
