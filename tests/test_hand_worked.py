@@ -7,7 +7,7 @@ from networks import HAND_MARGINS, HAND_SECOND, UNIT_MARGINS, draws, hand, unit
 import refbound as rb
 from refbound.losses import cross_entropy, cross_entropy_vjp
 from refbound.arrays.ops import upper_median, with_true_class
-from refbound.layers import margin_matrix
+from refbound.layers import Linear, ReLU, margin_matrix
 
 
 def close(a, b):
@@ -40,6 +40,22 @@ def test_the_linear_bound_is_the_hand_worked():
     g, b = rb.linear_bound(net, ball, y, "cap-ibp")
     close(g, [[[0, 0], [-17 / 20, 11 / 20]], [[17 / 20, -11 / 20], [0, 0]]])
     close(b, [[0, 57 / 20], [14 / 20, 0]])
+
+
+def test_what_is_no_theorem_has_its_counterexample():
+    """The four of refbound/README.md: a tighter step may meet a looser one later."""
+    (net, ball, y), (one, around, labels) = hand(), unit()
+    half = [np.full((2, 2), 0.5)] * 2
+    assert rb.margin_bounds(net, ball, y, "cap-ibp")[0, 1] == 4.25 > rb.margin_bounds(net, ball, y, "ibp")[0, 1] == 4
+    assert rb.margin_bounds(one, around, labels, "crown-ibp")[0, 1] == 3 > rb.margin_bounds(one, around, labels, "ibp")[0, 1] == 1
+    assert rb.margin_bounds(net, ball, y, "one-step", a0=half)[0, 1] > rb.margin_bounds(net, ball, y, "crown-ibp")[0, 1] + 0.3
+    # z1 = x in [−1, 1], z2 = −h1, s = −h2. By intervals z2 ∈ [−1, 0], so h2 = 0. By CAP h1 ≥ x/2 ≥ −1/2, so z2 ∈ [−1, 1/2], and
+    # with ā = 1/3 s ≤ −z2/3 = h1/3 ≤ (x/2 + 1/2)/3 ≤ 1/3.
+    params = {"0.weight": [[1]], "0.bias": [0], "2.weight": [[-1]], "2.bias": [0], "4.weight": [[0], [-1]], "4.bias": [0, 0]}
+    net = rb.Network([Linear(1, 1), ReLU(), Linear(1, 1), ReLU(), Linear(1, 2)],
+                     {name: np.array(value, float) for name, value in params.items()}, (1,))
+    ball, y = rb.Ball(np.zeros((1, 1)), 1.0, domain=None), np.array([0])
+    close([rb.margin_bounds(net, ball, y, method)[0, 1] for method in ("cap", "cap-ibp")], [1 / 3, 0])
 
 
 @pytest.mark.parametrize("method", UNIT_MARGINS)
