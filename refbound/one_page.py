@@ -104,7 +104,7 @@ def linear_bound_vjp(dg, db, C, net, lines):
     So v runs through the network itself, its ReLUs replaced by lines. Returns dnet, dlines, and v everywhere."""
     way, v, dnet, dlines = linear_bound(C, net, lines)[:-1], [dg], [], []
     for (W, bias), (a_lo, b_lo, a_up, b_up) in zip(net, lines):
-        (g_z, _), (g_h, _) = way.pop(), way.pop()  # and v[-1] is at what z is made of
+        (g_z, _), (g_h, _) = way.pop(), way.pop()  # and v[-1] is of the x or h below
         dnet.append((g_z.T @ v[-1], g_z.T @ db))
         v_z = v[-1] @ W.T + np.outer(db, bias)
         dlines.append(((minus(g_h) * v_z).sum(0), minus(g_h).T @ db, (plus(g_h) * v_z).sum(0), plus(g_h).T @ db))
