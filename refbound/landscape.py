@@ -1,4 +1,4 @@
-"""How smooth a loss is where training passes (the paper's Figures 1 and 2), and how sparse the lower slopes are.
+"""How smooth a loss is where training passes (Section 4.1, Figures 1 and 2), and how sparse the lower slopes are.
 
 With g_t the gradient of the loss of a minibatch at the parameters θ_t, and ρ the learning rate:
 

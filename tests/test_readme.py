@@ -1,34 +1,112 @@
-"""The README's example prints what the README says, and names only what exists."""
+"""The pages say what is so: examples print what is shown, and all that is named exists, in the size that is said."""
 
+import collections
 import contextlib
 import importlib
+import inspect
 import io
+import json
 import re
+import sys
 from pathlib import Path
 
-README = (Path(__file__).parent.parent / "README.md").read_text()
+import numpy as np
+import pytest
+
+import refbound as rb
+
+ROOT = Path(__file__).parents[1]
+FRONT, COURSE = (ROOT / "README.md").read_text(), (ROOT / "refbound" / "README.md").read_text()
+PAGES = sorted(path for path in ROOT.glob("**/README.md") if not {"runs", "node_modules", ".git"} & set(path.parts))
 
 
 def test_the_example_prints_what_the_readme_shows():
-    code, printed = re.search(r"```python\n(.*?)```\n\n```\n(.*?)```", README, re.DOTALL).groups()
-    out = io.StringIO()
-    with contextlib.redirect_stdout(out):
-        exec(compile(code, "README.md", "exec"), {})
-    assert out.getvalue() == printed
+    code, shown = re.search(r"```python\n(.*?)```\n\n```\n(.*?)```", FRONT, re.DOTALL).groups()
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(code, {})
+    assert printed.getvalue() == shown
 
 
-def test_every_function_in_the_table_of_equations_exists():
-    table = README.split("| in the paper |")[1].split("\n\n")[0]
-    names = re.findall(r"`([a-z.]+)\.(\w+(?:\.\w+)?)`", table)
-    assert len(names) > 10
-    for module, path in names:
-        found = importlib.import_module(f"refbound.{module}")
-        for name in path.split("."):
-            found = getattr(found, name)
+def test_the_front_page_is_read_in_ten_minutes():
+    assert len((ROOT / "README.md").read_bytes()) <= 8192
 
 
-def test_every_equation_is_marked_where_it_is_implemented():
-    source = {path.name: path.read_text() for path in (Path(__file__).parent.parent / "refbound").glob("*.py")}
-    for number, file in (("(1)", "losses.py"), ("(2)", "linear.py"), ("(3)", "losses.py"), ("(7)", "slopes.py")):
-        assert re.search(rf"# {re.escape(number)}$", source[file], re.MULTILINE), (number, file)
-    assert "Definition 1" in source["linear.py"]
+def test_every_function_in_the_table_of_equations_exists_and_carries_the_number():
+    table = FRONT.split("| in the paper |")[1].split("\n\n")[0].splitlines()[2:]
+    assert len(table) > 8
+    for row in table:
+        where, functions, _ = row.strip("| ").split(" | ")
+        for module, name in re.findall(r"`(\w+)\.(\w+)`", functions):
+            found = importlib.import_module(f"refbound.{module}")
+            for equation in re.findall(r"\(\d\)|Definition 1", where):
+                text = inspect.getdoc(found) if equation == "Definition 1" else inspect.getsource(getattr(found, name))
+                assert equation in text, (module, name, equation)
+            for place in re.findall(r"Section [\d.]+|Appendix [A-Z]", where):
+                assert place.split()[-1] in inspect.getsource(found), (module, name, place)
+            assert callable(getattr(found, name))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_test_file_and_link_that_a_page_names_exists(page):
+    text, sources = page.read_text(), "\n".join(path.read_text() for path in (ROOT / "tests").glob("*.py"))
+    for name in re.findall(r"`(test_\w+)`", text):
+        assert f"def {name}(" in sources, name
+    for link in re.findall(r"\]\(([^)#]+)\)", text):
+        assert link.startswith("http") or (page.parent / link).exists(), link
+    for path in re.findall(r"`((?:refbound|trainers|verify|tests)/[\w/.-]+\.\w+)`", text):
+        assert (ROOT / path).exists(), path
+
+
+def test_files_are_as_long_as_the_pages_say():
+    """To ten lines."""
+    said = [(name, int(n)) for name, n in re.findall(r"\]\(refbound/(\w+\.py)\) \((\d+)", FRONT)]
+    for files, lines in re.findall(r"^\| (\[.*?) \| (\d+) \|", COURSE, re.MULTILINE):
+        said.append((tuple(re.findall(r"\((\w+\.py)\)", files)), int(lines)))
+    assert len(said) > 12
+    for files, lines in said:
+        actual = sum(len((ROOT / "refbound" / name).read_text().splitlines()) for name in ([files] if isinstance(files, str) else files))
+        assert abs(actual - lines) <= 10, (files, lines, actual)
+
+
+def test_the_exercises_ask_for_what_the_reference_has():
+    reference = json.loads((ROOT / "verify" / "golden" / "hand.json").read_text())
+    names = re.findall(r"`([a-z-]+/[\w/.]+)`", COURSE.split("## Exercises")[1])
+    assert len(names) > 20
+    for name in names:
+        assert name in reference, name
+
+
+# ---- the way of a bound through the code ----
+
+def passed(work):
+    """{file: functions} of refbound that are called meanwhile; constructors and comprehensions do not count."""
+    folder, seen = str(Path(rb.__file__).parent), collections.defaultdict(set)
+
+    def profile(frame, event, _):
+        code = frame.f_code
+        if event == "call" and code.co_filename.startswith(folder) and not code.co_name.startswith(("<", "__init__", "__post_init__")):
+            seen[code.co_filename].add((code.co_name, code.co_firstlineno))
+
+    sys.setprofile(profile)
+    try:
+        work()
+    finally:
+        sys.setprofile(None)
+    return seen
+
+
+@pytest.mark.parametrize("work, files, functions", [
+    (lambda net, ball, y: rb.margin_bounds(net, ball, y, "crown-ibp"), 9, 40),
+    (lambda net, ball, y: rb.robust_loss(net, ball, y, "one-step", rng=np.random.default_rng(0)), 11, 60)],
+    ids=["margin_bounds, crown-ibp", "robust_loss, one-step"])
+def test_the_way_of_a_bound_through_the_code_is_short(work, files, functions):
+    rng = np.random.default_rng(0)
+    net, ball = rb.models.small(rng), rb.Ball(rng.random((2, 1, 28, 28), dtype=np.float32), 0.1)
+    seen = passed(lambda: work(net, ball, np.array([1, 2])))
+    assert 5 < len(seen) <= files and 20 < sum(map(len, seen.values())) <= functions
+
+
+def test_the_files_of_the_method_are_600_lines():
+    files = ("relaxation", "interval", "linear", "slopes", "methods", "losses", "api")
+    assert sum(len((ROOT / "refbound" / f"{name}.py").read_text().splitlines()) for name in files) <= 600
