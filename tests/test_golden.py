@@ -10,7 +10,9 @@ import pytest
 
 import refbound as rb
 from refbound.layers import Linear, ReLU
-from verify import conventions, golden, golden_cases
+from verify import golden
+from verify.reference import cases as golden_cases
+from verify.reference import conventions
 
 ALL = [*golden_cases.CASES]
 

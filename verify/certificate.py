@@ -4,7 +4,7 @@
 
 `make` takes the l and u of interval propagation, or of CAP, rounded outwards to few bits so that they can be proved and
 integers stay short, and the slopes of the first method whose bound is negative for every margin, or whose worst is least.
-Nothing it does needs to be trusted: exact.py, which shares no code with refbound, proves every l, u and margin, or says
+Nothing it does needs to be trusted: prover/, which shares no code with refbound, proves every l, u and margin, or says
 what does not hold; it says too what a proof is a proof of. For l∞ balls; images are bytes, so pixels k/255 are exact.
 """
 
@@ -27,8 +27,9 @@ from refbound.relaxation import chord
 from trainers import arguments, checkpoint, data
 from trainers.arguments import option
 
-from . import exact
-from .exchange import as_the_run, load_any
+from .formats.load import as_the_run, load_any
+from .prover import exact
+from .prover.claims import Certificate, Rejected, network_digest, read, save
 
 BITS = 20            # of l and u, below the largest of its layer
 SLOPE_BITS = 16
@@ -63,7 +64,7 @@ def main(argv=None):
     network = exact.Network(net.spec(), net.params, net.input_shape)
     if args.read:
         paths = sorted(Path(args.read).glob("*.npz"))
-        certificates, skipped, seconds = [(path.name, exact.read(path)) for path in paths], 0, 0.0
+        certificates, skipped, seconds = [(path.name, read(path)) for path in paths], 0, 0.0
         if not paths:
             raise ValueError(f"{args.read}: no certificates (*.npz) there")
     else:
@@ -88,7 +89,7 @@ def make(net, images, labels, eps, clipped=True, methods=DEFAULT, steps=20, seed
     """
     radius = radius_of(eps)
     wide = net.with_params({name: value.astype(np.float64) for name, value in net.params.items()})
-    digest = exact.network_digest(net.spec(), net.params, net.input_shape)
+    digest = network_digest(net.spec(), net.params, net.input_shape)
     ball = rb.Ball(data.to_float(images, np.float64).reshape(len(images), *net.input_shape), radius,
                    domain=(0.0, 1.0) if clipped else None)
     worst, best = np.full(len(images), np.inf), [None] * len(images)
@@ -98,7 +99,7 @@ def make(net, images, labels, eps, clipped=True, methods=DEFAULT, steps=20, seed
             for i, bound, *claims in zip(todo, *claim(wide, ball[todo], labels[todo], method, steps, seed)):
                 if best[i] is None or bound < worst[i]:
                     worst[i], best[i] = np.nan_to_num(bound, nan=np.inf), claims  # NaN: the next method is tried
-    return [(exact.Certificate(digest, image.reshape(-1), int(label), str(eps), clipped, *claims).sealed(), bound)
+    return [(Certificate(digest, image.reshape(-1), int(label), str(eps), clipped, *claims).sealed(), bound)
             for image, label, claims, bound in zip(images, labels, best, worst)]
 
 
@@ -191,24 +192,24 @@ def write(certificate, path):
     """A certificate to a file, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     buffer = io.BytesIO()
-    exact.save(certificate, buffer)
+    save(certificate, buffer)
     checkpoint.write(path, buffer.getvalue())
 
 
 def _outcome(certificate, network):
     try:
         return exact.prove(certificate, network)
-    except exact.Rejected as error:
+    except Rejected as error:
         return error
 
 
 def report(outcomes, skipped, seconds, proving):
     """Prints what held and what did not; the exit status, 0 if there were any and all did."""
-    failed = [(name, outcome) for name, outcome in outcomes if isinstance(outcome, exact.Rejected) or not outcome.holds]
-    rejected = sum(isinstance(outcome, exact.Rejected) for _, outcome in failed)
+    failed = [(name, outcome) for name, outcome in outcomes if isinstance(outcome, Rejected) or not outcome.holds]
+    rejected = sum(isinstance(outcome, Rejected) for _, outcome in failed)
     for name, outcome in failed:
         why = f"rejected: {outcome}"
-        if not isinstance(outcome, exact.Rejected):
+        if not isinstance(outcome, Rejected):
             why = f"not proved: its worst margin has the exact bound {outcome.worst}, which is {float(outcome.worst):.3g}"
         print(f"{name}: {why}")
     print(f"{len(outcomes)} certificates: {len(outcomes) - len(failed)} held, {len(failed) - rejected} not proved, "

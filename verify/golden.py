@@ -22,8 +22,8 @@ import numpy as np
 from trainers.arguments import Parser, run
 from trainers.checkpoint import write as write_file
 
-from .conventions import difference, explain, under
-from .golden_cases import CASES, VARIANTS, golden
+from .reference.conventions import difference, explain, under
+from .reference.cases import CASES, VARIANTS, golden
 
 SHIPPED = Path(__file__).with_suffix("")
 SINGLE = 1e-5  # as float32 may err

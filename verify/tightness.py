@@ -20,9 +20,9 @@ from trainers import arguments, checkpoint, data
 from trainers.arguments import option
 from trainers.colours import COLOURS
 
-from .exchange import as_the_run, load_any
-from .lp import triangle_lp
-from .milp import exact_margins
+from .formats.load import as_the_run, load_any
+from .programs.lp import triangle_lp
+from .programs.mixed_integer import exact_margins
 
 METHODS = {  # row -> (method, options)
     "ibp": ("ibp", {}), "random": ("random", {}), "cap-ibp": ("cap-ibp", {}), "crown-ibp": ("crown-ibp", {}),

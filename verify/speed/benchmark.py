@@ -25,25 +25,19 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
 from tqdm import tqdm
 
 import refbound as rb
 from trainers import arguments, checkpoint, parallel
 from trainers.arguments import option
 
-from .cost import gflop
-from .published import PEERS
-from .tables import table
-from .worker import SGEMM, Case
+from ..pytorch.published import PEERS
+from .cases import all_cases, case_of, work
+from .figure import draw
+from .table import report
+from .worker import SGEMM
 
 PAUSE = 0.2  # seconds between turns, for threads that spin for a while after their work
-SWEEPS = {  # what grows -> (its values, the widths of a dense network with such a value)
-    "batch size": ((16, 32, 64, 128, 256, 512), lambda n: (784, 100, 100, 10)),
-    "width": ((50, 100, 200, 400), lambda n: (784, n, n, 10)),
-    "depth": ((1, 2, 4, 8), lambda n: (784, *(100,) * n, 10)),
-    "classes": ((5, 10, 20, 40, 80), lambda n: (784, 100, 100, n)),
-}
 
 
 @dataclass
@@ -70,9 +64,9 @@ class Worker:
 
     def __init__(self, case):
         self.name, self.errors = case.implementation, tempfile.TemporaryFile("w+")
-        command = [sys.executable, "-W", "ignore", "-m", "verify.worker", json.dumps(case)]
+        command = [sys.executable, "-W", "ignore", "-m", "verify.speed.worker", json.dumps(case)]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors,
-                                        text=True, cwd=Path(__file__).parent.parent)
+                                        text=True, cwd=Path(__file__).parents[2])
 
     def __enter__(self):
         return self
@@ -117,46 +111,8 @@ def speed(args):
                                                  "rows": rows})
     print(report(rows, args, load))
     if args.figure:
-        from .speed_figure import draw
         draw(rows, args.figure)
     return 0
-
-
-# ---- what is timed ----
-
-def all_cases(args):
-    """(Case, what is varied in a sweep and its value) of every row."""
-    for text in args.methods:
-        if not args.sweep:
-            for model in args.models:
-                yield within(args.limit, case_of(args, model, {}, text)), None
-            continue
-        for of, (values, widths) in SWEEPS.items():
-            for n in values:
-                case = case_of(args, "mlp", {"widths": widths(n)}, text)
-                yield case._replace(batch=n) if of == "batch size" else case, (of, n)
-
-
-def case_of(args, model, make, text):
-    """The Case of refbound with a method by its name here: "cap-50" is cap with 50 projections."""
-    name, _, number = text.rpartition("-")
-    projections = int(number) if name == "cap" and number.isdigit() else None
-    method = name if projections else text
-    if method not in rb.METHODS or method == "alpha":
-        raise ValueError(f"--methods: expected a method that trains, or cap-K for K projections, got {text!r}")
-    return Case("refbound", model, make, method, projections, *(getattr(args, name) for name in Case._fields[5:]))
-
-
-def work(case):
-    """GFLOP of a step of a case."""
-    return gflop(case.network(), case.method, case.batch, case.projections)
-
-
-def within(limit, case):
-    """The case with as many examples as stay below the limit, if it bounds layer by layer."""
-    while case.method in ("cap", "crown") and not case.projections and case.batch > case.threads and work(case) > limit:
-        case = case._replace(batch=max(case.threads, 2 ** int(np.log2(case.batch - 1))))
-    return case
 
 
 def usable(args):
@@ -180,8 +136,6 @@ def versions(others):
     packages = {PEERS[name].package for name in others}
     return checkpoint.versions() | {package: importlib.metadata.version(package) for package in packages}
 
-
-# ---- timing ----
 
 def measure(case, args, others, sgemm):
     """A row of the result: times and memory of every implementation that can take the case, in turn."""
@@ -214,32 +168,3 @@ def summary(case, times, memory, failed):
     return {**case._asdict(), "ms": median, "fastest": fastest, "ratio": median[fastest] / ours if fastest else None,
             "gflop": work(case), "sgemm": rate, "share": work(case) / (ours / 1e3) / rate, "mb": memory,
             "failed": failed, "times": times}
-
-
-# ---- for a person ----
-
-def report(rows, args, load):
-    """The rows as a table, and what could not be timed."""
-    names = list(dict.fromkeys(name for row in rows for name in row["ms"]))
-    header = ["model", "method", "batch", "GFLOP", *names, "ratio", "of sgemm", "MB", "fastest's MB"]
-    body = [[row["model"] if row["of"] is None else "{} {}".format(*row["of"]), method_name(row), row["batch"],
-             number(row["gflop"]), *(number(row["ms"].get(name)) for name in names),
-             f"{row['ratio']:.2f}" if row["ratio"] else "–", f"{100 * row['share']:.0f} %",
-             number(row["mb"]["refbound"]), number(row["mb"].get(row["fastest"]))] for row in rows]
-    rate = statistics.median(row["sgemm"] for row in rows)
-    notes = (f"Median ms of a step in {args.repeats} turns on {args.threads} threads; ratio: the fastest other's to "
-             f"refbound's; sgemm: {rate:.0f} GFLOP/s (2048³, median of this run); MB: peak above the imports. "
-             f"Load of the machine before the run: {load}.")
-    failed = [f"not timed: {method_name(row)} on {row['model']}: {text}"
-              for row in rows for text in row["failed"].values()]
-    return "\n".join([table(header, body), "", notes, *failed])
-
-
-def method_name(row):
-    """The method of a row, with its projections."""
-    return row["method"] + (f", {row['projections']} projections" if row["projections"] else "")
-
-
-def number(value):
-    """Three digits that matter, or – for nothing."""
-    return "–" if value is None else f"{value:.0f}" if value >= 100 else f"{value:.3g}"

@@ -15,7 +15,7 @@ from refbound import layerwise, methods
 from refbound.layerwise import add
 from refbound.methods import Final
 
-from .golden_cases import VARIANTS, outputs
+from .cases import VARIANTS, outputs
 
 
 def _clipping(arrays, variant):

@@ -4,8 +4,10 @@ Points are medians, solid for refbound and dotted for the rendering; the dashed 
 the rate of refbound's last point, so that where points follow it, time grows as counted.
 """
 
-from .speed import SWEEPS, method_name
-from .tightness import COLOURS
+from trainers.colours import COLOURS
+
+from .cases import SWEEPS
+from .table import method_name
 
 LINES = {"refbound": "o-", "rendering": "s:"}
 
