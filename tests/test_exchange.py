@@ -12,7 +12,6 @@ from networks import ALL, batch, build, draws
 
 import refbound as rb
 from refbound.layers import Conv2d, Flatten, Linear, ReLU
-from verify import exchange
 from verify.exchange import load_any, main, read_torch, save_any
 from verify.formats.load import as_the_run
 
@@ -262,11 +261,13 @@ def test_the_command_converts_by_the_endings(onnx, tmp_path, capsys):
             main([str(tmp_path / a) if "." in a else a for a in arguments])
 
 
-@pytest.mark.parametrize("package, extra, call", [("onnx", "onnx", "import_onnx"), ("torch", "peers", "import_torch")])
-def test_a_missing_package_is_named_with_the_extra_that_has_it(monkeypatch, package, extra, call):
+@pytest.mark.parametrize("package, extra, ending", [("onnx", "onnx", ".onnx"), ("torch", "peers", ".pth")])
+def test_a_missing_package_is_named_with_the_extra_that_has_it(monkeypatch, tmp_path, package, extra, ending):
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(ValueError, match=rf"package {package}, .* \(pip install 'refbound\[{extra}\]'\)"):
-        getattr(exchange, call)()
+    for use in (lambda: save_any(build("dense"), tmp_path / f"net{ending}"),
+                lambda: (load_any if package == "onnx" else read_torch)(tmp_path / f"net{ending}")):
+        with pytest.raises(ValueError, match=rf"package {package}, .* \(pip install 'refbound\[{extra}\]'\)"):
+            use()
 
 
 RUN = {"eps": 0.3, "no_clip": True, "norm": "inf", "data": "mnist", "data_dir": "fashion"}

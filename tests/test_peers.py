@@ -13,7 +13,7 @@ import refbound as rb
 from verify import peers
 from verify.pytorch import agreement
 from verify.pytorch.published import PEERS, Region
-from verify.speed import benchmark, cost, figure, table
+from verify.speed import benchmark, cost, report
 from verify.speed import cases as timed
 
 TORCH = "torch is not installed (pip install 'refbound[peers]')"
@@ -190,12 +190,12 @@ def test_figure_of_a_sweep(tmp_path):
     rows = [{"method": method, "projections": None, "of": (of, n), "gflop": n,
              "ms": {"refbound": n, "rendering": 2 * n}}
             for method in ("ibp", "cap") for of, (values, _) in timed.SWEEPS.items() for n in values]
-    figure.draw(rows, tmp_path / "sweep.png")
+    report.draw(rows, tmp_path / "sweep.png")
     assert (tmp_path / "sweep.png").stat().st_size > 10_000
 
 
 def test_table_is_markdown():
-    assert table.table(("method", "ms"), [("ibp", 12), ("crown-ibp", 3)]) == (
+    assert report.table(("method", "ms"), [("ibp", 12), ("crown-ibp", 3)]) == (
         "| method    |  ms |\n| --------- | --: |\n| ibp       |  12 |\n| crown-ibp |   3 |")
 
 

@@ -27,7 +27,7 @@ from refbound.relaxation import chord
 from trainers import arguments, checkpoint, data
 from trainers.arguments import option
 
-from .formats.load import as_the_run, load_any
+from .formats.load import Given, as_the_run, load_any
 from .prover import exact
 from .prover.claims import Certificate, Rejected, network_digest, read, save
 
@@ -41,17 +41,13 @@ DEFAULT = ("crown-ibp", "one-step", "alpha")
 
 
 @dataclass
-class Args:
+class Args(Given):
     """Makes the certificates of a model's first test images and proves them again in exact arithmetic."""
 
-    model: str = option("", "a network (.npz, .onnx) or a run folder, whose best network is taken", positional=True)
     eps: str = option(None, "radius of the l∞ ball, a decimal fraction (default: that of the run)", type=str)
     n: int = option(100, "certificates: of the first n test images that a float bound certifies")
     method: tuple = option(DEFAULT, "whose slopes to try, in this order", choices=MAKERS)
-    no_clip: bool = option(None, "do not intersect the ball with the domain [0, 1] (default: as the run)", type=bool)
     steps: int = option(20, "of alpha, which has its own slopes for each margin")
-    seed: int = option(0, "of one-step's start, and of the methods that draw")
-    data_dir: str = option(None, "folder of the data set (default: that of the run, or MNIST as shipped)", type=str)
     save: str = option(None, "also write each certificate to this folder", type=str)
     read: str = option(None, "prove the certificates of this folder instead of making any", type=str)
 
@@ -78,7 +74,10 @@ def main(argv=None):
             write(certificate, Path(args.save) / name)
     started, outcomes = time.perf_counter(), []
     for name, certificate in tqdm(certificates, "prove", disable=None, leave=False):
-        outcomes.append((name, _outcome(certificate, network)))
+        try:
+            outcomes.append((name, exact.prove(certificate, network)))
+        except Rejected as error:
+            outcomes.append((name, error))
     return report(outcomes, skipped, seconds, time.perf_counter() - started)
 
 
@@ -87,7 +86,10 @@ def make(net, images, labels, eps, clipped=True, methods=DEFAULT, steps=20, seed
 
     ValueError for images that do not fit, or an ε that is not a number.
     """
-    radius = radius_of(eps)
+    try:
+        radius = float(Fraction(eps))
+    except (ValueError, ZeroDivisionError, OverflowError):
+        raise ValueError(f"eps: expected a decimal fraction, got {eps!r}") from None
     wide = net.with_params({name: value.astype(np.float64) for name, value in net.params.items()})
     digest = network_digest(net.spec(), net.params, net.input_shape)
     ball = rb.Ball(data.to_float(images, np.float64).reshape(len(images), *net.input_shape), radius,
@@ -103,21 +105,13 @@ def make(net, images, labels, eps, clipped=True, methods=DEFAULT, steps=20, seed
             for image, label, claims, bound in zip(images, labels, best, worst)]
 
 
-def radius_of(eps):
-    """ε as the nearest float, from its decimal string."""
-    try:
-        return float(Fraction(eps))
-    except (ValueError, ZeroDivisionError, OverflowError):
-        raise ValueError(f"eps: expected a decimal fraction, got {eps!r}") from None
-
-
 def claim(net, ball, y, method, steps=20, seed=0):
     """The float bound of the worst margin (N,), and what a certificate claims: lists of l, u, s and a for each example."""
     region, rng, (_, final, *_) = ball.region(np.float64), np.random.default_rng(seed), METHODS[method]
     pre = outward_bounds(net, region, METHODS[method].stage is not BY_INTERVAL)
     options = Options(a0=[rng.random(l.shape) for l, _ in pre], steps=steps, shared=False)
     margins = final.bound(net, region, margin_matrix(y, net.classes, np.float64), Found(pre, None), options)
-    arrays = [[l for l, _ in pre], [u for _, u in pre], [upper_slope(l, u) for l, u in pre],
+    arrays = [[l for l, _ in pre], [u for _, u in pre], [short(chord(l, u)[0]) for l, u in pre],
               [short(np.clip(line.a_lo, 0, 1)) for line in margins.lines]]
     arrays = [[images(v, net.shapes[i]).reshape(v.shape) for i, v in zip(net.relus, kind)] for kind in arrays]
     return margins.s.max(0), *([[v[..., i, :] for v in kind] for i in range(len(y))] for kind in arrays)
@@ -142,7 +136,7 @@ def outward_bounds(net, region, by_cap=False):
                 l, u = np.maximum(l, least), np.minimum(u, most)
             step = 2.0 ** (np.ceil(np.log2(max(np.abs(l).max(), np.abs(u).max(), 1e-300))) - BITS)
             l, u = np.floor(l / step - 1 / 16) * step, np.ceil(u / step + 1 / 16) * step
-            lp, up, s = np.maximum(l, 0), np.maximum(u, 0), upper_slope(l, u)
+            lp, up, s = np.maximum(l, 0), np.maximum(u, 0), short(chord(l, u)[0])
             pre.append((l, u))
             chords.append((s, np.maximum(lp - s * l, up - s * u)))
             c, r = (up + lp) / 2, (up - lp) / 2
@@ -158,11 +152,6 @@ def _cap(net, stop, chords, region):
     parts = [two_sided(net, stop, np.eye(m)[i:i + block, None, :], chords, region) for i in range(0, m, block)]
     middle, width = (np.concatenate([getattr(part, name) for part in parts]).T for name in ("m", "d"))
     return middle - width, middle + width
-
-
-def upper_slope(l, u):
-    """A slope near the chord's, of few bits."""
-    return short(chord(l, u)[0])
 
 
 def short(slope):
@@ -194,13 +183,6 @@ def write(certificate, path):
     buffer = io.BytesIO()
     save(certificate, buffer)
     checkpoint.write(path, buffer.getvalue())
-
-
-def _outcome(certificate, network):
-    try:
-        return exact.prove(certificate, network)
-    except Rejected as error:
-        return error
 
 
 def report(outcomes, skipped, seconds, proving):

@@ -8,7 +8,6 @@
 
 A state_dict holds no architecture. Linear layers alone are read as they stand: a ReLU wherever the numbers of two layers
 leave room for it. Convolutions need --architecture, a JSON list of layers or a network file, for strides and paddings.
-Needs the packages onnx and torch only for their own files.
 """
 
 import io
@@ -22,9 +21,9 @@ from refbound.layers import Affine, Conv2d, Flatten, Linear, ReLU
 from trainers import arguments, checkpoint
 from trainers.arguments import option
 
+from .formats import optional
 from .formats.load import TORCH, load_any
-from .formats.onnx_reader import import_onnx
-from .formats.state_dict import import_torch, read_torch
+from .formats.state_dict import read_torch
 
 OPSET, IR_VERSION = 13, 8
 
@@ -63,7 +62,7 @@ def save_any(net, path):
         checkpoint.write(path, to_onnx(net).SerializeToString())
     else:
         buffer = io.BytesIO()
-        torch = import_torch()
+        torch = optional("torch", "peers", "PyTorch")
         torch.save({name: torch.from_numpy(np.array(value)) for name, value in net.params.items()}, buffer)
         checkpoint.write(path, buffer.getvalue())
 
@@ -80,7 +79,7 @@ def describe(net):
 
 def to_onnx(net):
     """The ModelProto of a network: input "x" (N, *input_shape), output "logits" (N, c), a node for each layer."""
-    onnx = import_onnx()
+    onnx = optional("onnx", "onnx", "ONNX")
     make, nodes, at = onnx.helper, [], "x"
     for i, layer in enumerate(net.layers):
         out = "logits" if i == len(net.layers) - 1 else f"h{i + 1}"

@@ -20,22 +20,17 @@ import refbound as rb
 from trainers import arguments, checkpoint, data
 from trainers.arguments import option
 
-from .formats.load import as_the_run, load_any
+from .formats.load import Given, as_the_run, load_any
 from .programs.mixed_integer import ANSWERS, check_witness, double, margins, verdict
 
 
 @dataclass
-class Args:
+class Args(Given):
     """Exact verdicts on MNIST test images: robust, not robust or unknown."""
 
-    model: str = option("", "a network (.npz, .onnx) or a run folder, whose best network is taken", positional=True)
-    eps: float = option(None, "radius of the l∞ ball, pixels in [0, 1] (default: that of the run)", type=float)
     n: int = option(100, "test images, from the first")
     time_limit: float = option(120.0, "seconds for an image")
-    no_clip: bool = option(None, "do not intersect the ball with [0, 1] (default: as the run)", type=bool)
-    seed: int = option(0, "of the attack's random starts")
     out: str = option(None, "results, a JSON line for each image (default: runs/verdicts-...jsonl)", type=str)
-    data_dir: str = option(None, "folder of the data set (default: that of the run, or MNIST as shipped)", type=str)
 
 
 def main(argv=None):

@@ -3,19 +3,16 @@
     python -m verify.peers agreement [--models dense conv ...]
     python -m verify.peers speed [--models mlp small ...] [--methods ibp ...] [--sweep] [--out FILE] [--figure FILE]
 
-The others, in pytorch/, are a rendering in PyTorch, written as one would write it there (pip install
-'refbound[peers]'), and the published packages that are installed: bound-propagation,
-convex_adversarial, auto_LiRPA.
-
-`agreement` prints, for each method and quantity, the worst absolute difference in float64 over networks with random
-parameters, random inputs, and balls of each norm; and where a published implementation differs, why. Its exit status is
-1 if the rendering differs by more than 1e-9. `speed` is explained in speed/benchmark.py.
+The others (pytorch/) are a rendering in PyTorch, written as one would write it there, and the published packages that are
+installed: bound-propagation, convex_adversarial, auto_LiRPA (pip install 'refbound[peers]'). `agreement` prints the worst
+difference in float64 of each quantity, for random networks and inputs and balls of each norm, and where a published
+implementation differs, why; the exit status is 1 if the rendering differs by more than 1e-9. `speed`: speed/benchmark.py.
 """
 
-import importlib.metadata
 import math
 import sys
 from dataclasses import dataclass
+from importlib.metadata import version
 
 from trainers import arguments
 from trainers.arguments import option
@@ -23,7 +20,7 @@ from trainers.arguments import option
 from .pytorch.agreement import BETA, KAPPA, NETWORKS, QUANTITIES, of_published, of_rendering
 from .pytorch.published import PEERS
 from .speed import benchmark
-from .speed.table import table
+from .speed.report import table
 
 TOLERANCE = 1e-9
 
@@ -65,7 +62,7 @@ def published_table(name, peer, args):
     try:
         found = of_published(peer, args)
     except Exception as error:  # a release that does not run beside this Python, NumPy or PyTorch fails in its own way
-        reason = f"{type(error).__name__}: {first_line(error)}"
+        reason = f"{type(error).__name__}: {(str(error).splitlines() or ['no message'])[0]}"
         return f"{name} {version(peer.package)}: cannot be used here ({reason}); {wanted}"
     rows = []
     for (method, norm), row in found.items():
@@ -78,16 +75,6 @@ def published_table(name, peer, args):
 def cells(row):
     """The differences as text, – where there is none."""
     return [f"{row[name]:.0e}" if name in row else "–" for name in QUANTITIES]
-
-
-def version(package):
-    """Of an installed package."""
-    return importlib.metadata.version(package)
-
-
-def first_line(error):
-    """What an exception says first."""
-    return (str(error).splitlines() or ["no message"])[0]
 
 
 COMMANDS = {"agreement": (Agreement, agreement), "speed": (benchmark.Args, benchmark.speed)}

@@ -1,12 +1,25 @@
 """What a command is given: a network, by the ending of its file's name, and the ε of the run that it is from."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from trainers import checkpoint
+from trainers.arguments import option
 
 from .onnx_reader import read_onnx
 
 TORCH = (".pt", ".pth")
+
+
+@dataclass
+class Given:
+    """The options of every command that looks at the images of a test set."""
+
+    model: str = option("", "a network (.npz, .onnx) or a run folder, whose best network is taken", positional=True)
+    eps: float = option(None, "radius of the l∞ ball, pixels in [0, 1] (default: that of the run)", type=float)
+    no_clip: bool = option(None, "do not intersect the ball with [0, 1] (default: as the run)", type=bool)
+    data_dir: str = option(None, "folder of the data set (default: that of the run, or MNIST as shipped)", type=str)
+    seed: int = option(0, "of every draw")
 
 
 def load_any(path):

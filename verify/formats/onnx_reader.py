@@ -11,23 +11,13 @@ import numpy as np
 import refbound as rb
 from refbound.layers import Affine
 
+from . import optional
 from .onnx_operators import OPERATORS, constant, require
-
-
-def import_onnx():
-    """The package; ValueError that says how to get it if it is not installed."""
-    try:
-        import onnx
-        import onnx.helper
-        import onnx.numpy_helper
-    except ImportError:
-        raise ValueError("ONNX files need the package onnx, which is not installed (pip install 'refbound[onnx]')") from None
-    return onnx
 
 
 def read_onnx(path):
     """The Network of an .onnx file; ValueError in one line for what is not one, or holds what a Network cannot."""
-    onnx = import_onnx()
+    onnx = optional("onnx", "onnx", "ONNX")
     try:
         graph = onnx.load(path).graph
         constants = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}

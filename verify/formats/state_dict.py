@@ -9,15 +9,7 @@ import numpy as np
 import refbound as rb
 from refbound.layers import Affine, Flatten, Linear, ReLU, from_spec
 
-
-def import_torch():
-    """The package; ValueError that says how to get it if it is not installed."""
-    try:
-        import torch
-    except ImportError:
-        raise ValueError("PyTorch files need the package torch, which is not installed "
-                         "(pip install 'refbound[peers]')") from None
-    return torch
+from . import optional
 
 
 def read_torch(path, architecture=None, input_shape=()):
@@ -26,7 +18,7 @@ def read_torch(path, architecture=None, input_shape=()):
     Its weights and biases are taken in their order, whatever the modules are called. Opened with weights_only=True:
     no code in the file is run.
     """
-    torch = import_torch()
+    torch = optional("torch", "peers", "PyTorch")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:

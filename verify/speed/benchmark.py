@@ -4,15 +4,12 @@
     python -m verify.peers speed --sweep [--figure FILE]
 
 A step is clean logits, bound, loss and gradients in float32, without an optimiser; refbound's is the trainer's own.
-Every implementation has a process of its own (worker.py) and waits there for its turn, A B C A B C, so that no two ever
-run at once; among them a 2048³ sgemm by NumPy, the rate of the machine itself at that time. Anything else that runs on
-the machine slows PyTorch most: run it alone. Printed: the median ms of each; the ratio of the fastest other's to
-refbound's; the GFLOP that the step needs (cost.py) and the share of the sgemm rate at which refbound does them; and the
-peak memory of a process above its own after the imports. `cap-K` is cap by K random projections. Exact cap takes as
-many examples of the batch (a power of two, at least one for each thread) as stay below --limit GFLOP; in a sweep, all.
+Every implementation waits in a process of its own (worker.py) for its turn, A B C A B C, so that no two ever run at once;
+among them a 2048³ sgemm by NumPy, the rate of the machine itself at that time. Anything else that runs on the machine
+slows PyTorch most: run it alone. The GFLOP that a step needs are counted (cost.py). Exact cap takes as many examples of
+the batch (a power of two, at least one for each thread) as stay below --limit GFLOP; in a sweep, all.
 """
 
-import importlib.metadata
 import json
 import os
 import re
@@ -23,6 +20,7 @@ import tempfile
 import time
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 from tqdm import tqdm
@@ -33,8 +31,7 @@ from trainers.arguments import option
 
 from ..pytorch.published import PEERS
 from .cases import all_cases, case_of, work
-from .figure import draw
-from .table import report
+from .report import draw, report
 from .worker import SGEMM
 
 PAUSE = 0.2  # seconds between turns, for threads that spin for a while after their work
@@ -102,13 +99,13 @@ def speed(args):
     args.threads = args.threads or parallel.available_cores()
     load = f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "unknown"
     cases, rows, others = list(all_cases(args)), [], usable(args)
+    versions = checkpoint.versions() | {PEERS[name].package: version(PEERS[name].package) for name in others}
     with Worker(case_of(args, "mlp", {}, "ibp")._replace(implementation="sgemm", memory=0)) as sgemm:
         sgemm.hear()
         for case, of in tqdm(cases, "speed", disable=None, leave=False):
             rows.append(measure(case, args, others, sgemm) | {"of": of})
             if args.out:
-                checkpoint.write_json(args.out, {"arguments": asdict(args), "versions": versions(others), "load": load,
-                                                 "rows": rows})
+                checkpoint.write_json(args.out, {"arguments": asdict(args), "versions": versions, "load": load, "rows": rows})
     print(report(rows, args, load))
     if args.figure:
         draw(rows, args.figure)
@@ -129,12 +126,6 @@ def usable(args):
             except ValueError as error:
                 print(f"not timed: {error}")
     return names
-
-
-def versions(others):
-    """Of what is timed, for the record."""
-    packages = {PEERS[name].package for name in others}
-    return checkpoint.versions() | {package: importlib.metadata.version(package) for package in packages}
 
 
 def measure(case, args, others, sgemm):
