@@ -1,7 +1,7 @@
 """An ONNX graph as a Network: a chain of nodes from one input to one output, each a layer or folded into one.
 
 onnx_operators.py says which. Constants are initialisers, Constant nodes, and Identity or Transpose of constants. All
-else is a ValueError that names the file, the node and its operator. `onnx` is an extra, and imported where it is needed.
+else is a ValueError that names the file, the node and its operator.
 """
 
 import math

@@ -4,10 +4,10 @@
     python -m verify.peers speed --sweep [--figure FILE]
 
 A step is clean logits, bound, loss and gradients in float32, without an optimiser; refbound's is the trainer's own.
-Every implementation waits in a process of its own (worker.py) for its turn, A B C A B C, so that no two ever run at once;
-among them a 2048³ sgemm by NumPy, the rate of the machine itself at that time. Anything else that runs on the machine
-slows PyTorch most: run it alone. The GFLOP that a step needs are counted (cost.py). Exact cap takes as many examples of
-the batch (a power of two, at least one for each thread) as stay below --limit GFLOP; in a sweep, all.
+Every implementation waits in a process of its own (worker.py) for its turn, A B C A B C, so that no two ever run at
+once; among them a 2048³ sgemm by NumPy, the rate of the machine itself at that time. Anything else that runs on the
+machine slows PyTorch most: run it alone. The GFLOP that a step needs are counted (cost.py). Exact cap takes as many
+examples of the batch (a power of two, at least one for each thread) as stay below --limit GFLOP; in a sweep, all.
 """
 
 import json
@@ -100,12 +100,13 @@ def speed(args):
     load = f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "unknown"
     cases, rows, others = list(all_cases(args)), [], usable(args)
     versions = checkpoint.versions() | {PEERS[name].package: version(PEERS[name].package) for name in others}
+    head = {"arguments": asdict(args), "versions": versions, "load": load}
     with Worker(case_of(args, "mlp", {}, "ibp")._replace(implementation="sgemm", memory=0)) as sgemm:
         sgemm.hear()
         for case, of in tqdm(cases, "speed", disable=None, leave=False):
             rows.append(measure(case, args, others, sgemm) | {"of": of})
             if args.out:
-                checkpoint.write_json(args.out, {"arguments": asdict(args), "versions": versions, "load": load, "rows": rows})
+                checkpoint.write_json(args.out, head | {"rows": rows})
     print(report(rows, args, load))
     if args.figure:
         draw(rows, args.figure)
