@@ -26,6 +26,10 @@ from .formats.load import TORCH, load_any
 from .formats.state_dict import read_torch
 
 OPSET, IR_VERSION = 13, 8
+NODES = {  # layer -> its ONNX operator and attributes
+    Linear: lambda it: ("Gemm", {"transB": 1}), ReLU: lambda it: ("Relu", {}), Flatten: lambda it: ("Flatten", {}),
+    Conv2d: lambda it: ("Conv", {"kernel_shape": it.kernel_size, "strides": it.stride, "pads": it.padding * 2}),
+}
 
 
 @dataclass
@@ -75,15 +79,13 @@ def describe(net):
     return f"{units}, {sum(value.size for value in net.params.values()):,} parameters, {net.dtype}"
 
 
-# ---- ONNX ----
-
 def to_onnx(net):
     """The ModelProto of a network: input "x" (N, *input_shape), output "logits" (N, c), a node for each layer."""
     onnx = optional("onnx", "onnx", "ONNX")
     make, nodes, at = onnx.helper, [], "x"
     for i, layer in enumerate(net.layers):
         out = "logits" if i == len(net.layers) - 1 else f"h{i + 1}"
-        operator, attributes = _node(layer)
+        operator, attributes = NODES[type(layer)](layer)
         weights = [f"{i}.weight", f"{i}.bias"] if isinstance(layer, Affine) else []
         nodes.append(make.make_node(operator, [at, *weights], [out], name=f"layer {i}", **attributes))
         at = out
@@ -93,15 +95,6 @@ def to_onnx(net):
                             [onnx.numpy_helper.from_array(np.array(value), name) for name, value in net.params.items()])
     return make.make_model(graph, producer_name="refbound", ir_version=IR_VERSION,
                            opset_imports=[make.make_opsetid("", OPSET)])
-
-
-def _node(layer):
-    """The ONNX operator of a layer, and its attributes."""
-    if isinstance(layer, Linear):
-        return "Gemm", {"transB": 1}
-    if isinstance(layer, Conv2d):
-        return "Conv", {"kernel_shape": layer.kernel_size, "strides": layer.stride, "pads": layer.padding * 2}
-    return {ReLU: "Relu", Flatten: "Flatten"}[type(layer)], {}
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -84,10 +84,8 @@ class Worker:
         raise ValueError(f"{self.name}: {words[-1] if words else f'ended with status {code}'}")
 
     def ask(self, word):
-        try:
+        with suppress(BrokenPipeError):  # hear() says why
             print(word, file=self.process.stdin, flush=True)
-        except BrokenPipeError:
-            pass  # hear() says why
         return self.hear()
 
 
