@@ -5,7 +5,7 @@ import pytest
 
 import refbound as rb
 from trainers import data
-from verify.lp import triangle_lp
+from verify.programs.lp import triangle_lp
 
 
 @pytest.mark.parametrize("widths", [(784, 20, 10), (784, 50, 50, 10), (784, 100, 100, 10)])

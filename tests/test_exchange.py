@@ -12,8 +12,8 @@ from networks import ALL, batch, build, draws
 
 import refbound as rb
 from refbound.layers import Conv2d, Flatten, Linear, ReLU
-from verify import exchange
 from verify.exchange import load_any, main, read_torch, save_any
+from verify.formats.load import as_the_run
 
 ROOT = Path(__file__).parents[1]
 VNN = ROOT.parent / "shared" / "models" / "mnist-net_256x2.onnx"
@@ -261,11 +261,13 @@ def test_the_command_converts_by_the_endings(onnx, tmp_path, capsys):
             main([str(tmp_path / a) if "." in a else a for a in arguments])
 
 
-@pytest.mark.parametrize("package, extra, call", [("onnx", "onnx", "import_onnx"), ("torch", "peers", "import_torch")])
-def test_a_missing_package_is_named_with_the_extra_that_has_it(monkeypatch, package, extra, call):
+@pytest.mark.parametrize("package, extra, ending", [("onnx", "onnx", ".onnx"), ("torch", "peers", ".pth")])
+def test_a_missing_package_is_named_with_the_extra_that_has_it(monkeypatch, tmp_path, package, extra, ending):
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(ValueError, match=rf"package {package}, .* \(pip install 'refbound\[{extra}\]'\)"):
-        getattr(exchange, call)()
+    for use in (lambda: save_any(build("dense"), tmp_path / f"net{ending}"),
+                lambda: (load_any if package == "onnx" else read_torch)(tmp_path / f"net{ending}")):
+        with pytest.raises(ValueError, match=rf"package {package}, .* \(pip install 'refbound\[{extra}\]'\)"):
+            use()
 
 
 RUN = {"eps": 0.3, "no_clip": True, "norm": "inf", "data": "mnist", "data_dir": "fashion"}
@@ -276,12 +278,12 @@ def test_a_run_is_verified_as_it_was_trained_unless_asked_otherwise(tmp_path):
     for given, wanted in (((None, None, None), (0.3, True, "fashion")), ((0.1, None, None), (0.1, True, "fashion")),
                           ((None, False, "digits"), (0.3, False, "digits"))):
         args = SimpleNamespace(model=str(tmp_path), eps=given[0], no_clip=given[1], data_dir=given[2])
-        exchange.as_the_run(args)
+        as_the_run(args)
         assert (args.eps, args.no_clip, args.data_dir) == wanted
     nothing = {"eps": None, "no_clip": None, "data_dir": None}
     with pytest.raises(ValueError, match="--eps: a network file does not say its ε"):
-        exchange.as_the_run(SimpleNamespace(model="net.onnx", **nothing))
+        as_the_run(SimpleNamespace(model="net.onnx", **nothing))
     for other, line in (({"norm": "2"}, "--norm inf, got one of 2"), ({"data": "svhn"}, "--data mnist, got one of svhn")):
         (tmp_path / "config.json").write_text(json.dumps({"arguments": RUN | other}))
         with pytest.raises(ValueError, match=line):
-            exchange.as_the_run(SimpleNamespace(model=str(tmp_path), **nothing))
+            as_the_run(SimpleNamespace(model=str(tmp_path), **nothing))

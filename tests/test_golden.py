@@ -10,7 +10,9 @@ import pytest
 
 import refbound as rb
 from refbound.layers import Linear, ReLU
-from verify import conventions, golden, golden_cases
+from verify import golden
+from verify.reference import cases as golden_cases
+from verify.reference import conventions
 
 ALL = [*golden_cases.CASES]
 
@@ -23,13 +25,13 @@ def write(tmp_path, name, arrays):
 
 
 def checked(capsys, *arguments):
-    """(exit status, {state: {name: line}}) of a check; missing names share a line."""
+    """(exit status, {state: {name: line}}) of a check; what is missing by its group."""
     status = golden.main(["check", *map(str, arguments)])
     lines = [line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()]
-    said = {state: {} for state in ("agree", "differ", "missing", "unknown")}
+    said = {state: {} for state in ("agree", "differ", "unknown", "missing")}
     for state, text in lines:
         if state in said:
-            said[state] |= {name: text for name in (text.split() if state == "missing" else text.split()[:1])}
+            said[state][text.split()[0].rstrip(":")] = text
     return status, said
 
 
@@ -154,16 +156,51 @@ def test_missing_unknown_nan_and_misshapen_arrays_are_reported_as_such(tmp_path,
     a = golden_cases.golden("hand")
     part = {"crown/margins": a["crown/margins"], "crown/loss": a["crown/loss"].reshape(1)}
     status, said = checked(capsys, write(tmp_path, "hand", part))
-    assert status == 0 and set(said["agree"]) == set(part) and set(said["missing"]) == set(a) - set(part) - {"provenance"}
+    assert status == 0 and set(said["agree"]) == set(part) and not said["unknown"] and not said["differ"]
     assert checked(capsys, write(tmp_path, "hand", part), "--complete")[0] == 1
     status, said = checked(capsys, write(tmp_path, "hand", {**part, "crown/magrins": a["crown/margins"]}))
-    assert status == 1 and [*said["unknown"]] == ["crown/magrins"]
+    assert status == 1 and said["unknown"] == {"crown/magrins": "crown/magrins  (expected crown/margins?)"}
     nan = np.where(a["crown/margins"] == 0, np.nan, a["crown/margins"])
     wrong = {"crown/margins": nan, "crown/loss": np.zeros(2), "crown/b": np.full((2, 2), "text")}
     status, said = checked(capsys, write(tmp_path, "hand", wrong))
     assert status == 1 and set(said["differ"]) == set(wrong)
     assert "nan" in said["differ"]["crown/margins"] and "shape (2,), expected ()" in said["differ"]["crown/loss"]
     assert checked(capsys, write(tmp_path, "hand", {}))[0] == 1
+
+
+def test_an_exercise_in_plain_lists_is_told_what_is_missing_of_what_it_began(tmp_path, capsys):
+    """Numbers of the hand-worked network, as a person would type them; one of them is wrong."""
+    path, a = tmp_path / "hand.json", golden_cases.golden("hand")
+    mine = {"ibp/margins": [[0, 4], [3, 0]], "crown-ibp/b": [[0, 2.8], [0.6, 0]], "crown-ibp/loss": 3.1, "Logits": 1}
+    mine |= {f"crown-ibp/grad/{i}.{kind}": a[f"crown-ibp/grad/{i}.{kind}"].tolist() for i in (0, 2, 4)
+             for kind in ("weight", "bias")}
+    path.write_text(json.dumps(mine))
+    status, said = checked(capsys, path)
+    assert status == 1 and [*said["differ"]] == ["crown-ibp/loss"] and [*said["unknown"]] == ["Logits"]
+    missing, rest = {}, [name for name in a if name != "provenance"]
+    for method in ("ibp", "crown-ibp"):
+        names = [name for name in a if name.startswith(f"{method}/")]
+        missing[method] = f"{method}: " + " ".join(name[len(method) + 1:] for name in names if name not in mine)
+        rest = [name for name in rest if name not in names]
+    others = [method for method in golden_cases.VARIANTS if method not in missing]
+    assert said["missing"] == {**missing, "all": f"all {len(rest)} arrays of: given, logits, {', '.join(others)}"}
+    full = checked(capsys, path, "--complete")[1]["missing"]
+    assert [*full] == ["given", "logits", *golden_cases.VARIANTS] and full["logits"] == "logits: logits"
+    path.write_text('{"ibp/margins": [[0, 4], [4]]}')
+    with pytest.raises(ValueError, match="hand.json: .*: ibp/margins: expected a number, lists of equal lengths, or a shape"):
+        golden.main(["check", str(path)])
+
+
+def test_the_exercise_of_the_page_prints_what_it_shows(tmp_path, monkeypatch, capsys):
+    page = (golden.SHIPPED / "README.md").read_text(encoding="utf-8")
+    mine, printed = re.search(r"```json\n(.*?)```.*?```\n(.*?)```", page, re.DOTALL).groups()
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "hand.json").write_text(mine)
+    assert golden.main(["check", "mine/hand.json", "--reference", str(golden.SHIPPED)]) == 1
+    said, shown = ([re.sub(r"(?<=b  )[\d.e-]+", "0", line) for line in text.splitlines()]  # an error of rounding
+                   for text in (capsys.readouterr().out, printed))
+    assert said == shown
 
 
 def test_another_references_folder_and_json_are_taken(tmp_path, capsys):

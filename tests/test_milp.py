@@ -14,7 +14,8 @@ import refbound as rb
 from refbound.layers import Conv2d, Flatten, Linear, ReLU
 from trainers.inputs import arguments
 from verify import milp
-from verify.milp import SLACK, check_witness, exact_margins, verdict
+from verify.programs import mixed_integer
+from verify.programs.mixed_integer import SLACK, check_witness, double, exact_margins, verdict
 
 WONG = Path(__file__).resolve().parents[2] / "shared" / "models" / "wong2018_mnist.npz"
 BOUNDS = ("ibp", "crown-ibp", "cap-ibp", "cap", "crown", "alpha")
@@ -139,7 +140,7 @@ def test_a_margin_within_slack_of_zero_is_not_called_robust(shift, answer):
 
 def test_a_bound_of_the_solver_above_minus_slack_is_no_proof(monkeypatch):
     net, ball, y = shifted(-0.01)
-    monkeypatch.setattr(milp, "decide", lambda *arguments: (-SLACK / 2, None))
+    monkeypatch.setattr(mixed_integer, "decide", lambda *arguments: (-SLACK / 2, None))
     assert verdict(net, ball, y, tightest(net, ball)).answer == "unknown"
 
 
@@ -269,7 +270,7 @@ def test_the_command_says_in_a_line_what_it_cannot_do(model, tmp_path, capsys):
 def test_verdicts_on_a_published_network_without_attack_or_bounds(image, answer):
     """Image 359 is certified neither by cap nor by crown."""
     data = milp.data.load("mnist", "test")
-    net = milp.double(rb.load(WONG))
+    net = double(rb.load(WONG))
     ball = rb.Ball(milp.data.to_float(data.images[image:image + 1], np.float64), 0.1)
     assert verdict(net, ball, data.labels[image], tightest(net, ball)).answer == answer
 

@@ -10,8 +10,11 @@ import pytest
 from networks import ALL, BALLS, batch, build
 
 import refbound as rb
-from verify import cost, peers, speed, speed_figure, tables
-from verify.published import PEERS, Region
+from verify import peers
+from verify.pytorch import agreement
+from verify.pytorch.published import PEERS, Region
+from verify.speed import benchmark, cost, report
+from verify.speed import cases as timed
 
 TORCH = "torch is not installed (pip install 'refbound[peers]')"
 
@@ -30,25 +33,25 @@ def problem(name, ball_name="inf"):
     """A network and ball of networks.py as peers compares them."""
     import torch
 
-    from verify.rendering import sequential
+    from verify.pytorch.rendering import sequential
     net, (norm, eps, _) = build(name), BALLS[ball_name]
     ball, y = batch(net, ball_name)
-    return peers.Problem(net, sequential(net), ball, y, Region(torch.from_numpy(ball.x), eps, norm, ball.domain))
+    return agreement.Problem(net, sequential(net), ball, y, Region(torch.from_numpy(ball.x), eps, norm, ball.domain))
 
 
 def largest(p, variant, beta=0.7, kappa=0.3):
     """The worst difference between refbound and the rendering, over all quantities."""
     import torch
 
-    from verify import rendering
-    method, options = peers.VARIANTS[variant]
-    ours = peers.reference(p, method, lambda: peers.drawn(p, method, options, 3)[0], beta, kappa)
-    given, ball, y = peers.drawn(p, method, options, 3)[1], rendering.ball_around(*p.region), torch.from_numpy(p.y)
+    from verify.pytorch import rendering
+    method, options = agreement.VARIANTS[variant]
+    ours = agreement.reference(p, method, lambda: agreement.drawn(p, method, options, 3)[0], beta, kappa)
+    given, ball, y = agreement.drawn(p, method, options, 3)[1], rendering.ball_around(*p.region), torch.from_numpy(p.y)
     loss = None
     if method != "alpha":
         loss, _, logits = rendering.robust_loss(p.model, ball, p.region.x, y, method, beta, kappa, **given)
         np.testing.assert_allclose(logits.detach().numpy(), p.net(p.ball.x), atol=1e-12)
-    found = peers.worst(ours, peers.quantities(p, rendering.bound(p.model, ball, y, method, **given), loss))
+    found = agreement.worst(ours, agreement.quantities(p, rendering.bound(p.model, ball, y, method, **given), loss))
     assert set(found) == set(ours)
     return max(found.values())
 
@@ -59,33 +62,33 @@ def largest(p, variant, beta=0.7, kappa=0.3):
 @pytest.mark.parametrize("name", ALL)
 def test_rendering_equals_refbound(torch, name, ball_name):
     p = problem(name, ball_name)
-    for variant, (_, options) in peers.VARIANTS.items():
+    for variant, (_, options) in agreement.VARIANTS.items():
         if p.region.norm == np.inf or "projections" not in options:
             assert largest(p, variant) <= 1e-9, variant
 
 
 @pytest.mark.parametrize("beta, kappa", [(1, 0), (0, 0), (0.5, 1)])
-@pytest.mark.parametrize("variant", [v for v in peers.VARIANTS if not v.startswith("alpha")])
+@pytest.mark.parametrize("variant", [v for v in agreement.VARIANTS if not v.startswith("alpha")])
 def test_rendering_equals_refbound_for_any_mixture(torch, variant, beta, kappa):
     assert largest(problem("dense"), variant, beta, kappa) <= 1e-9
 
 
 @pytest.mark.parametrize("variant", ["cap", "crown"])
 def test_rendering_in_blocks_is_the_rendering(torch, variant, monkeypatch):
-    from verify import rendering_layers
-    monkeypatch.setattr(rendering_layers, "BLOCK", 100)
-    monkeypatch.setattr(rendering_layers, "KEPT", 0)
+    from verify.pytorch import layers
+    monkeypatch.setattr(layers, "BLOCK", 100)
+    monkeypatch.setattr(layers, "KEPT", 0)
     assert largest(problem("stride 1, 2, padding 1"), variant) <= 1e-9
 
 
 def test_agreement_says_that_the_rendering_agrees(torch, capsys):
     assert peers.main(["agreement", "--models", "dense", "conv"]) == 0
     text = capsys.readouterr().out
-    assert all(f"\n| {variant} " in text for variant in peers.VARIANTS) and all(name in text for name in PEERS)
+    assert all(f"\n| {variant} " in text for variant in agreement.VARIANTS) and all(name in text for name in PEERS)
 
 
 def test_agreement_notices_a_difference_of_one_in_a_million(torch, monkeypatch, capsys):
-    from verify import rendering
+    from verify.pytorch import rendering
     right = rendering.cross_entropy
     monkeypatch.setattr(rendering, "cross_entropy", lambda s: right(s) + 1e-6)  # of the share 1 − κ
     assert peers.main(["agreement", "--models", "dense"]) == 1
@@ -94,13 +97,14 @@ def test_agreement_notices_a_difference_of_one_in_a_million(torch, monkeypatch, 
 
 @pytest.mark.parametrize("name", [name for name in PEERS if name != "rendering"])
 def test_published_implementation_agrees_where_no_difference_is_known(torch, name):
-    from verify.rendering import cross_entropy
+    from verify.pytorch.rendering import cross_entropy
     peer = PEERS[name]
     pytest.importorskip(peer.package, exc_type=ImportError, reason=f"{name} is not installed, or not beside this torch")
     p = problem("dense")
     for method, why in peer.differs.items():
         bound = peer.prepare(p.model, p.region.x, method)(p.region, torch.from_numpy(p.y))
-        found = peers.worst(peers.reference(p, method, dict), peers.quantities(p, bound, cross_entropy(bound.s).mean()))
+        theirs = agreement.quantities(p, bound, cross_entropy(bound.s).mean())
+        found = agreement.worst(agreement.reference(p, method, dict), theirs)
         assert (max(found.values()) <= 1e-9) == (not why), (method, found)
 
 
@@ -146,7 +150,7 @@ def test_speed_times_refbound_alone(tmp_path, capsys):
     assert row["gflop"] == cost.gflop(net, "ibp", 8)
     assert row["share"] == pytest.approx(row["gflop"] / row["ms"]["refbound"] * 1e3 / row["sgemm"])
     assert row["mb"]["refbound"] > 0
-    assert "\n| mlp   | ibp    |     8 |" in capsys.readouterr().out
+    assert "\n| mlp   | ibp    |     8 | " in capsys.readouterr().out
 
 
 def test_speed_times_the_rendering_in_turn(torch, tmp_path):
@@ -156,26 +160,26 @@ def test_speed_times_the_rendering_in_turn(torch, tmp_path):
 
 
 def test_worker_waits_for_its_turn_and_says_why_it_ends():
-    case = speed.case_of(speed.Args(batch=4, threads=1), "mlp", {}, "crown-ibp")
-    with speed.Worker(case) as one:
+    case = timed.case_of(benchmark.Args(batch=4, threads=1), "mlp", {}, "crown-ibp")
+    with benchmark.Worker(case) as one:
         assert one.hear()["ready"] > 0
         assert all(ms > 0 for ms in one.ask("run")["ms"]) and one.ask("memory")["mb"] > 0
     for name, value, words in (("model", "none", "refbound: KeyError: 'none'"), ("memory", 0.001, "refbound: .*[Mm]emory")):
-        with speed.Worker(case._replace(**{name: value})) as one, pytest.raises(ValueError, match=words):
+        with benchmark.Worker(case._replace(**{name: value})) as one, pytest.raises(ValueError, match=words):
             one.hear()
 
 
 def test_exact_cap_takes_as_many_examples_as_the_limit_allows():
-    args = speed.Args(threads=2)
+    args = benchmark.Args(threads=2)
     for text, batch_size in (("ibp", 128), ("cap-50", 128), ("cap", 32)):
-        assert speed.within(20, speed.case_of(args, "small", {}, text)).batch == batch_size
-    assert speed.within(20, speed.case_of(args, "wide", {}, "cap")).batch == 2
+        assert timed.within(20, timed.case_of(args, "small", {}, text)).batch == batch_size
+    assert timed.within(20, timed.case_of(args, "wide", {}, "cap")).batch == 2
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="a peak is forgotten on Linux only")
 def test_peak_memory_is_that_of_an_allocation():
     """In a process of its own: what another test has freed could be used again."""
-    code = ("import numpy as np; from verify import worker; before = worker.reset_peak(); "
+    code = ("import numpy as np; from verify.speed import worker; before = worker.reset_peak(); "
             "np.ones(2**23); print(worker.peak() - before)")  # 64 MB, freed at once
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
                           cwd=Path(__file__).parent.parent)
@@ -185,13 +189,13 @@ def test_peak_memory_is_that_of_an_allocation():
 def test_figure_of_a_sweep(tmp_path):
     rows = [{"method": method, "projections": None, "of": (of, n), "gflop": n,
              "ms": {"refbound": n, "rendering": 2 * n}}
-            for method in ("ibp", "cap") for of, (values, _) in speed.SWEEPS.items() for n in values]
-    speed_figure.draw(rows, tmp_path / "sweep.png")
+            for method in ("ibp", "cap") for of, (values, _) in timed.SWEEPS.items() for n in values]
+    report.draw(rows, tmp_path / "sweep.png")
     assert (tmp_path / "sweep.png").stat().st_size > 10_000
 
 
 def test_table_is_markdown():
-    assert tables.table(("method", "ms"), [("ibp", 12), ("crown-ibp", 3)]) == (
+    assert report.table(("method", "ms"), [("ibp", 12), ("crown-ibp", 3)]) == (
         "| method    |  ms |\n| --------- | --: |\n| ibp       |  12 |\n| crown-ibp |   3 |")
 
 
@@ -210,6 +214,6 @@ def test_a_nan_is_infinitely_far_from_anything():
     theirs = {"margins": [np.array([0, np.nan, 0])], "b": [np.ones(2)]}
     found = {}
     for _ in range(2):
-        peers.merge(found, peers.worst(ours, theirs))
-        peers.merge(found, {"margins": 1e-15})
+        agreement.merge(found, agreement.worst(ours, theirs))
+        agreement.merge(found, {"margins": 1e-15})
     assert found == {"margins": np.inf, "b": 0.0}

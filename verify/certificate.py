@@ -4,7 +4,7 @@
 
 `make` takes the l and u of interval propagation, or of CAP, rounded outwards to few bits so that they can be proved and
 integers stay short, and the slopes of the first method whose bound is negative for every margin, or whose worst is least.
-Nothing it does needs to be trusted: exact.py, which shares no code with refbound, proves every l, u and margin, or says
+Nothing it does needs to be trusted: prover/, which shares no code with refbound, proves every l, u and margin, or says
 what does not hold; it says too what a proof is a proof of. For l∞ balls; images are bytes, so pixels k/255 are exact.
 """
 
@@ -29,8 +29,9 @@ from trainers.files import checkpoint
 from trainers.inputs import arguments
 from trainers.inputs.arguments import option
 
-from . import exact
-from .exchange import as_the_run, load_any
+from .formats.load import Given, as_the_run, load_any
+from .prover import exact
+from .prover.claims import Certificate, Rejected, network_digest, read, save
 
 BITS = 20            # of l and u, below the largest of its layer
 SLOPE_BITS = 16
@@ -42,17 +43,13 @@ DEFAULT = ("crown-ibp", "one-step", "alpha")
 
 
 @dataclass
-class Args:
+class Args(Given):
     """Makes the certificates of a model's first test images and proves them again in exact arithmetic."""
 
-    model: str = option("", "a network (.npz, .onnx) or a run folder, whose best network is taken", positional=True)
     eps: str = option(None, "radius of the l∞ ball, a decimal fraction (default: that of the run)", type=str)
     n: int = option(100, "certificates: of the first n test images that a float bound certifies")
     method: tuple = option(DEFAULT, "whose slopes to try, in this order", choices=MAKERS)
-    no_clip: bool = option(None, "do not intersect the ball with the domain [0, 1] (default: as the run)", type=bool)
     steps: int = option(20, "of alpha, which has its own slopes for each margin")
-    seed: int = option(0, "of one-step's start, and of the methods that draw")
-    data_dir: str = option(None, "folder of the data set (default: that of the run, or MNIST as shipped)", type=str)
     save: str = option(None, "also write each certificate to this folder", type=str)
     read: str = option(None, "prove the certificates of this folder instead of making any", type=str)
 
@@ -65,7 +62,7 @@ def main(argv=None):
     network = exact.Network(net.spec(), net.params, net.input_shape)
     if args.read:
         paths = sorted(Path(args.read).glob("*.npz"))
-        certificates, skipped, seconds = [(path.name, exact.read(path)) for path in paths], 0, 0.0
+        certificates, skipped, seconds = [(path.name, read(path)) for path in paths], 0, 0.0
         if not paths:
             raise ValueError(f"{args.read}: no certificates (*.npz) there")
     else:
@@ -79,7 +76,10 @@ def main(argv=None):
             write(certificate, Path(args.save) / name)
     started, outcomes = time.perf_counter(), []
     for name, certificate in tqdm(certificates, "prove", disable=None, leave=False):
-        outcomes.append((name, _outcome(certificate, network)))
+        try:
+            outcomes.append((name, exact.prove(certificate, network)))
+        except Rejected as error:
+            outcomes.append((name, error))
     return report(outcomes, skipped, seconds, time.perf_counter() - started)
 
 
@@ -88,9 +88,12 @@ def make(net, images, labels, eps, clipped=True, methods=DEFAULT, steps=20, seed
 
     ValueError for images that do not fit, or an ε that is not a number.
     """
-    radius = radius_of(eps)
+    try:
+        radius = float(Fraction(eps))
+    except (ValueError, ZeroDivisionError, OverflowError):
+        raise ValueError(f"eps: expected a decimal fraction, got {eps!r}") from None
     wide = net.with_params({name: value.astype(np.float64) for name, value in net.params.items()})
-    digest = exact.network_digest(net.spec(), net.params, net.input_shape)
+    digest = network_digest(net.spec(), net.params, net.input_shape)
     ball = rb.Ball(data.to_float(images, np.float64).reshape(len(images), *net.input_shape), radius,
                    domain=(0.0, 1.0) if clipped else None)
     worst, best = np.full(len(images), np.inf), [None] * len(images)
@@ -100,16 +103,8 @@ def make(net, images, labels, eps, clipped=True, methods=DEFAULT, steps=20, seed
             for i, bound, *claims in zip(todo, *claim(wide, ball[todo], labels[todo], method, steps, seed)):
                 if best[i] is None or bound < worst[i]:
                     worst[i], best[i] = np.nan_to_num(bound, nan=np.inf), claims  # NaN: the next method is tried
-    return [(exact.Certificate(digest, image.reshape(-1), int(label), str(eps), clipped, *claims).sealed(), bound)
+    return [(Certificate(digest, image.reshape(-1), int(label), str(eps), clipped, *claims).sealed(), bound)
             for image, label, claims, bound in zip(images, labels, best, worst)]
-
-
-def radius_of(eps):
-    """ε as the nearest float, from its decimal string."""
-    try:
-        return float(Fraction(eps))
-    except (ValueError, ZeroDivisionError, OverflowError):
-        raise ValueError(f"eps: expected a decimal fraction, got {eps!r}") from None
 
 
 def claim(net, ball, y, method, steps=20, seed=0):
@@ -118,7 +113,7 @@ def claim(net, ball, y, method, steps=20, seed=0):
     pre = outward_bounds(net, region, row.bounds is not interval)
     options = {"a0": [rng.random(l.shape) for l, _ in pre], "steps": steps, "shared": False}
     margins = row.margins(net, region, margin_matrix(y, net.classes, np.float64), pre, options)
-    arrays = [[l for l, _ in pre], [u for _, u in pre], [upper_slope(l, u) for l, u in pre],
+    arrays = [[l for l, _ in pre], [u for _, u in pre], [short(chord(l, u)[0]) for l, u in pre],
               [short(np.clip(line.a_lo, 0, 1)) for line in margins.lines]]
     arrays = [[images(v, net.shapes[i]).reshape(v.shape) for i, v in zip(net.relus, kind)] for kind in arrays]
     return margins.s.max(0), *([[v[..., i, :] for v in kind] for i in range(len(y))] for kind in arrays)
@@ -143,7 +138,7 @@ def outward_bounds(net, region, by_cap=False):
                 l, u = np.maximum(l, least), np.minimum(u, most)
             step = 2.0 ** (np.ceil(np.log2(max(np.abs(l).max(), np.abs(u).max(), 1e-300))) - BITS)
             l, u = np.floor(l / step - 1 / 16) * step, np.ceil(u / step + 1 / 16) * step
-            lp, up, s = np.maximum(l, 0), np.maximum(u, 0), upper_slope(l, u)
+            lp, up, s = np.maximum(l, 0), np.maximum(u, 0), short(chord(l, u)[0])
             pre.append((l, u))
             chords.append((s, np.maximum(lp - s * l, up - s * u)))
             centre, radius = (up + lp) / 2, (up - lp) / 2
@@ -159,11 +154,6 @@ def _cap(net, stop, chords, region):
     parts = [two_sided(net, stop, np.eye(m)[i:i + block, None, :], chords, region) for i in range(0, m, block)]
     middle, width = (np.concatenate([getattr(part, name) for part in parts]).T for name in ("m", "d"))
     return middle - width, middle + width
-
-
-def upper_slope(l, u):
-    """A slope near the chord's, of few bits."""
-    return short(chord(l, u)[0])
 
 
 def short(slope):
@@ -193,24 +183,17 @@ def write(certificate, path):
     """A certificate to a file, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     buffer = io.BytesIO()
-    exact.save(certificate, buffer)
+    save(certificate, buffer)
     checkpoint.write(path, buffer.getvalue())
-
-
-def _outcome(certificate, network):
-    try:
-        return exact.prove(certificate, network)
-    except exact.Rejected as error:
-        return error
 
 
 def report(outcomes, skipped, seconds, proving):
     """Prints what held and what did not; the exit status, 0 if there were any and all did."""
-    failed = [(name, outcome) for name, outcome in outcomes if isinstance(outcome, exact.Rejected) or not outcome.holds]
-    rejected = sum(isinstance(outcome, exact.Rejected) for _, outcome in failed)
+    failed = [(name, outcome) for name, outcome in outcomes if isinstance(outcome, Rejected) or not outcome.holds]
+    rejected = sum(isinstance(outcome, Rejected) for _, outcome in failed)
     for name, outcome in failed:
         why = f"rejected: {outcome}"
-        if not isinstance(outcome, exact.Rejected):
+        if not isinstance(outcome, Rejected):
             why = f"not proved: its worst margin has the exact bound {outcome.worst}, which is {float(outcome.worst):.3g}"
         print(f"{name}: {why}")
     print(f"{len(outcomes)} certificates: {len(outcomes) - len(failed)} held, {len(failed) - rejected} not proved, "

@@ -8,13 +8,13 @@ verify/golden/README.md says what every array is. Where an array differs, it is 
 that implementations are known to choose otherwise, and under their ways of presenting it; one that matches is named.
 """
 
+import difflib
 import functools
 import io
 import itertools
 import json
 import os
 import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +22,8 @@ import numpy as np
 from trainers.files.checkpoint import write as write_file
 from trainers.inputs.arguments import Parser, run
 
-from .conventions import difference, explain, under
-from .golden_cases import CASES, VARIANTS, golden
+from .reference.conventions import difference, explain, under
+from .reference.cases import CASES, VARIANTS, golden
 
 SHIPPED = Path(__file__).with_suffix("")
 SINGLE = 1e-5  # as float32 may err
@@ -32,31 +32,41 @@ JSON_COPIES = ("hand", "dead", "linear", "eps-zero")
 
 def check(path, arrays, tolerance, quiet=False, complete=False):
     """Prints how a file's arrays compare with these; True if it holds some and they agree; all, where complete."""
-    theirs, counts = read(path), dict.fromkeys(("agree", "differ", "missing", "unknown"), 0)
+    theirs, counts = read(path), dict.fromkeys(("agree", "differ", "unknown", "missing"), 0)
+    names = [name for name in arrays if name != "provenance"]
     recompute = functools.cache(functools.partial(under, arrays))
 
     def tell(state, text, number=1):
         counts[state] += number
-        if state != "agree" or not quiet:
+        if number and not (state == "agree" and quiet):
             print(f"{state:<8} {text}")
 
-    names = [name for name in arrays if name != "provenance"]
-    absent = [name for name in names if name not in theirs]
-    for group, members in itertools.groupby(absent, lambda name: name.split("/")[0] if "/" in name else ""):
-        members = list(members)
-        tell("missing", " ".join(members), len(members))
     for name in filter(theirs.__contains__, names):
         error, where = difference(theirs[name], arrays[name])
         if error <= tolerance:
             tell("agree", f"{name}  {error:.1e}")
             continue
-        known = explain(name, theirs[name], arrays, tolerance, recompute) if name.split("/")[0] in VARIANTS else ""
+        known = explain(name, theirs[name], arrays, tolerance, recompute) if group(name) in VARIANTS else ""
         known = known or "as precise as float32" * (error < SINGLE)
         tell("differ", f"{name}  {error:.1e} {where}{known and f'  <- {known}'}")
     for name in [name for name in theirs if name not in arrays]:
-        tell("unknown", name)
+        near = difflib.get_close_matches(name, names, 1)
+        tell("unknown", f"{name}  (expected {near[0]}?)" if near else name)
+    absent = {of: list(members) for of, members in itertools.groupby(filter(lambda n: n not in theirs, names), group)}
+    begun = absent.keys() if complete else {group(n) for n in theirs if n in arrays or group(n) != "given"}
+    for of in [of for of in absent if of in begun]:
+        members = absent.pop(of)
+        tell("missing", f"{of}: {' '.join(name.removeprefix(f'{of}/') for name in members)}", len(members))
+    rest = sum(map(len, absent.values()))
+    tell("missing", f"all {rest} arrays of: {', '.join(absent)}", rest)
     print(f"{path}: {', '.join(f'{n} {state}' for state, n in counts.items())}")
     return bool(counts["agree"]) and not (counts["differ"] or counts["unknown"] or complete and counts["missing"])
+
+
+def group(name):
+    """What an array belongs to: a method, the logits, or what is given."""
+    first = name.split("/")[0]
+    return first if first in VARIANTS or first == "logits" else "given"
 
 
 def read(path):
@@ -65,15 +75,21 @@ def read(path):
         raise ValueError(f"{path}: no such file")
     try:
         if path.suffix == ".json":
-            return {name: np.array(entry["data"]).reshape(entry["shape"])
-                    for name, entry in json.loads(path.read_text()).items()}
+            return {name: from_json(name, entry) for name, entry in json.loads(path.read_text()).items()}
         if not zipfile.is_zipfile(path):
             raise ValueError("it is no whole zip archive")
         with np.load(path, allow_pickle=False) as file:
             return {name: np.asarray(file[name]) for name in file.files}
-    except (ValueError, TypeError, KeyError, AttributeError, OSError, EOFError, OverflowError, RuntimeError,
-            zipfile.BadZipFile, zlib.error) as error:
+    except Exception as error:  # json, zip and header parsers each raise their own classes on foreign bytes
         raise ValueError(f"{path}: not an .npz or .json file of arrays: {' '.join(str(error).split())}") from None
+
+
+def from_json(name, entry):
+    """An array from {"shape": [...], "data": [row-major]}, or from lists in lists, or a number alone."""
+    try:
+        return np.array(entry["data"]).reshape(entry["shape"]) if isinstance(entry, dict) else np.array(entry)
+    except ValueError:
+        raise ValueError(f"{name}: expected a number, lists of equal lengths, or a shape and as many numbers") from None
 
 
 def as_json(arrays):

@@ -2,11 +2,10 @@
 
     python -m verify.tightness MODEL --eps 0.1 --n 20 [--exact] [--figure FILE] [--out FILE]
 
-The measure is the paper's (Figure 3, right): Σ_m s̄_m(x), per image. "gap" is its distance to the least proven value there is:
+The measure is the paper's (Figure 3, right): Σ_m s̄_m(x), per image. "gap" is its distance to the least proven value:
 the exact optimum s* (--exact, by MILP, if every one was found in time) or the triangle LP over the tightest intermediate
-bounds (those of ibp, cap and crown intersected).
-The triangle LP is given for both sets of intermediate bounds, since it is below a method only if the method's are the same
-or looser. A bound that lies below the attack, or below s*, stops the command: it would be a bug.
+bounds (those of ibp, cap and crown intersected). There is an LP for the interval bounds too, since it is below a method
+only if the method's are the same or looser. A bound below the attack, the LP or s* stops the command: it is a bug.
 """
 
 import time
@@ -22,9 +21,9 @@ from trainers.inputs import arguments
 from trainers.inputs.arguments import option
 from trainers.plots.colours import COLOURS
 
-from .exchange import as_the_run, load_any
-from .lp import triangle_lp
-from .milp import exact_margins
+from .formats.load import Given, as_the_run, load_any
+from .programs.lp import triangle_lp
+from .programs.mixed_integer import exact_margins
 
 METHODS = {  # row -> (method, options)
     "ibp": ("ibp", {}), "random": ("random", {}), "cap-ibp": ("cap-ibp", {}), "crown-ibp": ("crown-ibp", {}),
@@ -38,18 +37,13 @@ CUT = "MILP, cut off"  # the row of `exact` where an optimum was not found in ti
 
 
 @dataclass
-class Args:
+class Args(Given):
     """The sandwich PGD ≤ exact ≤ LP ≤ bounds, as a table and a figure."""
 
-    model: str = option("", "a network (.npz, .onnx) or a run folder", positional=True)
-    eps: float = option(None, "radius of the l∞ ball, pixels in [0, 1] (default: that of the run)", type=float)
     n: int = option(20, "test images, from the first")
-    no_clip: bool = option(None, "do not intersect the ball with [0, 1] (default: as the run)", type=bool)
     exact: bool = option(False, "the exact optimum of every margin, by MILP")
     time_limit: float = option(60.0, "seconds for the exact optimum of a margin")
     pgd_steps: int = option(100, "steps of the attack")
-    seed: int = option(0, "of every draw")
-    data_dir: str = option(None, "folder of the data set (default: that of the run, or MNIST as shipped)", type=str)
     figure: str = option(None, "write the violin plot to this file", type=arguments.picture)
     out: str = option(None, "write every value to this JSON file", type=arguments.file)
 
@@ -85,9 +79,10 @@ def bounds(net, ball, y, args):
         seconds[name] = time.time() - started
 
     def attack():
-        return rb.pgd(net, ball, y, args.pgd_steps, rng=np.random.default_rng(args.seed))
+        z = net(rb.pgd(net, ball, y, args.pgd_steps, rng=np.random.default_rng(args.seed)))
+        return z - z[np.arange(len(y)), y][:, None]
 
-    timed("PGD", lambda: _margins(net, attack(), y))
+    timed("PGD", attack)
     for name, (method, options) in tqdm(METHODS.items(), "methods", leave=False, disable=None):
         timed(name, lambda: _by_image(ball, lambda one, n: rb.margin_bounds(
             net, one, y[n:n + 1], method, rng=np.random.default_rng([args.seed, n]), **options)[0]))
@@ -168,11 +163,6 @@ def violins(values, path):
     panels[0].legend(fontsize=8, title="mean of", title_fontsize=8)
     figure.suptitle(f"ibp is not shown: its mean is {values['ibp'].sum(1).mean():.3g}", fontsize=9)
     figure.savefig(path, dpi=150)
-
-
-def _margins(net, x, y):
-    z = net(x)
-    return z - z[np.arange(len(y)), y][:, None]
 
 
 def _by_image(ball, compute, label=None):

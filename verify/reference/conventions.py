@@ -15,7 +15,7 @@ from refbound import layerwise, relaxation, slopes
 from refbound.layers import add
 from refbound.methods import TAKES, Method
 
-from .golden_cases import VARIANTS, outputs
+from .cases import VARIANTS, outputs
 
 
 def _clipping(arrays, variant):

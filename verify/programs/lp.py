@@ -9,8 +9,7 @@ with the chord ā = u / (u − l), b̄ = −l ā. Stable units are exact, and no
 
 The backward linear bound (Definition 1) is the dual of the two-line LP at multipliers of which, for each unit, only that of
 one line is positive. So it is never below the LP, and equal to it unless the LP's optimum is *pinched*: both lines of some
-unit bind, which they do where they cross, outside l < z < u. Parallel lines never cross, and with bounds found by the same
-lines (`cap`, `crown`) no z leaves [l, u]; with interval bounds and other slopes it may, and the LP can be the lower.
+unit bind, which they do where they cross, outside l < z < u (verify/README.md says when).
 The triangle LP has all the constraints of every a̲ in [0, 1]: it is never above a method with the same l and u.
 
 In float64 by scipy's HiGHS, to a feasibility of 1e-9. Balls are l∞, clipped or not, and l1.
@@ -22,7 +21,7 @@ import numpy as np
 import scipy.sparse as sp
 from scipy.optimize import linprog
 
-from .sparse import diagonal, fold, widened
+from .sparse import diagonal, fold, picked, widened
 
 TOLERANCE = {"primal_feasibility_tolerance": 1e-9, "dual_feasibility_tolerance": 1e-9}
 
@@ -44,7 +43,7 @@ def two_line_lp(net, ball, y, pre, slopes, classes=None):
     shapes, given = [np.shape(l) for l, _ in pre], [np.shape(a) for a in slopes]
     if given != shapes or not all(np.all((0 <= a) & (a <= 1)) for a in slopes):
         raise ValueError(f"slopes: expected numbers in [0, 1] for each ReLU, of shapes {shapes}, got shapes {given}")
-    return maxima(folded, folded.pick(slopes), -np.inf, y, classes)
+    return maxima(folded, picked(slopes, folded.units), -np.inf, y, classes)
 
 
 def triangle_lp(net, ball, y, pre, classes=None):

@@ -25,7 +25,8 @@ class Exact:
     unit: Fraction
 
     def __add__(self, other):
-        unit = _common(self.unit, other.unit)
+        a, b = self.unit.denominator, other.unit.denominator  # unit: the largest of which both are multiples
+        unit = Fraction(math.gcd(self.unit.numerator * b, other.unit.numerator * a), a * b)
         return Exact(self.n * int(self.unit / unit) + other.n * int(other.unit / unit), unit)
 
     def __sub__(self, other):
@@ -155,8 +156,3 @@ def split(n, bits):
         pieces.append((n & (1 << bits) - 1).astype(np.int64))
         n = n >> bits
     return [*pieces, n.astype(np.int64)]
-
-
-def _common(a, b):
-    """The largest fraction that both are multiples of."""
-    return Fraction(math.gcd(a.numerator * b.denominator, b.numerator * a.denominator), a.denominator * b.denominator)

@@ -1,6 +1,6 @@
 """One implementation's training step, timed in a process of its own so that two never share threads or memory.
 
-    python -m verify.worker '["refbound", "small", {}, "crown-ibp", null, 128, 0.1, 2, 0, 12.0]'  (the fields of Case)
+    python -m verify.speed.worker '["refbound", "small", {}, "crown-ibp", null, 128, 0.1, 2, 0, 12.0]'  (a cases.Case)
 
 It loads, takes a first step and writes {"ready": its ms}. Then it waits: for each line "run" on standard input it takes
 steps for about BURST seconds, at least one, and writes {"ms": [...]}; for a line "memory" it writes {"mb": the peak
@@ -14,44 +14,19 @@ import json
 import sys
 import time
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-import refbound as rb
 from trainers import data, train
 from trainers.inputs import arguments
 from trainers.loop import parallel
 
-from .published import PEERS, Region
+from ..pytorch.published import PEERS, Region
+from .cases import Case
 
 BURST = 0.3  # seconds
 SGEMM = 2048
-
-
-class Case(NamedTuple):
-    """What a worker needs to know."""
-
-    implementation: str      # refbound, sgemm or a name of PEERS
-    model: str               # a name of refbound.models.MODELS
-    make: dict               # what to make it with
-    method: str
-    projections: int         # of cap, or None
-    batch: int
-    eps: float
-    threads: int
-    seed: int
-    memory: float            # GB that it may have, or 0
-
-    def network(self):
-        make = {"input_shape": (1, 28, 28), **self.make}
-        return rb.models.MODELS[self.model](np.random.default_rng(self.seed), **make)
-
-    def dataset(self, net):
-        rng = np.random.default_rng(self.seed)
-        images = rng.integers(0, 256, (self.batch, *net.input_shape), dtype=np.uint8)
-        return data.Dataset(images, rng.integers(0, net.classes, self.batch))
 
 
 @contextlib.contextmanager
@@ -72,7 +47,7 @@ def torch_step(case):
     """A step of the rendering or of a published implementation, on all threads at once."""
     import torch
 
-    from .rendering import cross_entropy, sequential
+    from ..pytorch.rendering import cross_entropy, sequential
     torch.set_num_threads(case.threads)
     net = case.network()
     model, (images, labels) = sequential(net), case.dataset(net)
@@ -134,7 +109,7 @@ def main(argv=None):
     answers, sys.stdout = sys.stdout, sys.stderr  # what a package prints is no answer
     load = {"refbound": refbound_step, "sgemm": sgemm_step}.get(case.implementation, torch_step)
     if load is torch_step:
-        importlib.import_module("verify.rendering")
+        importlib.import_module("verify.pytorch.rendering")
         importlib.import_module(PEERS[case.implementation].package)
     if case.memory:
         limit_memory(case.memory)

@@ -18,8 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .rendering_layers import (adaptive, backward, ball_around, by_adaptive_lines, by_parallel_lines, enclose, interval,
-                               layerwise, maximum, projected)
+from .layers import (adaptive, backward, ball_around, by_adaptive_lines, by_parallel_lines, enclose, interval,
+                     layerwise, maximum, projected)
 
 __all__ = ["Bound", "ball_around", "bound", "cross_entropy", "margin_rows", "robust_loss", "sequential"]
 

@@ -49,11 +49,7 @@ class Folded(NamedTuple):
     @property
     def H(self):
         U, V = self.Z.shape
-        return ones(np.arange(U), V - U + np.arange(U), (U, V))
-
-    def pick(self, arrays):
-        """The entries at the unstable units, of an array for each ReLU: (U,)."""
-        return picked(arrays, self.units)
+        return sp.diags_array(np.ones(U), offsets=V - U, shape=(U, V), format="csr")
 
     def margin(self, m, y):
         """(C, c0): z_m − z_y = C v + c0, C (1, V) sparse."""
@@ -118,11 +114,6 @@ def matrix(layer, W, inside, outside):
                                   (0 <= r) & (r < H) & (0 <= s) & (s < Wd))
     row, column, value, inner = (entry.ravel() for entry in entries)
     return sp.csr_array((value[inner], (row[inner], column[inner])), shape=(math.prod(outside), math.prod(inside)))
-
-
-def ones(rows, columns, shape):
-    """A sparse matrix that is 1 at these places."""
-    return sp.csr_array((np.ones(len(rows)), (rows, columns)), shape=shape)
 
 
 def diagonal(a):

@@ -1,0 +1,45 @@
+"""What a command is given: a network, by the ending of its file's name, and the ε of the run that it is from."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from trainers.files import checkpoint
+from trainers.inputs.arguments import option
+
+from .onnx_reader import read_onnx
+
+TORCH = (".pt", ".pth")
+
+
+@dataclass
+class Given:
+    """The options of every command that looks at the images of a test set."""
+
+    model: str = option("", "a network (.npz, .onnx) or a run folder, whose best network is taken", positional=True)
+    eps: float = option(None, "radius of the l∞ ball, pixels in [0, 1] (default: that of the run)", type=float)
+    no_clip: bool = option(None, "do not intersect the ball with [0, 1] (default: as the run)", type=bool)
+    data_dir: str = option(None, "folder of the data set (default: that of the run, or MNIST as shipped)", type=str)
+    seed: int = option(0, "of every draw")
+
+
+def load_any(path):
+    """The Network of an .npz or .onnx file or of a run folder; ValueError names the file and what is wrong with it."""
+    if Path(path).suffix in TORCH:
+        raise ValueError(f"{path}: a state_dict holds no architecture; convert it with python -m verify.exchange first")
+    return read_onnx(path) if Path(path).suffix == ".onnx" else checkpoint.load_model(path)[0]
+
+
+def as_the_run(args):
+    """Sets args.eps, no_clip and data_dir, where they were not given, to those of the run that args.model names.
+
+    ValueError if the run is of another norm than l∞ or of other data than MNIST's kind, or if there is no ε.
+    """
+    given = checkpoint.read_config(args.model)["arguments"] if Path(args.model).is_dir() else {}
+    for name, value in {"norm": "inf", "data": "mnist"}.items():
+        if given.get(name, value) != value:
+            raise ValueError(f"{args.model}: expected a run of --{name} {value}, got one of {given[name]}")
+    for name, default in {"eps": None, "no_clip": False, "data_dir": None}.items():
+        if getattr(args, name) is None:
+            setattr(args, name, given.get(name, default))
+    if args.eps is None:
+        raise ValueError("--eps: a network file does not say its ε; expected --eps with a number")

@@ -1,0 +1,93 @@
+"""A PyTorch state_dict as a Network. It holds no architecture: one is given, or it is of Linear layers alone."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+
+import refbound as rb
+from refbound.layers import Affine, Flatten, Linear, ReLU
+from refbound.network import from_spec
+
+from . import optional
+
+
+def read_torch(path, architecture=None, input_shape=()):
+    """The Network of a state_dict: of this architecture (a path), or of Linear layers with ReLU between.
+
+    Its weights and biases are taken in their order, whatever the modules are called. Opened with weights_only=True:
+    no code in the file is run.
+    """
+    torch = optional("torch", "peers", "PyTorch")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # zip, pickle and torch raise their own classes on foreign bytes, and texts of many lines
+        raise ValueError(f"{path}: expected a state_dict, as torch.save(model.state_dict(), FILE) writes it; "
+                         f"this cannot be read as one ({type(error).__name__})") from None
+    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        held = ", ".join(map(repr, state)) if isinstance(state, dict) else type(state).__name__
+        raise ValueError(f"{path}: expected a state_dict, names of tensors alone, got {held}")
+    arrays = {name: value.detach().numpy() for name, value in state.items()}
+    try:
+        pairs = _pairs(arrays)
+        layers, shape = _read_architecture(architecture) if architecture else _infer(pairs, input_shape)
+        indices = [i for i, layer in enumerate(layers) if isinstance(layer, Affine)]
+        if len(indices) != len(pairs):
+            raise ValueError(f"expected {len(indices)} affine layers, as the architecture has, got {len(pairs)}: "
+                             f"{', '.join(pairs)}")
+        params = {f"{i}.{kind}": value for i, pair in zip(indices, pairs.values())
+                  for kind, value in zip(("weight", "bias"), pair)}
+        if not input_shape and not shape:
+            raise ValueError("the architecture does not say the input's shape; expected --input-shape")
+        return rb.Network(layers, params, input_shape or shape)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def _pairs(arrays):
+    """{module: (weight, bias)} in the order of the state_dict; a missing bias is 0."""
+    modules = dict.fromkeys(name.rpartition(".")[0] for name in arrays)
+    for name in arrays:
+        if name.rpartition(".")[2] not in ("weight", "bias") or f"{name.rpartition('.')[0]}.weight" not in arrays:
+            raise ValueError(f"{name}: expected weights and biases of Linear and Conv2d layers only")
+    weights = {module: arrays[f"{module}.weight"] for module in modules}
+    return {module: (W, arrays.get(f"{module}.bias", np.zeros(len(W), W.dtype))) for module, W in weights.items()}
+
+
+def _infer(pairs, input_shape):
+    """Layers and input shape of a Sequential of Linear layers: numbered 0, 1 without a ReLU between, else with one."""
+    layers, before = [], None
+    for module, (W, _) in pairs.items():
+        if W.ndim not in (2, 4):
+            raise ValueError(f"{module}.weight: expected that of a Linear or Conv2d layer, got shape {W.shape}")
+        if W.ndim != 2:
+            raise ValueError(f"{module}.weight: a state_dict holds no strides and paddings; expected --architecture")
+        number = module.rpartition(".")[2]
+        number = int(number) if number.isdecimal() else None
+        if layers and (None in (number, before) or number - before != 1):
+            layers.append(ReLU())
+        layers.append(Linear(*W.shape[::-1]))
+        before = number
+    if not layers:
+        raise ValueError("expected weights, got none")
+    features = (layers[0].in_features,)
+    image = len(input_shape) > 1 and math.prod(input_shape) == features[0]
+    return [Flatten()] * image + layers, features
+
+
+def _read_architecture(path):
+    """Layers and input shape, () if it does not say, from a JSON file or a network file."""
+    if Path(path).suffix == ".npz":
+        net = rb.load(path)
+        return list(net.layers), net.input_shape
+    try:
+        spec = json.loads(Path(path).read_text())
+    except ValueError as error:
+        raise ValueError(f"{path}: not JSON: {error}") from None
+    if not isinstance(spec, list) or not spec:
+        raise ValueError(f"{path}: expected a JSON list of layers, got {type(spec).__name__}")
+    layers = [from_spec(entry) for entry in spec]
+    return layers, (layers[0].in_features,) if isinstance(layers[0], Linear) else ()

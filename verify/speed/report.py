@@ -1,0 +1,79 @@
+"""What was timed, for a person: tables as plain text that is also Markdown, and the sweep as a figure.
+
+Points are medians, solid for refbound and dotted for the rendering; the dashed line is the counted GFLOP (cost.py) at
+the rate of refbound's last point, so that where points follow it, time grows as counted.
+"""
+
+import statistics
+
+from trainers.plots.colours import COLOURS
+
+from .cases import SWEEPS
+
+LINES = {"refbound": "o-", "rendering": "s:"}
+
+
+def table(header, rows, left=("method", "model", "why")):
+    """Lines of a table whose columns are aligned: those headed as in `left` to the left, the others to the right."""
+    columns = [[str(cell) for cell in column] for column in zip(header, *rows)]
+    for column in columns:
+        width, align = max(3, *map(len, column)), str.ljust if column[0] in left else str.rjust
+        column.insert(1, "-" * width if column[0] in left else "-" * (width - 1) + ":")
+        column[:] = [align(cell, width) for cell in column]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in zip(*columns))
+
+
+def report(rows, args, load):
+    """Two tables of the rows, the times and what decides them, and what could not be timed."""
+    of = [(row["model"] if row["of"] is None else "{} {}".format(*row["of"]), method_name(row)) for row in rows]
+    names = list(dict.fromkeys(name for row in rows for name in row["ms"]))
+    times = [(*case, *(number(row["ms"].get(name)) for name in names), f"{row['ratio']:.2f}" if row["ratio"] else "–")
+             for case, row in zip(of, rows)]
+    work = [(*case, row["batch"], number(row["gflop"]), f"{100 * row['share']:.0f} %",
+             " / ".join(number(row["mb"].get(name)) for name in ("refbound", row["fastest"])))
+            for case, row in zip(of, rows)]
+    rate = statistics.median(row["sgemm"] for row in rows)
+    notes = (f"Median ms of a step in {args.repeats} turns on {args.threads} threads; ratio: the fastest other's to "
+             f"refbound's; sgemm: {rate:.0f} GFLOP/s (2048³, median of this run); MB: peak above the imports, "
+             f"refbound's / the fastest other's. Load of the machine before the run: {load}.")
+    failed = [f"not timed: {method_name(row)} on {row['model']}: {text}"
+              for row in rows for text in row["failed"].values()]
+    return "\n".join([table(["model", "method", *names, "ratio"], times), "",
+                      table(["model", "method", "batch", "GFLOP", "of sgemm", "MB"], work), "", notes, *failed])
+
+
+def method_name(row):
+    """The method of a row, with its projections."""
+    return row["method"] + (f", {row['projections']} projections" if row["projections"] else "")
+
+
+def number(value):
+    """Three digits that matter, or – for nothing."""
+    return "–" if value is None else f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def draw(rows, path):
+    """Writes the figure, in the format of the path's ending."""
+    import matplotlib
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+    figure, axes = plt.subplots(1, len(SWEEPS), figsize=(4 * len(SWEEPS), 3.6), layout="constrained")
+    for axis, of in zip(axes, SWEEPS):
+        for method in dict.fromkeys(method_name(row) for row in rows):
+            curve(axis, [row for row in rows if row["of"][0] == of and method_name(row) == method], method)
+        axis.set(xscale="log", yscale="log", xlabel=of, ylabel="time of a step [ms]")
+        axis.set_xticks(SWEEPS[of][0], map(str, SWEEPS[of][0]))
+        axis.minorticks_off()
+    axes[0].legend(fontsize=7)
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+
+
+def curve(axis, points, method):
+    """One method in one panel."""
+    x, colour = [row["of"][1] for row in points], COLOURS[points[0]["method"]]
+    for name, line in LINES.items():
+        if all(name in row["ms"] for row in points):
+            axis.plot(x, [row["ms"][name] for row in points], line, color=colour, label=f"{method}, {name}")
+    pace = points[-1]["ms"]["refbound"] / points[-1]["gflop"]
+    axis.plot(x, [row["gflop"] * pace for row in points], "--", color=colour, alpha=0.5, label=f"{method}, counted")
