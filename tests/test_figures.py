@@ -7,13 +7,14 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from networks import HAND_MARGINS, HAND_SECOND, hand
 from test_training import command, refused
 
 import refbound as rb
 from trainers import data, figures, landscape, table1, train
 from trainers.files import checkpoint, record
 from trainers.plots import colours
-from trainers.plots import gradients, learning, relaxations, selection, sparsity, style, subject, sweep, violins
+from trainers.plots import gradients, learning, planes, relaxations, selection, sparsity, style, subject, sweep, violins
 from verify import tightness
 
 COLUMNS = ("time", *learning.COLUMNS, *sparsity.SHARES)
@@ -78,8 +79,9 @@ def test_what_is_missing_is_said_and_the_rest_is_drawn(tmp_path, monkeypatch, ca
     monkeypatch.setattr(record, "RESULTS", tmp_path / "none")
     assert figures.main(["--out", str(tmp_path)]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line for line in lines if "left out" not in line] == [f"relaxations: {tmp_path / 'relaxations'}.png"]
-    assert len(lines) == len(figures.FIGURES) + 1 and sorted(path.suffix for path in tmp_path.iterdir()) == [".json", ".png"]
+    free = ("relaxations", *planes.PLANES)  # of runs
+    assert [line for line in lines if "left out" not in line] == [f"{name}: {tmp_path / name}.png" for name in free]
+    assert len(lines) == len(figures.FIGURES) + 1 and len(list(tmp_path.iterdir())) == 2 * len(free)
     assert figures.main(["--out", str(tmp_path), "--only", "sweep"]) == 1
 
 
@@ -301,6 +303,54 @@ def test_relaxations_by_hand():
         assert found["one-step", u]["lower"] == [[0, 0], [1, 0]]
         assert found["ibp", u]["upper"] == [0, u] and found["ibp", u]["lower"] == [[0, 0]]
         assert [a for a, b in found["random", u]["lower"]] == pytest.approx(relaxations.DRAWN)
+
+
+@pytest.mark.parametrize("method", planes.METHODS)
+def test_planes_show_the_hand_worked_network(method):
+    """Bounds as worked by hand; over the ball g·x + b is above s, and s̄ at x* alone. The greatest s is 2:
+    z4 = z3 + 1 − 2 h2, so h4 ≤ h3 + 1 and s = h4 − h3 + 1 ≤ 2, which is met where h2 = 0 and z3 ≥ 0."""
+    found, (net, ball, _) = planes.PLANES[f"plane-{method}"].numbers([], args()), hand()
+    assert {name: value.tolist() for name, value in net.params.items()} == found["params"]
+    assert found["eps"] == ball.eps[0] and found["worst"] == (found["eps"] * np.sign(found["g"])).tolist()
+    assert found["s"] == pytest.approx(HAND_MARGINS[method][0])
+    second = HAND_SECOND[method if method in HAND_SECOND else "ibp"]
+    for end, first, then in zip("lu", ([-1, -2], [3, 2]), second):
+        assert [unit[end] for unit in found["units"]] == pytest.approx([*first, *then])
+    x = planes.grid(1, 201)
+    true, linear = planes.margin(found["params"], x), x @ found["g"] + found["b"]
+    assert (true <= linear + 1e-12).all()
+    assert [true.min(), true.max()] == pytest.approx([-1, 2]) and (found["least"], found["greatest"]) == (-1, 2)
+    assert linear.max() == pytest.approx(found["s"]) == found["b"] + np.dot(found["g"], found["worst"])
+    if method == "ibp":
+        assert not any(found["g"]) and all(unit["a_up"] == unit["a_lo"] == 0 for unit in found["units"])
+    else:
+        np.testing.assert_allclose(x[linear > found["s"] - 1e-9], [found["worst"]])
+
+
+@pytest.mark.parametrize("method", planes.METHODS[1:])
+def test_the_dots_are_the_way_of_the_worst_case_and_end_at_the_bound(method):
+    found = planes.PLANES[f"plane-{method}"].numbers([], args())
+    z, h = np.transpose([(unit["z"], unit["a"] * unit["z"] + unit["b"]) for unit in found["units"]])
+    for unit in found["units"]:  # each on one of its lines
+        assert (unit["a"], unit["b"]) in ((unit["a_up"], unit["b_up"]), (unit["a_lo"], unit["b_lo"]))
+    x = found["worst"]
+    assert z == pytest.approx([x[0] + x[1] + 1, x[0] - x[1], h[0] + h[1] - 1, h[0] - h[1]])
+    assert h[3] - h[2] + 1 == pytest.approx(found["s"])
+
+
+def test_pinched_shows_definition_1_and_the_lp():
+    """As test_lp computes it: unit 1 lets z₂ go from −3 to 1, its lines cross at (−2, −1/2); Definition 1 gives 3/4, the LP 1/2."""
+    found = planes.PLANES["pinched"].numbers([], args())
+    first, second = found["units"]
+    assert found["s"] == 0.75 and found["crossing"] == [-2, -0.5] and (first["z"], second["z"]) == (-2, -3)
+    assert first["a_lo"] * first["l"] - 1 == -3 and first["a_up"] * first["u"] + first["b_up"] - 1 == second["u"] == 1
+    assert planes.margin(found["params"], np.linspace(-2, 2, 101)[:, None]).max() == 0
+
+
+def test_functions_are_written_as_on_paper():
+    assert planes.affine([1, -1], 0, "x") == "x₁ − x₂" and planes.affine([0, 0], 4, "x") == "4"
+    assert planes.affine([-12 / 19, 12 / 19], 52 / 19, "x") == "−12/19 x₁ + 12/19 x₂ + 52/19"
+    assert planes.affine([1, 11 / 20], -1, "h") == "h₁ + 11/20 h₂ − 1"
 
 
 def test_runs_on_other_data_or_other_radii_are_no_study_together():

@@ -9,6 +9,8 @@
     relaxations    Appendix D: the two lines of each method around a ReLU
     gradients      the relaxed gradient of a digit by each method
     sweep          verified error against ε, by each method
+    plane-METHOD   Definition 1 on the hand-worked network, whose input is the plane, by each of six methods
+    pinched        why the linear program of the two lines may lie below Definition 1
     tables         Tables 1 and 2 (trainers/table1.py), and the means of the landscape (trainers/landscape.py), as tables.md
 
 A figure shows one study: the runs of one network and ε. By default that which has most of what the figure is about, among
@@ -28,10 +30,11 @@ from .files import checkpoint, record
 from .inputs import arguments
 from .inputs.arguments import option
 from .plots import gradients, learning, relaxations, sparsity, style, sweep, violins
+from .plots.planes import PLANES
 from .plots.selection import Missing
 
 FIGURES = {"learning": learning, "sparsity": sparsity, "violins": violins, "relaxations": relaxations, "gradients": gradients,
-           "sweep": sweep}
+           "sweep": sweep, **PLANES}
 
 
 @dataclass

@@ -52,10 +52,15 @@ def draw(plt, numbers):
         ax.set_ylabel("output h")
     for ax in axes[-1]:
         ax.set_xlabel("input z")
-    for text, look in {"max(z, 0)": RELU, "upper line ā z + b̄": UPPER, "lower line a̲ z + b̲": LOWER}.items():
-        axes[0, 0].plot([], [], color="black", **look, label=text)
+    key(axes[0, 0])
     style.legend(figure, axes[0, 0])
     return figure
+
+
+def key(ax):
+    """What a legend calls the lines of an enclosure."""
+    for text, look in {"max(z, 0)": RELU, "upper line ā z + b̄": UPPER, "lower line a̲ z + b̲": LOWER}.items():
+        ax.plot([], [], color="black", **look, label=text)
 
 
 def enclosure(ax, panel):
