@@ -122,9 +122,9 @@ def evaluate(net, dataset, args, quiet=False):
     return {"standard_error": 100 * (1 - float(right.mean())),
             "pgd_error": 100 * float((attacked | ~right).mean()) if args.pgd_steps else None,
             "verified_error": float(errors.mean()), "verified_error_of_draws": errors.tolist(), "estimate": estimate,
-            "images": len(right), "eps": args.eps, "norm": args.norm, "clipped": domain(args) is not None, "sound": args.sound,
-            "method": list(args.method), "pgd_steps": args.pgd_steps, "restarts": args.restarts, "seed": args.seed,
-            "draws": args.draws, "dtype": str(net.dtype), "seconds": round(time.time() - started, 1)}
+            "images": len(right), "eps": args.eps, "norm": args.norm, "clipped": domain(args) is not None,
+            "sound": args.sound, "method": list(args.method), "pgd_steps": args.pgd_steps, "restarts": args.restarts,
+            "seed": args.seed, "draws": args.draws, "dtype": str(net.dtype), "seconds": round(time.time() - started, 1)}
 
 
 def _shard(net, dataset, part, index, args):

@@ -3,10 +3,10 @@
     python -m trainers.figures                            all, from the results in trainers/results, into figures/
     python -m trainers.figures RUN... --only learning     from run folders
 
-    learning       Figure 1: the loss in training, its variation along the gradient, the measures of its landscape
-    sparsity       Figure 2: the (p, q) variants of sparse; the shares of the lower slopes that are 0, between, and 1
-    violins        Figure 3: loss and tightness of four methods on one fixed network
-    relaxations    Appendix D: the two lines of each method around a ReLU
+    learning       as Figure 1: the loss in training, its variation along the gradient, the measures of its landscape
+    sparsity       as Figure 2: the (p, q) variants of Section 5; the shares of lower slopes that are 0, between, and 1
+    violins        as Figure 3: loss and tightness of four methods on one fixed network
+    relaxations    Section 3.2 and Appendix C: the two lines of each method around a ReLU
     gradients      the relaxed gradient of a digit by each method
     sweep          verified error against ε, by each method
     tables         Tables 1 and 2 (trainers/table1.py), and the means of the landscape (trainers/landscape.py), as tables.md

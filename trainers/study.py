@@ -137,17 +137,9 @@ def gather(argv, given, results, call):
     result, exact = checkpoint.read_json(folder / "result.json"), folder / "exact.json"
     if result["estimate"] and not (exact.exists() and table1.same(result, checkpoint.read_json(exact))):
         print(f"{folder.name} by exact bounds:")
-        call(evaluate, exactly(folder, given))
+        call(evaluate, [str(folder), "--out", str(exact), "--method", given.method, "--device", given.device,
+                        "--threads", str(given.threads)])  # all else as in training, but for the projections
     record.write(folder, results)
-
-
-def exactly(folder, given):
-    """What to give to trainers.evaluate for the exact errors of a run's best network."""
-    argv = [str(folder), "--out", str(folder / "exact.json"), "--method", given.method] + ["--no-clip"] * given.no_clip
-    for key in ("norm", "seed", "device", "threads", "data", "data_dir"):
-        if getattr(given, key) is not None:
-            argv += [f"--{key.replace('_', '-')}", str(getattr(given, key))]
-    return argv
 
 
 if __name__ == "__main__":

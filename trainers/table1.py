@@ -4,7 +4,7 @@
     python -m trainers.table1 RUN... RESULT.json... FOLDER...
 
 A cell is standard / PGD / verified error in percent on the test set, the mean and the standard deviation over n seeds. Tables
-are Markdown. CBP β₀→β₁ is CROWN-IBP mixed with IBP (3), β going from β₀ to β₁ with the ramp: CBP 1→1 is CROWN-IBP (β=1).
+are Markdown. CBP β₀→β₁ (Section 7) is CROWN-IBP mixed with IBP (3), β going from β₀ to β₁ with the ramp.
 """
 
 import statistics

@@ -1,5 +1,5 @@
-"""Certified training, in one file to read from top to bottom: `main` is the run in short, and the functions below it stand in
-the order in which a run needs them. What a step is made of is in trainers/loop.
+"""Certified training, in one file to read from top to bottom: `main` is the whole run in short, and the functions below
+stand in the order in which a run needs them. What a step is made of is in trainers/loop.
 
     python -m trainers.train                 the main job: `small` by one-step at ε = 0.1 on MNIST
     python -m trainers.train --method ibp --model mlp --eps 0.2 --epochs 30 --run runs/mine
@@ -60,7 +60,7 @@ class Args:
     ramp: float = option(2.75, "epochs over which ε rises")
     ramp_shape: str = option("linear", "of ε, β and κ over the ramp", choices=tuple(schedule.SHAPES))
     beta: tuple = option((1.0, 1.0), "β of equation (3) before and after the ramp: the weight of the method against ibp")
-    kappa: tuple = option((0.0, 0.0), "κ before and after the ramp: the weight of the clean loss")
+    kappa: tuple = option((0.0, 0.0), "κ before and after the ramp: the weight of the clean loss (not in the paper)")
     optimizer: str = option("adam", "optimiser", choices=tuple(OPTIMIZERS))
     adam_beta2: float = option(None, "β₂ of adam (default: 0.999)", type=float)
     rate: float = option(2e-3, "learning rate")
