@@ -1,4 +1,4 @@
-"""What trainers/README.md says: its commands can be given, its links lead somewhere, its tables are what the commands print.
+"""What trainers/README.md says: commands can be given, links lead somewhere, tables are what the commands print.
 
 And what it says of the folders: imports go one way, without circles.
 """
@@ -34,25 +34,27 @@ def test_a_command_helps(name, capsys):
 
 @pytest.mark.parametrize("line", GIVEN)
 def test_a_command_of_the_page_can_be_given(line):
-    _, _, module, *argv = line.replace(" [RUN...]", "").split()
-    name = module.partition(".")[2]
-    if name == "evaluate" and not argv:  # in the list of commands
+    _, _, name, *argv = line.replace(" [RUN...]", "").split()
+    if name == "trainers.evaluate" and not argv:  # in the list of commands
         return
-    given = arguments.parse(importlib.import_module(module).Args, module, argv, presets.TRAINING if name == "train" else None)
-    if name == "train":
-        importlib.import_module(module).check(given)
-    if name == "study":
+    module = importlib.import_module(name)
+    given = arguments.parse(module.Args, name, argv, presets.TRAINING if name == "trainers.train" else None)
+    if name == "trainers.train":
+        module.check(given)
+    if name == "trainers.study":
         assert presets.runs(presets.STUDIES[given.preset], given.only, given.epochs)
     for path in re.findall(r"trainers/\S+", " ".join(argv)):
         assert (ROOM.parent / path).exists()
 
 
 def test_links_and_files_of_the_page_exist():
-    headings = {re.sub(r"[^\w -]", "", text.lower()).replace(" ", "-") for text in re.findall(r"^#+ (.*)$", PAGE, re.MULTILINE)}
+    headings = [re.sub(r"[^\w -]", "", text.lower()).replace(" ", "-")
+                for text in re.findall(r"^#+ (.*)$", PAGE, re.MULTILINE)]
     targets = re.findall(r"\]\(([^)]*)\)", PAGE)
     assert "results/figures/learning.png" in targets
     for target in targets:
-        assert target[1:] in headings if target[0] == "#" else target.startswith("https:") or (ROOM / target).is_file(), target
+        there = target[1:] in headings if target[0] == "#" else (ROOM / target).is_file()
+        assert there or target.startswith("https:"), target
     for path in re.findall(r"`trainers/([\w/.]+)`", PAGE):
         assert (ROOM / path).exists(), path
 
@@ -75,11 +77,11 @@ def test_the_tables_of_the_page_are_what_the_commands_print():
         assert row == [table1.cell(cells.get((eps, column))) for column in table1.COLUMNS.values()]
     printed = [[cell.strip() for cell in line.split("|")[1:-1]]
                for line in landscape.by_seeds([landscape.summary(run) for run in records]).splitlines()[2:]]
-    short = {network: [[eps, name.partition(" (β")[0], seeds, *row] for model, eps, name, seeds, *row in printed if model == network]
-             for network in ("small", "mlp")}
+    small, mlp = ([[eps, name.partition(" (β")[0], seeds, *row]
+                   for model, eps, name, seeds, *row in printed if model == of] for of in ("small", "mlp"))
     measures = "variation | l2 distance | cosine distance | verified error"
-    assert rows(f"ε | method | {measures}") == [[eps, f"{name} ({seeds})", *row] for eps, name, seeds, *row in short["small"]]
-    assert rows(f"method | {measures}") == [[name, *row] for _, name, _, *row in short["mlp"]]
+    assert rows(f"ε | method | {measures}") == [[eps, f"{name} ({seeds})", *row] for eps, name, seeds, *row in small]
+    assert rows(f"method | {measures}") == [[name, *row] for _, name, _, *row in mlp]
 
 
 def test_no_table_of_the_page_has_more_than_six_columns():
@@ -109,7 +111,8 @@ def test_imports_go_one_way():
     for path in ROOM.rglob("*.py"):
         names = list(imported(path))
         assert not any("verify" in name for name in names), path
-        edges.setdefault(unit(path), set()).update(name[1] for name in names if name[0] == "trainers" and name[1] != unit(path))
+        ours = {name[1] for name in names if name[0] == "trainers"}
+        edges.setdefault(unit(path), set()).update(ours - {unit(path)})
     assert "loop" in edges["train"] and "evaluate" in edges["plots"]
     while edges:
         last = [name for name, below in edges.items() if not below & edges.keys()]

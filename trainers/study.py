@@ -22,7 +22,7 @@ from pathlib import Path
 from . import evaluate, table1, train
 from .files import checkpoint, record
 from .inputs import arguments, presets
-from .inputs.arguments import option
+from .inputs.arguments import argument
 from .loop import parallel
 
 
@@ -30,13 +30,13 @@ from .loop import parallel
 class Args:
     """Train the runs of a study, and gather their results."""
 
-    options: tuple = option((), "after --: options of trainers.train for every run", positional=True, type=str)
-    preset: str = option("reduced", "the study", choices=tuple(presets.STUDIES))
-    only: tuple = option((), "only these: methods, or patterns of names such as 'ibp-*-0.1-*'", type=str)
-    epochs: int = option(0, "epochs of each run, its schedule stretched alike (0: those of the study)")
-    jobs: int = option(1, "runs at a time, each a process of its own with its share of the cores")
-    runs: str = option(None, "where the run folders are (default: runs/PRESET)", type=str)
-    results: str = option(None, "where the results go (default: trainers/results)", type=str)
+    options: tuple = argument((), "after --: options of trainers.train for every run", positional=True, type=str)
+    preset: str = argument("reduced", "the study", choices=tuple(presets.STUDIES))
+    only: tuple = argument((), "only these: methods, or patterns of names such as 'ibp-*-0.1-*'", type=str)
+    epochs: int = argument(0, "epochs of each run, its schedule stretched alike (0: those of the study)")
+    jobs: int = argument(1, "runs at a time, each a process of its own with its share of the cores")
+    runs: str = argument(None, "where the run folders are (default: runs/PRESET)", type=str)
+    results: str = argument(None, "where the results go (default: trainers/results)", type=str)
 
 
 def main(argv=None):

@@ -18,11 +18,14 @@ class Parser(argparse.ArgumentParser):
         sys.exit(2)
 
 
-def option(default, text, **more):
+def argument(default, text, **more):
     """A dataclass field that is given on the command line: --name, or by its place with positional=True."""
     if isinstance(default, (tuple, list)):
         default, more = tuple(default), {"nargs": "+" if default else "*", **more}
     return dataclasses.field(default=default, metadata={"help": text, **more})
+
+
+option = argument  # as verify calls it
 
 
 def parse(cls, prog, argv=None, presets=None):
