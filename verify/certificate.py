@@ -27,7 +27,7 @@ from refbound.relaxation import chord
 from trainers import data
 from trainers.files import checkpoint
 from trainers.inputs import arguments
-from trainers.inputs.arguments import option
+from trainers.inputs.arguments import argument
 
 from . import exact
 from .exchange import as_the_run, load_any
@@ -45,16 +45,16 @@ DEFAULT = ("crown-ibp", "one-step", "alpha")
 class Args:
     """Makes the certificates of a model's first test images and proves them again in exact arithmetic."""
 
-    model: str = option("", "a network (.npz, .onnx) or a run folder, whose best network is taken", positional=True)
-    eps: str = option(None, "radius of the l∞ ball, a decimal fraction (default: that of the run)", type=str)
-    n: int = option(100, "certificates: of the first n test images that a float bound certifies")
-    method: tuple = option(DEFAULT, "whose slopes to try, in this order", choices=MAKERS)
-    no_clip: bool = option(None, "do not intersect the ball with the domain [0, 1] (default: as the run)", type=bool)
-    steps: int = option(20, "of alpha, which has its own slopes for each margin")
-    seed: int = option(0, "of one-step's start, and of the methods that draw")
-    data_dir: str = option(None, "folder of the data set (default: that of the run, or MNIST as shipped)", type=str)
-    save: str = option(None, "also write each certificate to this folder", type=str)
-    read: str = option(None, "prove the certificates of this folder instead of making any", type=str)
+    model: str = argument("", "a network (.npz, .onnx) or a run folder, whose best network is taken", positional=True)
+    eps: str = argument(None, "radius of the l∞ ball, a decimal fraction (default: that of the run)", type=str)
+    n: int = argument(100, "certificates: of the first n test images that a float bound certifies")
+    method: tuple = argument(DEFAULT, "whose slopes to try, in this order", choices=MAKERS)
+    no_clip: bool = argument(None, "do not intersect the ball with the domain [0, 1] (default: as the run)", type=bool)
+    steps: int = argument(20, "of alpha, which has its own slopes for each margin")
+    seed: int = argument(0, "of one-step's start, and of the methods that draw")
+    data_dir: str = argument(None, "folder of the data set (default: that of the run, or MNIST as shipped)", type=str)
+    save: str = argument(None, "also write each certificate to this folder", type=str)
+    read: str = argument(None, "prove the certificates of this folder instead of making any", type=str)
 
 
 def main(argv=None):

@@ -32,7 +32,7 @@ import refbound as rb
 from trainers import data
 from trainers.files import checkpoint
 from trainers.inputs import arguments
-from trainers.inputs.arguments import option
+from trainers.inputs.arguments import argument
 
 from .exchange import as_the_run, load_any
 from .lp import triangle
@@ -211,14 +211,14 @@ def check_witness(net, ball, y, witness):
 class Args:
     """Exact verdicts on MNIST test images: robust, not robust or unknown."""
 
-    model: str = option("", "a network (.npz, .onnx) or a run folder, whose best network is taken", positional=True)
-    eps: float = option(None, "radius of the l∞ ball, pixels in [0, 1] (default: that of the run)", type=float)
-    n: int = option(100, "test images, from the first")
-    time_limit: float = option(120.0, "seconds for an image")
-    no_clip: bool = option(None, "do not intersect the ball with [0, 1] (default: as the run)", type=bool)
-    seed: int = option(0, "of the attack's random starts")
-    out: str = option(None, "results, a JSON line for each image (default: runs/verdicts-...jsonl)", type=str)
-    data_dir: str = option(None, "folder of the data set (default: that of the run, or MNIST as shipped)", type=str)
+    model: str = argument("", "a network (.npz, .onnx) or a run folder, whose best network is taken", positional=True)
+    eps: float = argument(None, "radius of the l∞ ball, pixels in [0, 1] (default: that of the run)", type=float)
+    n: int = argument(100, "test images, from the first")
+    time_limit: float = argument(120.0, "seconds for an image")
+    no_clip: bool = argument(None, "do not intersect the ball with [0, 1] (default: as the run)", type=bool)
+    seed: int = argument(0, "of the attack's random starts")
+    out: str = argument(None, "results, a JSON line for each image (default: runs/verdicts-...jsonl)", type=str)
+    data_dir: str = argument(None, "folder of the data set (default: that of the run, or MNIST as shipped)", type=str)
 
 
 def main(argv=None):

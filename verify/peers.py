@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 import refbound as rb
 from trainers.inputs import arguments
-from trainers.inputs.arguments import option
+from trainers.inputs.arguments import argument
 
 from . import speed
 from .published import PEERS, Region
@@ -49,9 +49,9 @@ VARIANTS = {**{name: (name, {}) for name in rb.METHODS},
 class Agreement:
     """Hold the PyTorch rendering and the installed implementations against refbound, in float64."""
 
-    models: tuple = option(("dense", "conv", "mlp", "small"), "networks, random parameters", choices=tuple(NETWORKS))
-    n: int = option(2, "inputs of each network")
-    seed: int = option(0, "of parameters, inputs and draws")
+    models: tuple = argument(("dense", "conv", "mlp", "small"), "networks, random parameters", choices=tuple(NETWORKS))
+    n: int = argument(2, "inputs of each network")
+    seed: int = argument(0, "of parameters, inputs and draws")
 
 
 class Problem(NamedTuple):

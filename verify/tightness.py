@@ -19,7 +19,7 @@ import refbound as rb
 from trainers import data
 from trainers.files import checkpoint
 from trainers.inputs import arguments
-from trainers.inputs.arguments import option
+from trainers.inputs.arguments import argument
 from trainers.plots.colours import COLOURS
 
 from .exchange import as_the_run, load_any
@@ -41,17 +41,17 @@ CUT = "MILP, cut off"  # the row of `exact` where an optimum was not found in ti
 class Args:
     """The sandwich PGD ≤ exact ≤ LP ≤ bounds, as a table and a figure."""
 
-    model: str = option("", "a network (.npz, .onnx) or a run folder", positional=True)
-    eps: float = option(None, "radius of the l∞ ball, pixels in [0, 1] (default: that of the run)", type=float)
-    n: int = option(20, "test images, from the first")
-    no_clip: bool = option(None, "do not intersect the ball with [0, 1] (default: as the run)", type=bool)
-    exact: bool = option(False, "the exact optimum of every margin, by MILP")
-    time_limit: float = option(60.0, "seconds for the exact optimum of a margin")
-    pgd_steps: int = option(100, "steps of the attack")
-    seed: int = option(0, "of every draw")
-    data_dir: str = option(None, "folder of the data set (default: that of the run, or MNIST as shipped)", type=str)
-    figure: str = option(None, "write the violin plot to this file", type=arguments.picture)
-    out: str = option(None, "write every value to this JSON file", type=arguments.file)
+    model: str = argument("", "a network (.npz, .onnx) or a run folder", positional=True)
+    eps: float = argument(None, "radius of the l∞ ball, pixels in [0, 1] (default: that of the run)", type=float)
+    n: int = argument(20, "test images, from the first")
+    no_clip: bool = argument(None, "do not intersect the ball with [0, 1] (default: as the run)", type=bool)
+    exact: bool = argument(False, "the exact optimum of every margin, by MILP")
+    time_limit: float = argument(60.0, "seconds for the exact optimum of a margin")
+    pgd_steps: int = argument(100, "steps of the attack")
+    seed: int = argument(0, "of every draw")
+    data_dir: str = argument(None, "folder of the data set (default: that of the run, or MNIST as shipped)", type=str)
+    figure: str = argument(None, "write the violin plot to this file", type=arguments.picture)
+    out: str = argument(None, "write every value to this JSON file", type=arguments.file)
 
 
 def main(argv=None):

@@ -25,9 +25,6 @@ def argument(default, text, **more):
     return dataclasses.field(default=default, metadata={"help": text, **more})
 
 
-option = argument  # as verify calls it
-
-
 def parse(cls, prog, argv=None, presets=None):
     """An instance of the dataclass from the command line; --help shows every field with its default.
 
