@@ -22,7 +22,7 @@ from refbound.rounding import sound_margin_bounds
 from . import data
 from .files import checkpoint
 from .inputs import arguments
-from .inputs.arguments import option
+from .inputs.arguments import argument
 from .loop import parallel
 from .loop.minibatch import ball, domain
 
@@ -31,28 +31,28 @@ from .loop.minibatch import ball, domain
 class Args:
     """Standard, PGD and verified error of a network on the test set."""
 
-    model: str = option("", "a network (.npz) or a run folder, whose best network is taken", positional=True)
-    eps: float = option(None, "radius of the ball, pixels in [0, 1] (default: that of the run)", type=float)
-    method: tuple = option((), "methods that may certify an image, any of them (default: that of the run)", type=str)
-    norm: str = option(None, "inf, 2 or 1 (default: that of the run, or inf)", choices=("inf", "2", "1"), type=str)
-    no_clip: bool = option(None, "do not intersect the l∞ ball with the domain [0, 1] (default: as the run)", type=bool)
-    sound: bool = option(False, "count in the bounds' own rounding error (refbound/rounding.py; l∞, interval methods)")
-    n: int = option(0, "the first n images only (0: all)")
-    pgd_steps: int = option(100, "steps of the attack; 0 for no attack")
-    restarts: int = option(1, "random starts of the attack; its step is ε/4")
-    draws: int = option(1, "draws of a method that draws; the errors are given with their spread")
-    eta: float = option(None, "η of equation (7) (default: that of the run, or 2)", type=float)
-    p: float = option(None, "rate of sparse where −l > u (default: that of the run, or 1/2)", type=float)
-    q: float = option(None, "rate of sparse elsewhere (default: that of the run, or 1/2)", type=float)
-    projections: int = option(0, "Cauchy projections of cap: an estimate, not a certificate (0: exact)")
-    seed: int = option(None, "of every draw (default: that of the run, or 0)", type=int)
-    data: str = option(None, "data set (default: that of the run, or mnist)", choices=tuple(data.READERS), type=str)
-    data_dir: str = option(None, "its folder (default: that of the run, or MNIST as shipped)", type=str)
-    dtype: str = option("float32", "arithmetic of the bounds", choices=("float32", "float64"))
-    device: str = option("cpu", "cpu or cuda", choices=("cpu", "cuda"))
-    threads: int = option(0, "threads (0: one for each core)")
-    shard: int = option(0, "images worked on at a time, by which draws are seeded (0: by network, methods and device)")
-    out: str = option(None, "also write the result to this JSON file", type=arguments.file)
+    model: str = argument("", "a network (.npz) or a run folder, whose best network is taken", positional=True)
+    eps: float = argument(None, "radius of the ball, pixels in [0, 1] (default: that of the run)", type=float)
+    method: tuple = argument((), "methods that may certify an image, any of them (default: that of the run)", type=str)
+    norm: str = argument(None, "inf, 2 or 1 (default: that of the run, or inf)", choices=("inf", "2", "1"), type=str)
+    no_clip: bool = argument(None, "do not intersect the l∞ ball with [0, 1] (default: as the run)", type=bool)
+    sound: bool = argument(False, "count in the bounds' own rounding error (l∞, interval methods)")
+    n: int = argument(0, "the first n images only (0: all)")
+    pgd_steps: int = argument(100, "steps of the attack; 0 for no attack")
+    restarts: int = argument(1, "random starts of the attack; its step is ε/4")
+    draws: int = argument(1, "draws of a method that draws; the errors are given with their spread")
+    eta: float = argument(None, "η of equation (7) (default: that of the run, or 2)", type=float)
+    p: float = argument(None, "rate of sparse where −l > u (default: that of the run, or 1/2)", type=float)
+    q: float = argument(None, "rate of sparse elsewhere (default: that of the run, or 1/2)", type=float)
+    projections: int = argument(0, "Cauchy projections of cap: an estimate, not a certificate (0: exact)")
+    seed: int = argument(None, "of every draw (default: that of the run, or 0)", type=int)
+    data: str = argument(None, "data set (default: that of the run, or mnist)", choices=tuple(data.READERS), type=str)
+    data_dir: str = argument(None, "its folder (default: that of the run, or MNIST as shipped)", type=str)
+    dtype: str = argument("float32", "arithmetic of the bounds", choices=("float32", "float64"))
+    device: str = argument("cpu", "cpu or cuda", choices=("cpu", "cuda"))
+    threads: int = argument(0, "threads (0: one for each core)")
+    shard: int = argument(0, "images worked on at a time; seeds the draws (0: by network, methods and device)")
+    out: str = argument(None, "also write the result to this JSON file", type=arguments.file)
 
 
 OPTIONS = ("eta", "p", "q")  # of methods, as the run was trained with them
@@ -123,9 +123,9 @@ def evaluate(net, dataset, args, quiet=False):
     return {"standard_error": 100 * (1 - float(right.mean())),
             "pgd_error": 100 * float((attacked | ~right).mean()) if args.pgd_steps else None,
             "verified_error": float(errors.mean()), "verified_error_of_draws": errors.tolist(), "estimate": estimate,
-            "images": len(right), "eps": args.eps, "norm": args.norm, "clipped": domain(args) is not None, "sound": args.sound,
-            "method": list(args.method), "pgd_steps": args.pgd_steps, "restarts": args.restarts, "seed": args.seed,
-            "draws": args.draws, "dtype": str(net.dtype), "seconds": round(time.time() - started, 1)}
+            "images": len(right), "eps": args.eps, "norm": args.norm, "clipped": domain(args) is not None,
+            "sound": args.sound, "method": list(args.method), "pgd_steps": args.pgd_steps, "restarts": args.restarts,
+            "seed": args.seed, "draws": args.draws, "dtype": str(net.dtype), "seconds": round(time.time() - started, 1)}
 
 
 def _shard(net, dataset, part, index, args):

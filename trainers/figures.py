@@ -3,10 +3,10 @@
     python -m trainers.figures                            all, from the results in trainers/results, into figures/
     python -m trainers.figures RUN... --only learning     from run folders
 
-    learning       Figure 1: the loss in training, its variation along the gradient, the measures of its landscape
-    sparsity       Figure 2: the (p, q) variants of sparse; the shares of the lower slopes that are 0, between, and 1
-    violins        Figure 3: loss and tightness of four methods on one fixed network
-    relaxations    Appendix D: the two lines of each method around a ReLU
+    learning       as Figure 1: the loss in training, its variation along the gradient, the measures of its landscape
+    sparsity       as Figure 2: the (p, q) variants of Section 5; the shares of lower slopes that are 0, between, and 1
+    violins        as Figure 3: loss and tightness of four methods on one fixed network
+    relaxations    Section 3.2 and Appendix C: the two lines of each method around a ReLU
     gradients      the relaxed gradient of a digit by each method
     sweep          verified error against ε, by each method
     plane-METHOD   Definition 1 on the hand-worked network, whose input is the plane, by each of six methods
@@ -28,7 +28,7 @@ import refbound as rb
 from . import landscape, table1
 from .files import checkpoint, record
 from .inputs import arguments
-from .inputs.arguments import option
+from .inputs.arguments import argument
 from .plots import gradients, learning, relaxations, sparsity, style, sweep, violins
 from .plots.planes import PLANES
 from .plots.selection import Missing
@@ -41,18 +41,17 @@ FIGURES = {"learning": learning, "sparsity": sparsity, "violins": violins, "rela
 class Args:
     """The paper's figures and tables, from the results of training."""
 
-    runs: tuple = option((), "run folders, results (NAME.json) or folders of them (default: trainers/results)", positional=True,
-                         type=str)
-    out: str = option("figures", "folder of the figures")
-    only: tuple = option((), "these only, after the runs", choices=(*FIGURES, "tables"), type=str)
-    model: str = option(None, "the runs of this network only", choices=tuple(rb.models.MODELS), type=str)
-    eps: float = option(None, "the runs of this ε only", type=float)
-    network: str = option(None, "name of the run whose network violins, gradients and sweep show (default: by the study)",
-                          type=str)
-    n: int = option(100, "test images of violins and sweep, from the first")
-    seed: int = option(0, "of every draw")
-    data_dir: str = option(None, "folder of the data set (default: that of the run)", type=str)
-    threads: int = option(0, "threads (0: one for each core)")
+    runs: tuple = argument((), "run folders, results (NAME.json) or folders of them (default: trainers/results)",
+                           positional=True, type=str)
+    out: str = argument("figures", "folder of the figures")
+    only: tuple = argument((), "these only, after the runs", choices=(*FIGURES, "tables"), type=str)
+    model: str = argument(None, "the runs of this network only", choices=tuple(rb.models.MODELS), type=str)
+    eps: float = argument(None, "the runs of this ε only", type=float)
+    network: str = argument(None, "run whose network violins, gradients and sweep show (default: by study)", type=str)
+    n: int = argument(100, "test images of violins and sweep, from the first")
+    seed: int = argument(0, "of every draw")
+    data_dir: str = argument(None, "folder of the data set (default: that of the run)", type=str)
+    threads: int = argument(0, "threads (0: one for each core)")
 
 
 def main(argv=None):

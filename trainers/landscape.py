@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from . import table1
 from .files import checkpoint, record
 from .inputs import arguments
-from .inputs.arguments import option
+from .inputs.arguments import argument
 
 MEASURES = {"variation": "variation", "l2_distance": "l2", "cosine_distance": "cosine", "zero_slopes": "a̲ = 0",
             "fractional_slopes": "between", "one_slopes": "a̲ = 1", "released_variation": "rel. var.",
@@ -24,9 +24,9 @@ PHASES = ("warm-up", "ramp", "after")
 class Args:
     """Mean measures of the loss landscape over warm-up, ramp and the time after it; those of the ramp over the seeds."""
 
-    runs: tuple = option((), "run folders, results (NAME.json) or folders of them (default: trainers/results)",
-                         positional=True, type=str)
-    out: str = option(None, "also write the means to this JSON file", type=arguments.file)
+    runs: tuple = argument((), "run folders, results (NAME.json) or folders of them (default: trainers/results)",
+                           positional=True, type=str)
+    out: str = argument(None, "also write the means to this JSON file", type=arguments.file)
 
 
 def main(argv=None):

@@ -22,7 +22,7 @@ from pathlib import Path
 from . import evaluate, table1, train
 from .files import checkpoint, record
 from .inputs import arguments, presets
-from .inputs.arguments import option
+from .inputs.arguments import argument
 from .loop import parallel
 
 
@@ -30,13 +30,13 @@ from .loop import parallel
 class Args:
     """Train the runs of a study, and gather their results."""
 
-    options: tuple = option((), "after --: options of trainers.train for every run", positional=True, type=str)
-    preset: str = option("reduced", "the study", choices=tuple(presets.STUDIES))
-    only: tuple = option((), "only these: methods, or patterns of names such as 'ibp-*-0.1-*'", type=str)
-    epochs: int = option(0, "epochs of each run, its schedule stretched alike (0: those of the study)")
-    jobs: int = option(1, "runs at a time, each a process of its own with its share of the cores")
-    runs: str = option(None, "where the run folders are (default: runs/PRESET)", type=str)
-    results: str = option(None, "where the results go (default: trainers/results)", type=str)
+    options: tuple = argument((), "after --: options of trainers.train for every run", positional=True, type=str)
+    preset: str = argument("reduced", "the study", choices=tuple(presets.STUDIES))
+    only: tuple = argument((), "only these: methods, or patterns of names such as 'ibp-*-0.1-*'", type=str)
+    epochs: int = argument(0, "epochs of each run, its schedule stretched alike (0: those of the study)")
+    jobs: int = argument(1, "runs at a time, each a process of its own with its share of the cores")
+    runs: str = argument(None, "where the run folders are (default: runs/PRESET)", type=str)
+    results: str = argument(None, "where the results go (default: trainers/results)", type=str)
 
 
 def main(argv=None):
@@ -137,17 +137,9 @@ def gather(argv, given, results, call):
     result, exact = checkpoint.read_json(folder / "result.json"), folder / "exact.json"
     if result["estimate"] and not (exact.exists() and table1.same(result, checkpoint.read_json(exact))):
         print(f"{folder.name} by exact bounds:")
-        call(evaluate, exactly(folder, given))
+        call(evaluate, [str(folder), "--out", str(exact), "--method", given.method, "--device", given.device,
+                        "--threads", str(given.threads)])  # all else as in training, but for the projections
     record.write(folder, results)
-
-
-def exactly(folder, given):
-    """What to give to trainers.evaluate for the exact errors of a run's best network."""
-    argv = [str(folder), "--out", str(folder / "exact.json"), "--method", given.method] + ["--no-clip"] * given.no_clip
-    for key in ("norm", "seed", "device", "threads", "data", "data_dir"):
-        if getattr(given, key) is not None:
-            argv += [f"--{key.replace('_', '-')}", str(getattr(given, key))]
-    return argv
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@
     python -m trainers.table1 RUN... RESULT.json... FOLDER...
 
 A cell is standard / PGD / verified error in percent on the test set, the mean and the standard deviation over n seeds. Tables
-are Markdown. CBP β₀→β₁ is CROWN-IBP mixed with IBP (3), β going from β₀ to β₁ with the ramp: CBP 1→1 is CROWN-IBP (β=1).
+are Markdown. CBP β₀→β₁ (Section 7) is CROWN-IBP mixed with IBP (3), β going from β₀ to β₁ with the ramp.
 """
 
 import statistics
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from .files import record
 from .inputs import arguments, published
-from .inputs.arguments import option
+from .inputs.arguments import argument
 
 EPS = (0.1, 0.2, 0.3, 0.4)
 COLUMNS = {  # method, β before and after the ramp -> heading
@@ -26,8 +26,8 @@ ERRORS = ("standard_error", "pgd_error", "verified_error")
 class Args:
     """Tables 1 and 2 of the paper, from our runs, beside published numbers."""
 
-    results: tuple = option((), "run folders, results (NAME.json) or folders of them (default: trainers/results)",
-                            positional=True, type=str)
+    results: tuple = argument((), "run folders, results (NAME.json) or folders of them (default: trainers/results)",
+                              positional=True, type=str)
 
 
 def main(argv=None):

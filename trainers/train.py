@@ -1,5 +1,5 @@
-"""Certified training, in one file to read from top to bottom: `main` is the run in short, and the functions below it stand in
-the order in which a run needs them. What a step is made of is in trainers/loop.
+"""Certified training, in one file to read from top to bottom: `main` is the whole run in short, and the functions below
+stand in the order in which a run needs them. What a step is made of is in trainers/loop.
 
     python -m trainers.train                 the main job: `small` by one-step at ε = 0.1 on MNIST
     python -m trainers.train --method ibp --model mlp --eps 0.2 --epochs 30 --run runs/mine
@@ -37,7 +37,7 @@ from .evaluate import Args as Evaluation
 from .evaluate import certifiers, evaluate, report
 from .files import checkpoint
 from .inputs import arguments, presets
-from .inputs.arguments import option
+from .inputs.arguments import argument
 from .loop import parallel, schedule
 from .loop.minibatch import gradient, options_given
 from .loop.optim import OPTIMIZERS, clip_norm
@@ -48,42 +48,42 @@ from .loop.probe import probe
 class Args:
     """Train a classifier to certified robustness; without arguments, the main job."""
 
-    run: str = option("", "run folder (default: runs/METHOD-MODEL-EPS-SEED); a run that was stopped goes on from there")
-    method: str = option("one-step", "how the margins are bounded", choices=[m for m in rb.METHODS if rb.METHODS[m].trains])
-    model: str = option("small", "network", choices=tuple(rb.models.MODELS))
-    eps: float = option(0.1, "radius of the ball at the test, pixels in [0, 1]")
-    train_eps: float = option(None, "radius at the end of the ramp (default: eps)", type=float)
-    norm: str = option("inf", "of the ball", choices=("inf", "2", "1"))
-    no_clip: bool = option(False, "do not intersect the l∞ ball with the domain [0, 1]")
-    epochs: int = option(6, "epochs in all")
-    warmup: float = option(0.25, "epochs at ε = 0")
-    ramp: float = option(2.75, "epochs over which ε rises")
-    ramp_shape: str = option("linear", "of ε, β and κ over the ramp", choices=tuple(schedule.SHAPES))
-    beta: tuple = option((1.0, 1.0), "β of equation (3) before and after the ramp: the weight of the method against ibp")
-    kappa: tuple = option((0.0, 0.0), "κ before and after the ramp: the weight of the clean loss")
-    optimizer: str = option("adam", "optimiser", choices=tuple(OPTIMIZERS))
-    adam_beta2: float = option(None, "β₂ of adam (default: 0.999)", type=float)
-    rate: float = option(2e-3, "learning rate")
-    milestones: tuple = option((4.5, 5.5), "epochs at which the learning rate falls", nargs="*")
-    factor: float = option(0.2, "by which it falls")
-    clip_norm: float = option(0.0, "largest l2 norm of a minibatch's gradient (0: any)")
-    batch: int = option(128, "examples in a minibatch")
-    shard: int = option(0, "examples in a shard of a minibatch (0: by the network's size; on a GPU the minibatch)")
-    eta: float = option(None, "η of equation (7) (default: 2)", type=float)
-    p: float = option(None, "rate of sparse where −l > u", type=float)
-    q: float = option(None, "rate of sparse elsewhere", type=float)
-    projections: int = option(None, "Cauchy projections of cap (default: exact)", type=int)
-    limit: int = option(0, "train on the first images only (0: all)")
-    data: str = option("mnist", "data set", choices=tuple(data.READERS))
-    data_dir: str = option(None, "its folder (default: MNIST as shipped)", type=str)
-    crop: int = option(None, "move images by up to so many pixels, at random (default: mnist 0, cifar10 and svhn 4)", type=int)
-    validation: int = option(5000, "training images held out to choose the epoch")
-    split_seed: int = option(0, "of the images held out")
-    seed: int = option(0, "of the parameters, the order of the images and every draw")
-    probe: int = option(100, "measure the loss landscape every so many steps (trainers/landscape.py; 0: never)")
-    as_released: bool = option(False, "measure also what the authors' code logs: redrawn slopes, RMS, cosine similarity")
-    device: str = option("cpu", "cpu or cuda", choices=("cpu", "cuda"))
-    threads: int = option(0, "threads (0: one for each core); the result does not depend on it")
+    run: str = argument("", "run folder (default: runs/METHOD-MODEL-EPS-SEED); a stopped run goes on from there")
+    method: str = argument("one-step", "how the margins are bounded", choices=[m for m in rb.METHODS if rb.METHODS[m].trains])
+    model: str = argument("small", "network", choices=tuple(rb.models.MODELS))
+    eps: float = argument(0.1, "radius of the ball at the test, pixels in [0, 1]")
+    train_eps: float = argument(None, "radius at the end of the ramp (default: eps)", type=float)
+    norm: str = argument("inf", "of the ball", choices=("inf", "2", "1"))
+    no_clip: bool = argument(False, "do not intersect the l∞ ball with the domain [0, 1]")
+    epochs: int = argument(6, "epochs in all")
+    warmup: float = argument(0.25, "epochs at ε = 0")
+    ramp: float = argument(2.75, "epochs over which ε rises")
+    ramp_shape: str = argument("linear", "of ε, β and κ over the ramp", choices=tuple(schedule.SHAPES))
+    beta: tuple = argument((1.0, 1.0), "β of (3) before and after the ramp: the weight of the method against ibp")
+    kappa: tuple = argument((0.0, 0.0), "κ before and after the ramp: the weight of the clean loss (not in the paper)")
+    optimizer: str = argument("adam", "optimiser", choices=tuple(OPTIMIZERS))
+    adam_beta2: float = argument(None, "β₂ of adam (default: 0.999)", type=float)
+    rate: float = argument(2e-3, "learning rate")
+    milestones: tuple = argument((4.5, 5.5), "epochs at which the learning rate falls", nargs="*")
+    factor: float = argument(0.2, "by which it falls")
+    clip_norm: float = argument(0.0, "largest l2 norm of a minibatch's gradient (0: any)")
+    batch: int = argument(128, "examples in a minibatch")
+    shard: int = argument(0, "examples in a shard of a minibatch (0: by the network's size; on a GPU the minibatch)")
+    eta: float = argument(None, "η of equation (7) (default: 2)", type=float)
+    p: float = argument(None, "rate of sparse where −l > u", type=float)
+    q: float = argument(None, "rate of sparse elsewhere", type=float)
+    projections: int = argument(None, "Cauchy projections of cap (default: exact)", type=int)
+    limit: int = argument(0, "train on the first images only (0: all)")
+    data: str = argument("mnist", "data set", choices=tuple(data.READERS))
+    data_dir: str = argument(None, "its folder (default: MNIST as shipped)", type=str)
+    crop: int = argument(None, "move images by up to so many pixels, at random (default: mnist 0, others 4)", type=int)
+    validation: int = argument(5000, "training images held out to choose the epoch")
+    split_seed: int = argument(0, "of the images held out")
+    seed: int = argument(0, "of the parameters, the order of the images and every draw")
+    probe: int = argument(100, "measure the loss landscape every so many steps (trainers/landscape.py; 0: never)")
+    as_released: bool = argument(False, "measure also what the authors' code logs: redrawn slopes, RMS, similarity")
+    device: str = argument("cpu", "cpu or cuda", choices=("cpu", "cuda"))
+    threads: int = argument(0, "threads (0: one for each core); the result does not depend on it")
 
 
 def main(argv=None):

@@ -27,7 +27,7 @@ from refbound.relaxation import chord
 from trainers import data
 from trainers.files import checkpoint
 from trainers.inputs import arguments
-from trainers.inputs.arguments import option
+from trainers.inputs.arguments import argument
 
 from .formats.load import Given, as_the_run, load_any
 from .prover import exact
@@ -46,12 +46,12 @@ DEFAULT = ("crown-ibp", "one-step", "alpha")
 class Args(Given):
     """Makes the certificates of a model's first test images and proves them again in exact arithmetic."""
 
-    eps: str = option(None, "radius of the l∞ ball, a decimal fraction (default: that of the run)", type=str)
-    n: int = option(100, "certificates: of the first n test images that a float bound certifies")
-    method: tuple = option(DEFAULT, "whose slopes to try, in this order", choices=MAKERS)
-    steps: int = option(20, "of alpha, which has its own slopes for each margin")
-    save: str = option(None, "also write each certificate to this folder", type=str)
-    read: str = option(None, "prove the certificates of this folder instead of making any", type=str)
+    eps: str = argument(None, "radius of the l∞ ball, a decimal fraction (default: that of the run)", type=str)
+    n: int = argument(100, "certificates: of the first n test images that a float bound certifies")
+    method: tuple = argument(DEFAULT, "whose slopes to try, in this order", choices=MAKERS)
+    steps: int = argument(20, "of alpha, which has its own slopes for each margin")
+    save: str = argument(None, "also write each certificate to this folder", type=str)
+    read: str = argument(None, "prove the certificates of this folder instead of making any", type=str)
 
 
 def main(argv=None):

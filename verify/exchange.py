@@ -20,7 +20,7 @@ import refbound as rb
 from refbound.layers import Affine, Conv2d, Flatten, Linear, ReLU
 from trainers.files import checkpoint
 from trainers.inputs import arguments
-from trainers.inputs.arguments import option
+from trainers.inputs.arguments import argument
 
 from .formats import optional
 from .formats.load import TORCH, load_any
@@ -37,10 +37,10 @@ NODES = {  # layer -> its ONNX operator and attributes
 class Args:
     """Converts a network from one file format to another, by the files' endings: .npz, .onnx, .pt or .pth."""
 
-    source: str = option("", "the file to read, or a run folder", positional=True)
-    target: str = option("", "the file to write", positional=True, type=arguments.file)
-    architecture: str = option(None, "of a state_dict: a JSON list of layers, or a network file", type=str)
-    input_shape: tuple = option((), "of a state_dict, such as 1 28 28 (default: that of the architecture)", type=int)
+    source: str = argument("", "the file to read, or a run folder", positional=True)
+    target: str = argument("", "the file to write", positional=True, type=arguments.file)
+    architecture: str = argument(None, "of a state_dict: a JSON list of layers, or a network file", type=str)
+    input_shape: tuple = argument((), "of a state_dict, such as 1 28 28 (default: that of the architecture)", type=int)
 
 
 def main(argv=None):

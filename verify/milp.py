@@ -20,7 +20,7 @@ import refbound as rb
 from trainers import data
 from trainers.files import checkpoint
 from trainers.inputs import arguments
-from trainers.inputs.arguments import option
+from trainers.inputs.arguments import argument
 
 from .formats.load import Given, as_the_run, load_any
 from .programs.mixed_integer import ANSWERS, check_witness, double, margins, verdict
@@ -30,9 +30,9 @@ from .programs.mixed_integer import ANSWERS, check_witness, double, margins, ver
 class Args(Given):
     """Exact verdicts on MNIST test images: robust, not robust or unknown."""
 
-    n: int = option(100, "test images, from the first")
-    time_limit: float = option(120.0, "seconds for an image")
-    out: str = option(None, "results, a JSON line for each image (default: runs/verdicts-...jsonl)", type=str)
+    n: int = argument(100, "test images, from the first")
+    time_limit: float = argument(120.0, "seconds for an image")
+    out: str = argument(None, "results, a JSON line for each image (default: runs/verdicts-...jsonl)", type=str)
 
 
 def main(argv=None):

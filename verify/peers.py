@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 
 from trainers.inputs import arguments
-from trainers.inputs.arguments import option
+from trainers.inputs.arguments import argument
 
 from .pytorch.agreement import BETA, KAPPA, NETWORKS, QUANTITIES, of_published, of_rendering
 from .pytorch.published import PEERS
@@ -29,9 +29,9 @@ TOLERANCE = 1e-9
 class Agreement:
     """Hold the PyTorch rendering and the installed implementations against refbound, in float64."""
 
-    models: tuple = option(("dense", "conv", "mlp", "small"), "networks, random parameters", choices=tuple(NETWORKS))
-    n: int = option(2, "inputs of each network")
-    seed: int = option(0, "of parameters, inputs and draws")
+    models: tuple = argument(("dense", "conv", "mlp", "small"), "networks, random parameters", choices=tuple(NETWORKS))
+    n: int = argument(2, "inputs of each network")
+    seed: int = argument(0, "of parameters, inputs and draws")
 
 
 def agreement(args):

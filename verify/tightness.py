@@ -18,7 +18,7 @@ import refbound as rb
 from trainers import data
 from trainers.files import checkpoint
 from trainers.inputs import arguments
-from trainers.inputs.arguments import option
+from trainers.inputs.arguments import argument
 from trainers.plots.colours import COLOURS
 
 from .formats.load import Given, as_the_run, load_any
@@ -40,12 +40,12 @@ CUT = "MILP, cut off"  # the row of `exact` where an optimum was not found in ti
 class Args(Given):
     """The sandwich PGD ≤ exact ≤ LP ≤ bounds, as a table and a figure."""
 
-    n: int = option(20, "test images, from the first")
-    exact: bool = option(False, "the exact optimum of every margin, by MILP")
-    time_limit: float = option(60.0, "seconds for the exact optimum of a margin")
-    pgd_steps: int = option(100, "steps of the attack")
-    figure: str = option(None, "write the violin plot to this file", type=arguments.picture)
-    out: str = option(None, "write every value to this JSON file", type=arguments.file)
+    n: int = argument(20, "test images, from the first")
+    exact: bool = argument(False, "the exact optimum of every margin, by MILP")
+    time_limit: float = argument(60.0, "seconds for the exact optimum of a margin")
+    pgd_steps: int = argument(100, "steps of the attack")
+    figure: str = argument(None, "write the violin plot to this file", type=arguments.picture)
+    out: str = argument(None, "write every value to this JSON file", type=arguments.file)
 
 
 def main(argv=None):

@@ -45,7 +45,7 @@ def alone(folder):
 
 
 def open_folder(folder, arguments, report):
-    """Makes the run folder with its config.json, or finds there the same run: report(result), the lines, if it is finished."""
+    """Makes the run folder with its config.json, or finds the same run there: report(result) if it is finished."""
     if (folder / "config.json").exists():
         if other := differences(read_config(folder)["arguments"], arguments):
             raise ValueError(f"{folder}: holds a run with other arguments ({other}); expected the same, or another --run")

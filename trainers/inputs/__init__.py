@@ -1,1 +1,1 @@
-"""What the commands are given: their options (arguments), the settings of studies and of the paper (presets), others' errors (published)."""
+"""What the commands are given: options on the command line, settings of studies, published errors beside ours."""

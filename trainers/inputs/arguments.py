@@ -7,8 +7,6 @@ import os
 import sys
 from pathlib import Path
 
-import numpy as np
-
 PICTURES = (".png", ".pdf", ".svg")
 
 
@@ -20,19 +18,10 @@ class Parser(argparse.ArgumentParser):
         sys.exit(2)
 
 
-class Help(argparse.ArgumentDefaultsHelpFormatter):
-    """Gives the default of an option where it has one to give."""
-
-    def _get_help_string(self, action):
-        none = action.default is None or action.default is False or action.default in ("", ())
-        return action.help if none else super()._get_help_string(action)
-
-
-def option(default, text, **more):
-    """A dataclass field that is a command-line option."""
+def argument(default, text, **more):
+    """A dataclass field that is given on the command line: --name, or by its place with positional=True."""
     if isinstance(default, (tuple, list)):
-        more = {"nargs": "+" if default else "*", **more}
-        return dataclasses.field(default_factory=lambda: tuple(default), metadata={"help": text, **more})
+        default, more = tuple(default), {"nargs": "+" if default else "*", **more}
     return dataclasses.field(default=default, metadata={"help": text, **more})
 
 
@@ -41,36 +30,37 @@ def parse(cls, prog, argv=None, presets=None):
 
     presets  {name: {field: value}}: --preset NAME puts these in the defaults' place, so that options given override them
     """
-    parser = Parser(prog=f"python -m {prog}", description=cls.__doc__, formatter_class=Help)
+    parser = Parser(prog=f"python -m {prog}", description=cls.__doc__)
     for field in dataclasses.fields(cls):
         _add(parser, field, opposites=bool(presets))
     if presets:
         parser.add_argument("--preset", choices=tuple(presets), default=argparse.SUPPRESS,
                             help="settings of trainers/inputs/presets.py; options given beside it override them")
-    values = vars(parser.parse_args(argv))
-    if presets and "preset" in values:
-        parser.set_defaults(**presets[values["preset"]])
-        values = vars(parser.parse_args(argv))
-        del values["preset"]
-    return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+    given = vars(parser.parse_args(argv))
+    if presets and "preset" in given:
+        parser.set_defaults(**presets[given["preset"]])
+        given = vars(parser.parse_args(argv))
+        del given["preset"]
+    return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in given.items()})
 
 
 def _add(parser, field, opposites):
     """A field as an option. A switch can be turned off (--no-clip, --clip) with `opposites`, or if its default is None."""
-    meta, name = dict(field.metadata), "--" + field.name.replace("_", "-")
-    default = field.default if field.default is not dataclasses.MISSING else field.default_factory()
-    kind = meta.pop("type", type(default))
-    if meta.pop("positional", False):
-        parser.add_argument(field.name, type=kind, **meta)
-    elif kind is bool:
-        parser.add_argument(name, action="store_true", default=default, **meta)
+    more, name, default = dict(field.metadata), "--" + field.name.replace("_", "-"), field.default
+    kind = more.pop("type", type(default))
+    if more.pop("positional", False):
+        return parser.add_argument(field.name, type=kind, **more)
+    if kind is bool:
+        parser.add_argument(name, action="store_true", default=default, **more)
         if opposites or default is None:
             off = "--" + (name[5:] if name.startswith("--no-") else "no-" + name[2:])
             parser.add_argument(off, dest=field.name, action="store_false", default=default, help=f"not {name}")
-    else:
-        if kind is tuple:
-            kind = type(default[0]) if default else float
-        parser.add_argument(name, type=kind, default=default, **meta)
+        return None
+    if kind is tuple:
+        kind = type(default[0]) if default else float
+    if default not in (None, "", ()):
+        more["help"] += f" (default: {default})"
+    return parser.add_argument(name, type=kind, default=default, **more)
 
 
 def at_least(args, **least):
@@ -100,14 +90,6 @@ def picture(text):
     if Path(text).suffix not in PICTURES:
         raise argparse.ArgumentTypeError(f"{text}: expected a name that ends in {', '.join(PICTURES)}")
     return file(text)
-
-
-def norm(text):
-    """A norm by its name on the command line."""
-    try:
-        return {"inf": np.inf, "2": 2, "1": 1}[text]
-    except KeyError:
-        raise argparse.ArgumentTypeError(f"expected inf, 2 or 1, got {text!r}") from None
 
 
 def run(main):

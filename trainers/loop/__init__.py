@@ -1,1 +1,1 @@
-"""What the training loop is made of: its schedule, the loss of a minibatch, threads, the optimiser, probes of the landscape."""
+"""What the training loop is made of: schedules, the loss of a minibatch, threads, optimisers, probes of the loss."""

@@ -56,11 +56,9 @@ def shard_size(net, *methods, projections=0):
 
 def total(dicts):
     """The sum of dicts of arrays, in their order."""
-    first, *rest = dicts
-    result = dict(first)
+    result, *rest = dicts
     for more in rest:
-        for name in result:
-            result[name] = result[name] + more[name]
+        result = {name: value + more[name] for name, value in result.items()}
     return result
 
 

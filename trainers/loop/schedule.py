@@ -1,4 +1,4 @@
-"""How ε, β (Section 7 of the paper), κ and the learning rate go over a training run, by the time t in epochs (a real number)."""
+"""How ε, β (Section 7), κ and the learning rate go over a training run, by the time t in epochs (a real number)."""
 
 
 def linear(t):
@@ -26,7 +26,7 @@ def ramp(t, start, length, shape):
 
 
 def at(t, args):
-    """The four of a run at time t: ε, β and κ go from their first to their last value over the ramp, the rate falls in steps."""
+    """All four at time t: ε, β and κ go from first to last over the ramp, the rate falls at each milestone."""
     fraction = ramp(t, args.warmup, args.ramp, args.ramp_shape)
     beta, kappa = (first + (last - first) * fraction for first, last in (args.beta, args.kappa))
     return {"eps": fraction * (args.eps if args.train_eps is None else args.train_eps), "beta": beta, "kappa": kappa,

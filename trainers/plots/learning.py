@@ -1,4 +1,4 @@
-"""The paper's Figure 1: the loss in training, with its variation along the gradient, and the three measures of its landscape.
+"""As the paper's Figure 1: the loss in training, its variation along the gradient, and the measures of its landscape.
 
 Left, a panel for each method: the loss of a minibatch, and as a band the range of that minibatch's loss over a step of 0.5 to 5
 times the learning rate (refbound/landscape.py); the other methods' losses in grey. Right: that range, and the distances of

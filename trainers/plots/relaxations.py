@@ -1,9 +1,9 @@
-"""The paper's Appendix D: the two lines of each method around a ReLU, over an interval with −l < u and one with −l > u.
+"""The two lines of each method around a ReLU (Section 3.2, Appendix C), where −l < u and where −l > u.
 
     a̲ z + b̲ ≤ max(z, 0) ≤ ā z + b̄    for l ≤ z ≤ u
 
-The lines are those of refbound/relaxation.py; those of ibp are constant, h̲ = l⁺ and h̄ = u⁺. One-step has either slope:
-(7) with η ≥ 1 ends at 0 or at 1 wherever the loss depends on the slope.
+The upper line is the chord, the best there is (Appendix C.2); those of ibp are constant, h̲ = l⁺ and h̄ = u⁺. One-step
+has either slope: (7) with η ≥ 1 ends at 0 or at 1 wherever the loss depends on the slope.
 """
 
 import numpy as np

@@ -1,8 +1,8 @@
-"""The paper's Figure 2: left the loss of the (p, q) variants of sparse, right the lower slopes on unstable units.
+"""As the paper's Figure 2: left the (p, q) variants of sparse (Section 5), right the lower slopes on unstable units.
 
-Left: a minibatch's loss in training. A lower slope of a variant is 1 with probability p where −l > u, with q elsewhere, else 0:
-(0, 0) has all slopes 0, (0, 1) those of crown-ibp, (1, 1) all 1. Right, for each method: the shares of the slopes that
-are 0, between, and 1. ibp has no lower slopes. Points are means as in learning.py.
+Left: a minibatch's loss in training (the paper: measures of its smoothness, which our tables have). A slope is 1 with
+probability p where −l > u, with q elsewhere, else 0: (0, 0) has all slopes 0, (0, 1) those of crown-ibp, (1, 1) all 1.
+Right: the shares of the slopes that are 0, between, and 1; ibp has no lower slopes. Points are means as in learning.py.
 """
 
 from .colours import MARKERS

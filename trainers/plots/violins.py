@@ -1,12 +1,13 @@
-"""The paper's Figure 3: the loss and the tightness of four methods on one fixed network.
+"""As the paper's Figure 3: the loss and the tightness of four methods on one fixed network.
 
 For the first n test images, each method's margin bounds s̄; those of the methods that draw (random, one-step) for five draws.
 
     loss  L(s̄) = log Σ_m exp s̄_m                                                               (1), s̄_y = 0
     gap   mean over m ≠ y of s̄_m − least_m,  never negative
 
-where least_m is the least bound of that image's margin by any of the methods and draws, or by `alpha` with slopes of its own for
-each margin: the tightest known from the same interval bounds. A violin is over images and draws.
+where least_m is the least bound of that image's margin by any of the methods and draws, or by `alpha` with its own
+slopes for each margin: the tightest known from the same interval bounds. (The paper measures Σ_m s̄_m.) A violin is
+over images and draws.
 """
 
 import numpy as np

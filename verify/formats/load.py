@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trainers.files import checkpoint
-from trainers.inputs.arguments import option
+from trainers.inputs.arguments import argument
 
 from .onnx_reader import read_onnx
 
@@ -15,11 +15,11 @@ TORCH = (".pt", ".pth")
 class Given:
     """The options of every command that looks at the images of a test set."""
 
-    model: str = option("", "a network (.npz, .onnx) or a run folder, whose best network is taken", positional=True)
-    eps: float = option(None, "radius of the l∞ ball, pixels in [0, 1] (default: that of the run)", type=float)
-    no_clip: bool = option(None, "do not intersect the ball with [0, 1] (default: as the run)", type=bool)
-    data_dir: str = option(None, "folder of the data set (default: that of the run, or MNIST as shipped)", type=str)
-    seed: int = option(0, "of every draw")
+    model: str = argument("", "a network (.npz, .onnx) or a run folder, whose best network is taken", positional=True)
+    eps: float = argument(None, "radius of the l∞ ball, pixels in [0, 1] (default: that of the run)", type=float)
+    no_clip: bool = argument(None, "do not intersect the ball with [0, 1] (default: as the run)", type=bool)
+    data_dir: str = argument(None, "folder of the data set (default: that of the run, or MNIST as shipped)", type=str)
+    seed: int = argument(0, "of every draw")
 
 
 def load_any(path):

@@ -28,7 +28,7 @@ from tqdm import tqdm
 import refbound as rb
 from trainers.files import checkpoint
 from trainers.inputs import arguments
-from trainers.inputs.arguments import option
+from trainers.inputs.arguments import argument
 from trainers.loop import parallel
 
 from ..pytorch.published import PEERS
@@ -43,19 +43,19 @@ PAUSE = 0.2  # seconds between turns, for threads that spin for a while after th
 class Args:
     """Time a training step of refbound against the PyTorch rendering and the installed implementations."""
 
-    models: tuple = option(("mlp", "small", "dm_small", "wide"), "networks", choices=tuple(rb.models.MODELS))
-    methods: tuple = option(("ibp", "crown-ibp", "cap-ibp", "one-step", "cap", "cap-50"), "cap-K has K projections")
-    against: tuple = option(tuple(PEERS), "other implementations, of those that are installed", choices=tuple(PEERS), nargs="*")
-    batch: int = option(128, "examples in a step")
-    eps: float = option(0.1, "radius of the l∞ ball, clipped to [0, 1]")
-    limit: float = option(20.0, "GFLOP of a step of exact cap: it takes as many examples as stay below")
-    memory: float = option(12.0, "GB that a process may have (0: any); what needs more is not timed")
-    repeats: int = option(5, "turns of each implementation")
-    threads: int = option(0, "threads of each (0: one for each core)")
-    seed: int = option(0, "of parameters, images and labels")
-    sweep: bool = option(False, "the time against batch size, width, depth and number of classes instead")
-    out: str = option(None, "also save every time to this JSON file", type=arguments.file)
-    figure: str = option(None, "also draw the sweep to this file", type=arguments.picture)
+    models: tuple = argument(("mlp", "small", "dm_small", "wide"), "networks", choices=tuple(rb.models.MODELS))
+    methods: tuple = argument(("ibp", "crown-ibp", "cap-ibp", "one-step", "cap", "cap-50"), "cap-K has K projections")
+    against: tuple = argument(tuple(PEERS), "other implementations, of those that are installed", choices=tuple(PEERS), nargs="*")
+    batch: int = argument(128, "examples in a step")
+    eps: float = argument(0.1, "radius of the l∞ ball, clipped to [0, 1]")
+    limit: float = argument(20.0, "GFLOP of a step of exact cap: it takes as many examples as stay below")
+    memory: float = argument(12.0, "GB that a process may have (0: any); what needs more is not timed")
+    repeats: int = argument(5, "turns of each implementation")
+    threads: int = argument(0, "threads of each (0: one for each core)")
+    seed: int = argument(0, "of parameters, images and labels")
+    sweep: bool = argument(False, "the time against batch size, width, depth and number of classes instead")
+    out: str = argument(None, "also save every time to this JSON file", type=arguments.file)
+    figure: str = argument(None, "also draw the sweep to this file", type=arguments.picture)
 
 
 class Worker:

@@ -1,0 +1,121 @@
+"""What trainers/README.md says: commands can be given, links lead somewhere, tables are what the commands print.
+
+And what it says of the folders: imports go one way, without circles.
+"""
+
+import ast
+import importlib
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from trainers import landscape, table1
+from trainers.files import record
+from trainers.inputs import arguments, presets
+
+ROOM = Path(__file__).parent.parent / "trainers"
+PAGE = (ROOM / "README.md").read_text()
+COMMANDS = [path.stem for path in ROOM.glob("*.py") if path.stem != "__init__"]
+GIVEN = sorted({" ".join(shlex.split(line, comments=True)) for line in re.findall(r"python -m trainers[^`\n]*", PAGE)})
+
+
+def test_the_page_shows_every_command():
+    assert {line.split()[2] for line in GIVEN} == {f"trainers.{name}" for name in COMMANDS}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_helps(name, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        importlib.import_module(f"trainers.{name}").main(["--help"])
+    assert stopped.value.code == 0 and capsys.readouterr().out.startswith(f"usage: python -m trainers.{name} ")
+
+
+@pytest.mark.parametrize("line", GIVEN)
+def test_a_command_of_the_page_can_be_given(line):
+    _, _, name, *argv = line.replace(" [RUN...]", "").split()
+    if name == "trainers.evaluate" and not argv:  # in the list of commands
+        return
+    module = importlib.import_module(name)
+    given = arguments.parse(module.Args, name, argv, presets.TRAINING if name == "trainers.train" else None)
+    if name == "trainers.train":
+        module.check(given)
+    if name == "trainers.study":
+        assert presets.runs(presets.STUDIES[given.preset], given.only, given.epochs)
+    for path in re.findall(r"trainers/\S+", " ".join(argv)):
+        assert (ROOM.parent / path).exists()
+
+
+def test_links_and_files_of_the_page_exist():
+    headings = [re.sub(r"[^\w -]", "", text.lower()).replace(" ", "-")
+                for text in re.findall(r"^#+ (.*)$", PAGE, re.MULTILINE)]
+    targets = re.findall(r"\]\(([^)]*)\)", PAGE)
+    assert "results/figures/learning.png" in targets
+    for target in targets:
+        there = target[1:] in headings if target[0] == "#" else (ROOM / target).is_file()
+        assert there or target.startswith("https:"), target
+    for path in re.findall(r"`trainers/([\w/.]+)`", PAGE):
+        assert (ROOM / path).exists(), path
+
+
+def rows(head):
+    """The cells of the page's tables under this head, row by row."""
+    found = re.findall(rf"^\| {re.escape(head)} \|\n\|[-|]*\|\n((?:\|.*\n)+)", PAGE, re.MULTILINE)
+    return [[cell.strip() for cell in line.split("|")[1:-1]] for table in found for line in table.splitlines()]
+
+
+def test_the_tables_of_the_page_are_what_the_commands_print():
+    records = record.read()
+    cells = {}
+    for one in records:
+        if one["arguments"]["model"] == "small":
+            cells.setdefault((f"{one['arguments']['eps']:g}", table1.heading(one["arguments"])), []).append(one)
+    errors = rows("ε | IBP | CROWN-IBP (β = 1) | CAP | OURS | CBP 1→0")
+    assert [row[0] for row in errors] == ["0.1", "0.2", "0.3", "0.4"]
+    for eps, *row in errors:
+        assert row == [table1.cell(cells.get((eps, column))) for column in table1.COLUMNS.values()]
+    printed = [[cell.strip() for cell in line.split("|")[1:-1]]
+               for line in landscape.by_seeds([landscape.summary(run) for run in records]).splitlines()[2:]]
+    small, mlp = ([[eps, name.partition(" (β")[0], seeds, *row]
+                   for model, eps, name, seeds, *row in printed if model == of] for of in ("small", "mlp"))
+    measures = "variation | l2 distance | cosine distance | verified error"
+    assert rows(f"ε | method | {measures}") == [[eps, f"{name} ({seeds})", *row] for eps, name, seeds, *row in small]
+    assert rows(f"method | {measures}") == [[name, *row] for _, name, _, *row in mlp]
+
+
+def test_no_table_of_the_page_has_more_than_six_columns():
+    assert max(line.count("|") - 1 for line in PAGE.splitlines() if line.startswith("|")) == 6
+
+
+def unit(path):
+    """A folder, or a command with a file of its own."""
+    parts = path.relative_to(ROOM).parts
+    return parts[0].removesuffix(".py")
+
+
+def imported(path):
+    """The units that a file imports."""
+    package = ("trainers", *path.relative_to(ROOM).parts[:-1])
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            module = getattr(node, "module", None) or ""
+            level = getattr(node, "level", 0)
+            above = package[:len(package) - level + 1] if level else ()
+            for name in node.names:
+                yield (*above, *filter(None, module.split(".")), *name.name.split("."))
+
+
+def test_imports_go_one_way():
+    edges = {}
+    for path in ROOM.rglob("*.py"):
+        names = list(imported(path))
+        assert not any("verify" in name for name in names), path
+        ours = {name[1] for name in names if name[0] == "trainers"}
+        edges.setdefault(unit(path), set()).update(ours - {unit(path)})
+    assert "loop" in edges["train"] and "evaluate" in edges["plots"]
+    while edges:
+        last = [name for name, below in edges.items() if not below & edges.keys()]
+        assert last, f"a circle in {edges}"
+        for name in last:
+            del edges[name]
