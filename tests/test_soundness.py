@@ -75,7 +75,7 @@ def test_first_layer_bounds_are_the_maxima_over_the_ball(name, ball):
 
 @pytest.mark.parametrize("ball", BALLS)
 @pytest.mark.parametrize("name", ALL)
-def test_the_linear_bound_lies_above_the_margins_and_its_maximum_is_the_margin_bound(name, ball):
+def test_the_margin_bound_is_the_maximum_of_the_linear_bound(name, ball):
     net = build(name)
     ball, y = batch(net, ball)
     near = list(points(ball, draws(), count=20))
