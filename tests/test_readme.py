@@ -110,3 +110,9 @@ def test_the_way_of_a_bound_through_the_code_is_short(work, files, functions):
 def test_the_files_of_the_method_are_600_lines():
     files = ("relaxation", "interval", "linear", "slopes", "methods", "losses", "api")
     assert sum(len((ROOT / "refbound" / f"{name}.py").read_text().splitlines()) for name in files) <= 600
+
+
+def test_the_wheel_holds_every_folder_of_refbound():
+    packages = json.loads(re.search(r"^packages = (\[.*?\])", (ROOT / "pyproject.toml").read_text(), re.MULTILINE)[1])
+    folders = {path.parent.relative_to(ROOT) for path in (ROOT / "refbound").rglob("__init__.py")}
+    assert sorted(packages) == sorted(".".join(folder.parts) for folder in folders)
