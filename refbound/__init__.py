@@ -18,9 +18,9 @@ Adversarial Examples", NeurIPS 2021. The symbols, everywhere:
     β           weight of the method against ibp                                                   (3)
     θ           parameters: weights W and biases, `bias` in code                                   Section 3.1
 
-Ours: v, the gradient that reaches g on its way through the network (S, N, n), linear.py; â, b̂, of the two lines the one that g
-took; centre and radius of a box or a ball (N, n); κ, the weight of the clean loss, losses.py; ρ, τ, a step along a gradient and
-in units of it, landscape.py. dX is the gradient of the loss, or of whatever is differentiated, in X.
+Ours: v, the gradient of the loss in g, at each layer (S, N, n), linear.py; â, b̂, the line that was used, the upper one where
+g > 0, else the lower; centre and radius of a box or a ball (N, n); κ, the weight of the clean loss, losses.py; ρ, the size of a
+step along a gradient, and τ, multiples of it, landscape.py. dX is the gradient of the loss, or of whatever is differentiated, in X.
 
 In shapes: N examples, c classes, S specifications (the c − 1 classes m ≠ y; layer by layer, units), n units of a layer.
 Inside, the units of an image lie in a row, channels last; the public functions take and give (N, *shape), channels first.

@@ -54,7 +54,7 @@ def ascend(net, ball, y, steps, step_size, starts):
 
 
 def uphill(net, inputs, C, s):
-    """∇_x of log Σ_{m≠y} exp s_m: along the gradient of the cross entropy (1), which grows with it, but never 0."""
+    """∇_x of log Σ_{m≠y} exp s_m: along the gradient of the cross entropy (1), which grows with it, but does not vanish as p_y goes to 1."""
     xp = namespace(s)
     p = xp.exp(s - xp.max(s, axis=0))
     return forward_vjp((C * (p / p.sum(0))[:, :, None]).sum(0), net, inputs, of="input")

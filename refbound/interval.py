@@ -51,7 +51,7 @@ def interval_vjp(dpre, net, found):
 
     Backwards through the lines of `interval`. From l = centre − radius, u = centre + radius: dcentre = dl + du,
     dradius = du − dl. An affine layer:
-        dW = dW(dcentre, centre) + sign(W) dW(dradius, radius),   dbias = dcentre,
+        dW = outer(dcentre, centre) + sign(W) outer(dradius, radius),   dbias = dcentre,
         dcentre = Aᵀ(W, dcentre),   dradius = Aᵀ(|W|, dradius).
     """
     grads, k, dcentre, dradius, first = {}, len(found.pre), None, None, net.affine[0][0]

@@ -1,4 +1,4 @@
-"""CAP and CROWN: intermediate bounds layer by layer, the linear bound of h^[k] with C = [I; −I], for each ReLU k in turn.
+"""CAP and CROWN: intermediate bounds layer by layer, the linear bound of each ReLU's input in turn, with C = [I; −I].
 
 With parallel lines these are the bounds of CAP (Wong and Kolter 2018; Appendix C), and one backward pass gives both sides
 (cap.py); with adaptive slopes those of CROWN (Zhang et al. 2018), I and −I apart. One affine layer alone is bounded by
@@ -8,12 +8,12 @@ The gradient is one sweep over the ReLUs in reverse: the upstream of (l_k, u_k) 
 (l_j, u_j), j < k, whose lines the bound used.
 
 Each ReLU's units are bounded in blocks of rows of the identity (arrays/blocks.py), and what a convolution feeds on its receptive
-field, all positions at once (arrays/field.py). Read `field` as the network itself, and a block as all rows, to understand the rest.
+field, all positions at once (arrays/field.py). On a first reading take seen.net = net, cut = region, and one block E = I.
 """
 
 from typing import NamedTuple
 
-from .arrays.blocks import identity_blocks, kept
+from .arrays.blocks import identity_blocks, keeps_all
 from .arrays.field import field
 from .arrays.ops import namespace
 from .cap import projected, projected_vjp, two_sided, two_sided_vjp
@@ -32,7 +32,7 @@ class Layerwise(NamedTuple):
 
 
 class Sides(NamedTuple):
-    """How some rows of h^[k] are bounded from both sides."""
+    """How some units are bounded from both sides."""
 
     lines: object  # (l, u) -> the lines of an earlier ReLU
     bound: object  # (net, stop, E, lines, region) -> (l, u), each (S, N), and what the gradient needs; E (S, 1, m)
@@ -66,7 +66,7 @@ def layerwise(sides, net, region):
             continue
         seen = field(net, stop)
         cut, lines = seen.region(region), [sides.lines(l, u) for l, u in seen.pre(pre)]
-        keep, ends, bounds = kept(seen.net, stop, cut), [], []
+        keep, ends, bounds = keeps_all(seen.net, stop, cut), [], []
         for _, E in identity_blocks(seen.net, stop, cut):
             pair, bound = sides.bound(seen.net, stop, E, lines, cut)
             ends.append(pair)

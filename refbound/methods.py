@@ -1,9 +1,9 @@
-"""Every method is two choices: where the bounds of the inner ReLUs come from, and the rule of the lower slopes.
+"""Every method is two choices: where the bounds of the ReLUs' inputs come from, and the rule of the lower slopes.
 
     network, B ──bounds──▸ [(l, u)] at each ReLU ──slopes──▸ lines ──Definition 1──▸ s̄ = max over B of g·x + b
 
-The table stands at the end. Both entries are functions; each is called with those of net, region, C, pre and the options that its
-signature names. `ibp` has no slopes: its lines are constant, h̄ = u⁺ and h̲ = l⁺ around the last ReLU. The gradient goes the same
+The table stands at the end. Both entries are functions; each receives only the arguments that its signature names, out of net,
+region, C, pre and the options. `ibp` has no slopes: its lines are constant, h̄ = u⁺ and h̲ = l⁺ around the last ReLU. The gradient goes the same
 way back: ds̄ to parameters and lines (linear.py), lines to (l, u) (relaxation.py), (l, u) to parameters (interval, cap, crown).
 """
 
@@ -53,7 +53,7 @@ class Method(NamedTuple):
         return self.margins(net, region, C, self.preactivation(net, region, options).pre, options)
 
     def preactivation(self, net, region, options):
-        """The bounds of the inner ReLUs, as `pre`, and what their gradient needs."""
+        """The bounds of the ReLUs' inputs, as `pre`, and what their gradient needs."""
         given = {"net": net, "region": region, **options}
         return self.bounds(**{name: given[name] for name in TAKES[self.bounds] if name in given})
 

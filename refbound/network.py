@@ -1,6 +1,6 @@
 """Network: a feed-forward ReLU classifier z = f(x), and its file.
 
-h^[k] is the part of f before its k-th ReLU: `net.layers[:net.relus[k]]`. A network holds layers (geometry) and
+`net.layers[:net.relus[k]]` are the layers before ReLU k, k from 0. A network holds layers (geometry) and
 parameters (arrays named as in a PyTorch state_dict of the same Sequential); neither changes in a computation. What is
 computed with it is in layers.py.
 """
@@ -87,7 +87,7 @@ class Network:
         return Network(self.layers, params, self.input_shape)
 
     def part(self, layers, input_shape):
-        """These layers, which stand for as many first ones of the network, with its parameters and another input shape."""
+        """A network of `layers`, which replace as many first ones of this, with its parameters and another input shape."""
         part = object.__new__(Network)
         part._place(layers, input_shape)
         part._hold(self.params)

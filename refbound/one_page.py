@@ -10,20 +10,19 @@ this page. A number at a line's end is the paper's equation. `python -m refbound
     l, u          bounds of z over the ball: l ≤ z ≤ u                               (m,)
     a_lo, b_lo    a̲ and b̲ of the line below a ReLU: a̲ z + b̲ ≤ h                      (m,)
     a_up, b_up    ā and b̄ of the line above it: h ≤ ā z + b̄                          (m,)
-    C             C(y), which makes margins z_m − z_y of logits z; or I, or −I       (c, c)
+    C             C(y), which makes margins z_m − z_y of logits z; or I, or −I       (c, c), (m, m)
     s             s̄, upper bounds of the margins                                     (c,)
     g, b          the linear bound: C net(x) ≤ g x + b                               (c, n), (c,)
-    v             the gradient in g, on its way through the network                  as g
+    v             the gradient of the loss in g, at each layer                       as g
     a0            draws from U[0, 1] for each ReLU; only Section 5 uses them         (m,)
 
-t⁺ = max(t, 0), t⁻ = min(t, 0), and dt is the gradient of the loss in t. Under `thing` stands its gradient, `thing_vjp`:
-it takes the gradients in what `thing` returns, then what `thing` takes. At t = 0, t⁺ and |t| have the derivative 0.
+t⁺ = max(t, 0), t⁻ = min(t, 0), and dt is the gradient of the loss in t. Under `thing` stands its gradient, `thing_vjp`: it takes
+the gradients in what `thing` returns, as far as the loss uses it, then what `thing` takes. t⁺ and |t| have the derivative 0 at 0.
 """
 
 import argparse
 
 import numpy as np
-
 
 def plus(t):
     return np.maximum(t, 0)
@@ -91,14 +90,14 @@ def linear_bound(C, net, lines):
     The last layer is merged with C. Where g > 0 it takes the line above, elsewhere the line below."""
     W, bias = net[-1]
     way = [(C @ W, C @ bias)]
-    for (W, bias), (a_lo, b_lo, a_up, b_up) in list(zip(net, lines))[::-1]:
+    for (W, bias), (a_lo, b_lo, a_up, b_up) in list(zip(net, lines))[::-1]:  # without the last layer
         g, b = way[-1]
         g, b = a_up * plus(g) + a_lo * minus(g), b + plus(g) @ b_up + minus(g) @ b_lo
         way += [(g, b), (g @ W, b + g @ bias)]
     return way
 
 def linear_bound_vjp(dg, db, C, net, lines):
-    """Each step back is linear in g and b, so their gradients go forward: v, and db, which stays the same.
+    """Each step back is linear in g and b, so the gradient runs from input to output: v changes at each layer, db does not.
     From (g W, b + g bias): dW = gᵀ v, dbias = gᵀ db, and v becomes v Wᵀ + db bias.
     From (a g, b + g b̄), with the line that g took: da = Σ g v, db̄ = Σ g db, and v becomes a v + db b̄.
     So v runs through the network itself, its ReLUs replaced by lines. Returns dnet, dlines, and v everywhere."""
@@ -180,8 +179,7 @@ def relaxation(C, net, ball, method, a0):
     return pre, [two_lines(l, u, rule, a) for (l, u), a in zip(pre, a0)]
 
 def margin_bounds(C, net, ball, method, a0):
-    _, lines = relaxation(C, net, ball, method, a0)
-    return upper_bound(C, net, lines, ball)[0]
+    return upper_bound(C, net, relaxation(C, net, ball, method, a0)[1], ball)[0]
 
 def margin_bounds_vjp(ds, C, net, ball, method, a0):
     """Through the whole network to its lines, by these to (l, u), and from there through the subnetworks."""
@@ -198,8 +196,7 @@ def robust_loss(C, net, ball, method, a0, beta=1.0):
 
 def robust_loss_vjp(d, C, net, ball, method, a0, beta=1.0):
     """From L to s̄, and through both of its terms."""
-    _, s = robust_loss(C, net, ball, method, a0, beta)
-    ds = cross_entropy_vjp(d, s)
+    ds = cross_entropy_vjp(d, robust_loss(C, net, ball, method, a0, beta)[1])
     return add(margin_bounds_vjp((1 - beta) * ds, C, net, ball, METHODS["ibp"], a0),
                margin_bounds_vjp(beta * ds, C, net, ball, method, a0))
 
@@ -207,34 +204,37 @@ def robust_loss_vjp(d, C, net, ball, method, a0, beta=1.0):
 
 def show(name, *arrays):
     rows = [row for array in arrays for row in np.atleast_2d(array)]
-    print(f"{name:17}", " |".join("".join(f"{number + 0.0:8.4g}" for number in row) for row in rows))
+    print(f"{name:24}", " |".join("".join(f"{number + 0.0:9.4g}" for number in row) for row in rows))
 
 def main():
     parser = argparse.ArgumentParser(usage=argparse.SUPPRESS, description="The hand-worked example, step by step.")
     parser.add_argument("method", nargs="?", default="crown-ibp", choices=METHODS)
-    name = parser.parse_args().method
-    method, C, ball, W = METHODS[name], margin_matrix(0, 2), (np.zeros(2), np.ones(2)), np.array([[1, 1], [1, -1]])
+    parser.add_argument("label", nargs="?", default=0, type=int, choices=(0, 1))
+    name, y = vars(parser.parse_args()).values()
+    method, C, ball, W = METHODS[name], margin_matrix(y, 2), (np.zeros(2), np.ones(2)), np.array([[1, 1], [1, -1]])
     net = [(W, np.array([1, 0])), (W, np.array([-1, 0])), (np.array([[1, 1], [0, 2]]), np.array([0, 1]))]
-    a0 = [np.array([0.75, 0.25] if name == "sparse" else [0.5, 0.5])] * 2
-    print(f"{name}: x = (0, 0), eps = 1, y = 0. Of g, b, x* and v, the row of class 1: in that of y, g = b = 0")
-    h = ball[0]
+    a0, h = [np.array([0.75, 0.25] if name == "sparse" else [0.5, 0.5])] * 2, ball[0]
+    print(f"{name}: x = (0, 0), eps = 1, y = {y}. Of g, b, x* and v, the row of class {1 - y}: in that of y, g = b = 0")
     for k, (W, bias) in enumerate(net, 1):
-        show(f"W{k} | bias{k} | z{k}", W, bias, W @ h + bias)
+        show(f"layer {k}: W | bias | z", W, bias, W @ h + bias)
         h = plus(W @ h + bias)
     pre, lines = relaxation(C, net, ball, method, a0)
     for k, ((l, u), (a_lo, b_lo, a_up, b_up)) in enumerate(zip(pre, lines), 1):
-        show(f"l{k} | u{k}", l, u)
-        show(f"a_lo{k} | b_lo{k}", a_lo, b_lo)
-        show(f"a_up{k} | b_up{k}", a_up, b_up)
+        show(f"layer {k}: l | u", l, u)
+        show("  a_lo b_lo | a_up b_up", a_lo, b_lo, a_up, b_up)
     for place, (g, b) in zip(("h2", "z2", "h1", "z1", "x"), linear_bound(C, net, lines)):
-        show(f"g | b at {place}", g[1], b[1])
+        show(f"g | b at {place}", g[1 - y], b[1 - y])
     L, s = robust_loss(C, net, ball, method, a0)
     ds = cross_entropy_vjp(1.0, s)
-    show("x* | s | L | ds", upper_bound(C, net, lines, ball)[1][1], s, L, ds)
-    for place, v in zip(("x", "z1", "h1", "z2", "h2"), upper_bound_vjp(ds, C, net, lines, ball)[2]):
-        show(f"v at {place}", v[1])
+    show("x* | s | L | ds", upper_bound(C, net, lines, ball)[1][1 - y], s, L, ds)
+    _, dlines, way = upper_bound_vjp(ds, C, net, lines, ball)
+    for place, v in zip(("x", "z1", "h1", "z2", "h2"), way):
+        show(f"v at {place}", v[1 - y])
+    for k, (dline, line, (l, u)) in enumerate(zip(dlines, lines, pre), 1):
+        show(f"layer {k}: da_lo | da_up", dline[0], dline[2])
+        show("  db_up | dl | du", dline[3], *two_lines_vjp(dline, line, l, u, method[1]))
     for k, (dW, dbias) in enumerate(robust_loss_vjp(1.0, C, net, ball, method, a0), 1):
-        show(f"dW{k} | dbias{k}", dW, dbias)
+        show(f"layer {k}: dW | dbias", dW, dbias)
 
 if __name__ == "__main__":
     main()

@@ -33,8 +33,8 @@ def chord(l, u):
 def chord_vjp(da, db, l, u, a):
     """(dl, du) from the upstream of ā and b̄, where l < 0 < u; ā and b̄ are constant elsewhere.
 
-    ā = u / (u − l):      dā/du = −l / (u − l)² = (1 − ā) / (u − l),    dā/dl = u / (u − l)² = ā / (u − l).
-    b̄ = −l ā:             db̄/du = −l dā/du,                             db̄/dl = −ā − l dā/dl.
+    ā = u / (u − l):      ∂ā/∂u = −l / (u − l)² = (1 − ā) / (u − l),    ∂ā/∂l = u / (u − l)² = ā / (u − l).
+    b̄ = −l ā:             ∂b̄/∂u = −l ∂ā/∂u,                             ∂b̄/∂l = −ā − l ∂ā/∂l.
     """
     m = ((l < 0) & (u > 0)).astype(l.dtype)
     da = (da - l * db) * m / (m * (u - l) + (1 - m))
@@ -60,7 +60,7 @@ def parallel(pre):
 
 
 def uniform(a0):
-    """Draws of U[0, 1], the caller's: rules draw nothing."""
+    """a0 itself. The caller draws it from U[0, 1]."""
     return a0
 
 

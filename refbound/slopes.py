@@ -13,20 +13,20 @@ from .relaxation import adaptive, enclose
 
 def one_step(net, region, C, pre, a0, eta=2.0):
     """One projected gradient step (7), the paper's OURS. pre: [(l, u)]; a0, and what is returned: a̲ (N, n) of each ReLU."""
-    _, da = ascent(net, region, C, pre, a0)
+    _, da = bound_and_gradient(net, region, C, pre, a0)
     xp = namespace(*da)
     return [xp.clip(a - eta * xp.sign(d), 0, 1) for a, d in zip(a0, da)]  # (7)
 
 
 def alpha(net, region, C, pre, steps=20, shared=True):
-    """(7) repeated from the adaptive slopes with step sizes 1/2 falling to 1/512; the best slopes met are kept.
+    """(7) repeated from the adaptive slopes with step sizes that fall from 1/2, a factor of 2⁻⁸ over all; the best slopes met are kept.
 
     Shared slopes descend the loss of each example. Otherwise each margin has its own slopes, (S, N, n), and descends
     itself: it ends no higher than where it started, at crown-ibp.
     """
     least, best, a = float("inf"), adaptive(pre), adaptive(pre)
     for t in range(steps + 1):
-        s, da = ascent(net, region, C, pre, a, shared)
+        s, da = bound_and_gradient(net, region, C, pre, a, shared)
         xp = namespace(s)
         value = (cross_entropy(s) if shared else s)[..., None]  # (N, 1) or (S, N, 1)
         best = [xp.where(value < least, new, old) for new, old in zip(a, best)]
@@ -36,7 +36,7 @@ def alpha(net, region, C, pre, steps=20, shared=True):
     return best
 
 
-def ascent(net, region, C, pre, slopes, shared=True):
+def bound_and_gradient(net, region, C, pre, slopes, shared=True):
     """s̄ with these lower slopes, and the gradient in them of the loss (1), or of each margin by itself."""
     stop = len(net.layers)
     relaxation = relax(net, stop, C, [enclose(l, u, a) for (l, u), a in zip(pre, slopes)])

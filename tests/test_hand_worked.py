@@ -43,12 +43,17 @@ def test_the_linear_bound_is_the_hand_worked():
 
 
 def test_what_is_no_theorem_has_its_counterexample():
-    """The four of refbound/README.md: a tighter step may meet a looser one later."""
+    """The five of refbound/README.md: a tighter step may meet a looser one later."""
     (net, ball, y), (one, around, labels) = hand(), unit()
     half = [np.full((2, 2), 0.5)] * 2
     assert rb.margin_bounds(net, ball, y, "cap-ibp")[0, 1] == 4.25 > rb.margin_bounds(net, ball, y, "ibp")[0, 1] == 4
     assert rb.margin_bounds(one, around, labels, "crown-ibp")[0, 1] == 3 > rb.margin_bounds(one, around, labels, "ibp")[0, 1] == 1
     assert rb.margin_bounds(net, ball, y, "one-step", a0=half)[0, 1] > rb.margin_bounds(net, ball, y, "crown-ibp")[0, 1] + 0.3
+    for label, start in enumerate((3.95, 2.05)):  # the step raises both
+        at = ball[:1], np.array([label])
+        moved, held = (other_margins(rb.margin_bounds(net, *at, method, a0=[a[:1] for a in half]), at[1])[0]
+                       for method in ("one-step", "random"))
+        assert moved > held + 0.04 and abs(held - start) < 1e-12
     # z1 = x in [−1, 1], z2 = −h1, s = −h2. By intervals z2 ∈ [−1, 0], so h2 = 0. By CAP h1 ≥ x/2 ≥ −1/2, so z2 ∈ [−1, 1/2], and
     # with ā = 1/3 s ≤ −z2/3 = h1/3 ≤ (x/2 + 1/2)/3 ≤ 1/3.
     params = {"0.weight": [[1]], "0.bias": [0], "2.weight": [[-1]], "2.bias": [0], "4.weight": [[0], [-1]], "4.bias": [0, 0]}

@@ -168,29 +168,29 @@ def printed(capsys, monkeypatch, *arguments):
     monkeypatch.setattr(sys, "argv", ["one_page", *arguments])
     one_page.main()
     title, *lines = capsys.readouterr().out.splitlines()
-    return title, {line[:17].strip(): [list(map(float, row.split())) for row in line[17:].split("|")] for line in lines}
+    return title, {line[:24].strip(): [list(map(float, row.split())) for row in line[24:].split("|")] for line in lines}
 
 
-@pytest.mark.parametrize("method", [None, *one_page.METHODS])
-def test_it_prints_the_hand_worked_network(method, capsys, monkeypatch):
-    title, numbers = printed(capsys, monkeypatch, *[method] * (method is not None))
+@pytest.mark.parametrize("method, label", [(None, 0), *((method, label) for method in one_page.METHODS for label in (0, 1))])
+def test_it_prints_the_hand_worked_network(method, label, capsys, monkeypatch):
+    title, numbers = printed(capsys, monkeypatch, *[method, str(label)] * (method is not None))
     method = method or "crown-ibp"
     assert title.startswith(f"{method}:")
     net, ball, y = hand()
+    ball, y, other = ball[label:label + 1], y[label:label + 1], 1 - label
     draws = [0.75, 0.25] if method == "sparse" else [0.5, 0.5]
     options = {"a0": [np.array([draws])] * 2} if method in DRAWN else {}
     x, s, L, _ = numbers["x* | s | L | ds"]
     if method in HAND_MARGINS:
-        close(s[1], HAND_MARGINS[method][0])
-    close(numbers["l1 | u1"], ([-1, -2], [3, 2]))
-    close(numbers["l2 | u2"], HAND_SECOND.get(method, HAND_SECOND["ibp"]))
-    one = rb.Ball(ball.x[:1], 1.0, domain=None)
-    lin, out = (f(net, one, y[:1], method, **options) for f in (rb.linear_bound, rb.robust_loss))
-    close(np.hstack(numbers["g | b at x"]), [*lin.g[0, 1], lin.b[0, 1]], 1e-3)
-    close(x, np.sign(lin.g[0, 1]))
+        close(s[other], HAND_MARGINS[method][label])
+    close(numbers["layer 1: l | u"], ([-1, -2], [3, 2]))
+    close(numbers["layer 2: l | u"], HAND_SECOND.get(method, HAND_SECOND["ibp"]))
+    lin, out = (f(net, ball, y, method, **options) for f in (rb.linear_bound, rb.robust_loss))
+    close(np.hstack(numbers["g | b at x"]), [*lin.g[0, other], lin.b[0, other]], 1e-3)
+    close(x, np.sign(lin.g[0, other]))
     close(L[0], out.value, 1e-3)
     for k in (1, 2, 3):
-        *dW, dbias = numbers[f"dW{k} | dbias{k}"]
+        *dW, dbias = numbers[f"layer {k}: dW | dbias"]
         close(dW, out.grads[f"{2 * k - 2}.weight"], 1e-3)
         close(dbias, out.grads[f"{2 * k - 2}.bias"], 1e-3)
 

@@ -15,7 +15,7 @@ def largest(net, stop, region):
     return max(net.units[:stop + 1]) * len(region.centre)
 
 
-def kept(net, stop, region):
+def keeps_all(net, stop, region):
     """Whether what the gradient needs of all rows is kept."""
     return net.units[stop] * largest(net, stop, region) <= KEPT
 

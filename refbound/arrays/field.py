@@ -1,6 +1,6 @@
 """The receptive field: the part of a network that one position of a convolution sees. Not needed to understand the method.
 
-A unit of h^[k] that a convolution feeds is a function of a window of the input alone, and of a window of every hidden
+A unit that a convolution feeds is a function of a window of the input alone, and of a window of every hidden
 layer. Cut to those windows, the layers before it are a small network with one output position, the same at each
 position; the P positions of N examples are N P examples of it. With a window of size w, stride t and padding q at the output
 of a convolution of kernel k, stride s and padding p, the window at its input is

@@ -19,7 +19,7 @@ RULES = {  # method -> (its lower slope in words and symbols, l, u -> lower slop
     "crown-ibp": ("adaptive\na̲ = 1[u + l > 0]", lambda l, u: relaxation.adaptive([(l, u)])),
     "cap-ibp": ("parallel\na̲ = ā", lambda l, u: [None]),
     "random": ("uniform\na̲ ~ U[0, 1]", lambda l, u: [0 * l + a for a in DRAWN]),
-    "one-step": ("one step\na̲ = 0 or 1, by (7)", lambda l, u: [0 * l, 0 * l + 1])}
+    "one-step": ("one step\na̲ = 0, 1 or a₀, by (7)", lambda l, u: [0 * l, 0 * l + 1])}
 RELU = {"alpha": 0.3, "linewidth": 5, "solid_capstyle": "butt"}
 UPPER, LOWER = {"linewidth": 2}, {"linewidth": 2, "linestyle": (0, (3, 1.2))}
 TITLES = {"crown-ibp": "crown-ibp, crown", "cap-ibp": "cap-ibp, cap"}

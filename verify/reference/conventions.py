@@ -48,7 +48,7 @@ def _unmerged(*names):
 def _sharing(arrays, variant):
     """One set of slopes for all margins, or one for each."""
     if variant == "one-step":
-        yield patch.object(slopes, "ascent", functools.partial(slopes.ascent, shared=False))
+        yield patch.object(slopes, "bound_and_gradient", functools.partial(slopes.bound_and_gradient, shared=False))
     elif variant.startswith("alpha"):
         other = {"alpha": "alpha-per-margin", "alpha-per-margin": "alpha"}[variant]
         yield patch.dict(VARIANTS, {variant: VARIANTS[other]})
