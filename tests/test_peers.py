@@ -41,18 +41,9 @@ def problem(name, ball_name="inf"):
 
 def largest(p, variant, beta=0.7, kappa=0.3):
     """The worst difference between refbound and the rendering, over all quantities."""
-    import torch
-
-    from verify.pytorch import rendering
-    method, options = agreement.VARIANTS[variant]
-    ours = agreement.reference(p, method, lambda: agreement.drawn(p, method, options, 3)[0], beta, kappa)
-    given, ball, y = agreement.drawn(p, method, options, 3)[1], rendering.ball_around(*p.region), torch.from_numpy(p.y)
-    loss = None
-    if method != "alpha":
-        loss, _, logits = rendering.robust_loss(p.model, ball, p.region.x, y, method, beta, kappa, **given)
-        np.testing.assert_allclose(logits.detach().numpy(), p.net(p.ball.x), atol=1e-12)
-    found = agreement.worst(ours, agreement.quantities(p, rendering.bound(p.model, ball, y, method, **given), loss))
-    assert set(found) == set(ours)
+    found = agreement.by_rendering(p, variant, 3, beta, kappa)
+    trained = {"loss", "gradient"} if rb.METHODS[agreement.VARIANTS[variant][0]].trains else set()
+    assert set(found) == set(agreement.QUANTITIES) - {"loss", "gradient"} | trained
     return max(found.values())
 
 
@@ -62,6 +53,7 @@ def largest(p, variant, beta=0.7, kappa=0.3):
 @pytest.mark.parametrize("name", ALL)
 def test_rendering_equals_refbound(torch, name, ball_name):
     p = problem(name, ball_name)
+    np.testing.assert_allclose(p.model(p.region.x).detach().numpy(), p.net(p.ball.x), atol=1e-12)
     for variant, (_, options) in agreement.VARIANTS.items():
         if p.region.norm == np.inf or "projections" not in options:
             assert largest(p, variant) <= 1e-9, variant
@@ -97,14 +89,11 @@ def test_agreement_notices_a_difference_of_one_in_a_million(torch, monkeypatch, 
 
 @pytest.mark.parametrize("name", [name for name in PEERS if name != "rendering"])
 def test_published_implementation_agrees_where_no_difference_is_known(torch, name):
-    from verify.pytorch.rendering import cross_entropy
     peer = PEERS[name]
     pytest.importorskip(peer.package, exc_type=ImportError, reason=f"{name} is not installed, or not beside this torch")
     p = problem("dense")
     for method, why in peer.differs.items():
-        bound = peer.prepare(p.model, p.region.x, method)(p.region, torch.from_numpy(p.y))
-        theirs = agreement.quantities(p, bound, cross_entropy(bound.s).mean())
-        found = agreement.worst(agreement.reference(p, method, dict), theirs)
+        found = agreement.by_published(p, peer, method)
         assert (max(found.values()) <= 1e-9) == (not why), (method, found)
 
 
