@@ -15,7 +15,8 @@ BALLS = [(np.inf, 0.1, (0.0, 1.0)), (np.inf, 0.1, None), (2, 0.4, None), (1, 0.8
 BETA, KAPPA = 0.7, 0.3  # of the rendering's loss; published implementations have no mixture
 NETWORKS = {
     "dense": partial(rb.models.mlp, widths=(6, 8, 7, 4)),
-    "conv": partial(rb.models.convnet, convolutions=[(3, 3, 1, 1), (4, 4, 2, 1)], dense=[7], input_shape=(1, 6, 6), classes=4),
+    "conv": partial(rb.models.convnet, convolutions=[(3, 3, 1, 1), (4, 4, 2, 1)], dense=[7],
+                    input_shape=(1, 6, 6), classes=4),
     **rb.models.MODELS, "mlp": partial(rb.models.mlp, input_shape=(1, 28, 28))}
 VARIANTS = {**{name: (name, {}) for name in rb.METHODS},
             "crown-ibp, slopes given": ("crown-ibp", {"slopes": "drawn"}),
