@@ -92,10 +92,8 @@ def test_agreement_notices_a_difference_of_one_in_a_million(torch, monkeypatch, 
 def test_published_implementation_agrees_where_no_difference_is_known(torch, name):
     peer = PEERS[name]
     pytest.importorskip(peer.package, exc_type=ImportError, reason=f"{name} is not installed, or not beside this torch")
-    p = problem("dense")
-    for method, why in peer.differs.items():
-        found = agreement.by_published(p, peer, method)
-        assert (max(found.values()) <= 1e-9) == (not why), (method, found)
+    for (method, _), found in agreement.of_published(peer, peers.Agreement(models=("dense",))).items():
+        assert (max(found.values()) <= 1e-9) == (not peer.differs[method]), (method, found)
 
 
 # ---- the count ----

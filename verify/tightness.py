@@ -85,7 +85,8 @@ def bounds(net, ball, y, args):
             for n, one in enumerate(images)])
     interval, cap, crown = ([[(l[0], u[0]) for l, u in rb.preactivation_bounds(net, one, method)] for one in images]
                             for method in ("ibp", "cap", "crown"))
-    tight = [[_meet(*three) for three in zip(*image)] for image in zip(interval, cap, crown)]
+    tight = [[(np.max([l for l, _ in three], 0), np.min([u for _, u in three], 0)) for three in zip(*image)]
+             for image in zip(interval, cap, crown)]  # none of the methods' is always within another's
     for name, pre in (("LP on interval", interval), ("LP", tight)):
         bar = tqdm(images, name, leave=False, disable=None)
         timed(name, lambda: [triangle_lp(net, one, int(y[n]), pre[n]) for n, one in enumerate(bar)])
@@ -159,11 +160,6 @@ def violins(values, path):
     panels[0].legend(fontsize=8, title="mean of", title_fontsize=8)
     figure.suptitle(f"ibp is not shown: its mean is {values['ibp'].sum(1).mean():.3g}", fontsize=9)
     figure.savefig(path, dpi=150)
-
-
-def _meet(*pairs):
-    """The intersection of pairs (l, u): none of the methods' is always within another's."""
-    return np.maximum.reduce([l for l, _ in pairs]), np.minimum.reduce([u for _, u in pairs])
 
 
 if __name__ == "__main__":

@@ -112,36 +112,32 @@ def by_rendering(problem, variant, seed, beta=BETA, kappa=KAPPA):
     ball, y, loss = rendering.ball_around(*problem.region), torch.from_numpy(problem.y), None
     bound = rendering.bound(problem.model, ball, y, method, **theirs)
     if rb.METHODS[method].trains:
-        loss, _, _ = rendering.robust_loss(problem.model, ball, problem.region.x, y, method, beta, kappa, **theirs)
+        loss = rendering.robust_loss(problem.model, ball, problem.region.x, y, method, beta, kappa, **theirs)
     return worst(reference(problem, method, ours, seed, beta, kappa), quantities(problem, bound, loss))
-
-
-def by_published(problem, peer, method):
-    """{quantity: worst} of a published implementation."""
-    import torch
-
-    from .rendering import cross_entropy
-    bound = peer.prepare(problem.model, problem.region.x, method)(problem.region, torch.from_numpy(problem.y))
-    return worst(reference(problem, method, {}), quantities(problem, bound, cross_entropy(bound.s).mean()))
 
 
 def of_rendering(args):
     """{variant: {quantity: worst}} of the PyTorch rendering over all problems."""
-    found = {variant: {} for variant in VARIANTS}
+    found = {}
     for problem in tqdm(list(problems(args)), "rendering", leave=False, disable=None):
         for variant, (_, options) in VARIANTS.items():
             if "projections" not in options or problem.region.norm == np.inf:  # they estimate the l1 norm alone
-                merge(found[variant], by_rendering(problem, variant, args.seed))
+                merge(found.setdefault(variant, {}), by_rendering(problem, variant, args.seed))
     return found
 
 
 def of_published(peer, args):
     """{method and norm: {quantity: worst}} of a published implementation over the problems that it takes."""
+    import torch
+
+    from .rendering import cross_entropy
     found = {}
     for problem in tqdm(list(problems(args)), peer.package, leave=False, disable=None):
-        norm = problem.region.norm
+        x, y, norm = problem.region.x, torch.from_numpy(problem.y), problem.region.norm
         for method in (m for m in peer.differs if norm in peer.norms and peer.takes(problem.net, m)):
-            merge(found.setdefault((method, norm), {}), by_published(problem, peer, method))
+            bound = peer.prepare(problem.model, x, method)(problem.region, y)
+            theirs = quantities(problem, bound, cross_entropy(bound.s).mean())
+            merge(found.setdefault((method, norm), {}), worst(reference(problem, method, {}), theirs))
     return found
 
 

@@ -126,11 +126,9 @@ def difference(theirs, ours):
         theirs = theirs.reshape(())
     if theirs.shape != ours.shape:
         return np.inf, f"shape {theirs.shape}, expected {ours.shape}"
-    if ours.size == 0:
-        return 0.0, ""
     scale = max(np.abs(ours[np.isfinite(ours)]).max(initial=0), 1e-3)  # an array of zeros has no scale of its own
     with np.errstate(invalid="ignore"):
         error = np.where(theirs == ours, 0, np.abs(theirs - ours) / scale)
-    error = np.where(np.isnan(error), np.inf, error)
+    error[np.isnan(error)] = np.inf
     at = np.unravel_index(error.argmax(), error.shape)
     return float(error[at]), f"at [{', '.join(map(str, at))}]: {float(theirs[at])!r}, expected {float(ours[at])!r}"
