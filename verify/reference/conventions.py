@@ -3,9 +3,9 @@
 A convention says what it changes, in the arrays or in this code; nothing where it does not apply.
 """
 
-import functools
 import itertools
 from contextlib import ExitStack
+from functools import partial
 from unittest.mock import patch
 
 import numpy as np
@@ -37,18 +37,15 @@ class Apart(Method):
         return add(grads, more), layerwise.add_pairs(dpre, dmore)
 
 
-def _unmerged(*names):
+def _unmerged(names, arrays, variant):
     """These methods, each margin's two logits apart."""
-    def convention(arrays, variant):
-        yield patch.dict(rb.METHODS, {name: Apart(*rb.METHODS[name]) for name in names})
-
-    return convention
+    yield patch.dict(rb.METHODS, {name: Apart(*rb.METHODS[name]) for name in names})
 
 
 def _sharing(arrays, variant):
     """One set of slopes for all margins, or one for each."""
     if variant == "one-step":
-        yield patch.object(slopes, "ascent", functools.partial(slopes.ascent, shared=False))
+        yield patch.object(slopes, "ascent", partial(slopes.ascent, shared=False))
     elif variant.startswith("alpha"):
         other = {"alpha": "alpha-per-margin", "alpha-per-margin": "alpha"}[variant]
         yield patch.dict(VARIANTS, {variant: VARIANTS[other]})
@@ -71,8 +68,8 @@ def _tie(arrays, variant):
 
 CONVENTIONS = {
     "clipping: the ball is not clipped to the domain, or clipped to [0, 1] where the reference is not": _clipping,
-    "ibp: last layer not merged with C(y)": _unmerged("ibp"),
-    "last layer not merged with C(y)": _unmerged("crown-ibp", "cap-ibp", "random", "sparse", "cap", "crown"),
+    "ibp: last layer not merged with C(y)": partial(_unmerged, ["ibp"]),
+    "last layer not merged with C(y)": partial(_unmerged, ["crown-ibp", "cap-ibp", "random", "sparse", "cap", "crown"]),
     "slopes shared between margins or not": _sharing,
     "tie at u = −l taken by >= instead of >": _tie,
 }

@@ -1,8 +1,5 @@
 """The time of one training step, refbound's and others', in one interleaved run.
 
-    python -m verify.peers speed [--models mlp small dm_small wide] [--methods ibp ... cap cap-50] [--out FILE]
-    python -m verify.peers speed --sweep [--figure FILE]
-
 A step is clean logits, bound, loss and gradients in float32, without an optimiser; refbound's is the trainer's own.
 Every implementation waits in a process of its own (worker.py) for its turn, A B C A B C, so that no two ever run at
 once; among them a 2048³ sgemm by NumPy, the rate of the machine itself at that time. Anything else that runs on the
@@ -32,7 +29,7 @@ from trainers.inputs.arguments import argument
 from trainers.loop import parallel
 
 from ..pytorch.published import PEERS
-from .cases import all_cases, case_of, work
+from .cases import all_cases, case_of
 from .report import draw, report
 from .worker import SGEMM
 
@@ -151,5 +148,5 @@ def summary(case, times, memory, failed):
     rate = 2e-9 * SGEMM**3 / (median.pop("sgemm") / 1e3)  # GFLOP/s
     ours, fastest = median["refbound"], min((n for n in median if n != "refbound"), key=median.get, default=None)
     return {**case._asdict(), "ms": median, "fastest": fastest, "ratio": median[fastest] / ours if fastest else None,
-            "gflop": work(case), "sgemm": rate, "share": work(case) / (ours / 1e3) / rate, "mb": memory,
+            "gflop": case.gflop(), "sgemm": rate, "share": case.gflop() / (ours / 1e3) / rate, "mb": memory,
             "failed": failed, "times": times}

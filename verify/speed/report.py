@@ -11,8 +11,6 @@ from trainers.table1 import markdown
 
 from .cases import SWEEPS
 
-LINES = {"refbound": "o-", "rendering": "s:"}
-
 
 def report(rows, args, load):
     """Two tables of the rows, the times and what decides them, and what could not be timed."""
@@ -62,7 +60,7 @@ def draw(rows, path):
 def curve(axis, points, method):
     """One method in one panel."""
     x, colour = [row["of"][1] for row in points], COLOURS[points[0]["method"]]
-    for name, line in LINES.items():
+    for name, line in (("refbound", "o-"), ("rendering", "s:")):
         if all(name in row["ms"] for row in points):
             axis.plot(x, [row["ms"][name] for row in points], line, color=colour, label=f"{method}, {name}")
     pace = points[-1]["ms"]["refbound"] / points[-1]["gflop"]

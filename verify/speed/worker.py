@@ -4,8 +4,7 @@
 
 It loads, takes a first step and writes {"ready": its ms}. Then it waits: for each line "run" on standard input it takes
 steps for about BURST seconds, at least one, and writes {"ms": [...]}; for a line "memory" it writes {"mb": the peak
-since the imports}. It ends with its input. A step is: clean logits, bound, loss, gradients; no optimiser. Images and
-labels are random, the ball l∞, clipped.
+since the imports}. It ends with its input. Images and labels are random, the ball l∞, clipped.
 """
 
 import contextlib
