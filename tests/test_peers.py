@@ -109,7 +109,8 @@ def test_multiply_adds_counted_by_hand():
     assert cost.multiply_adds(net, "cap") == 132 + linear + 4 * 48 + 3 * 7 * 48  # 7 units seen through the first layer
     assert cost.multiply_adds(net, "crown") == 132 + linear + 4 * 48 + 2 * 3 * 7 * 48
     assert cost.multiply_adds(net, "cap", 5) == 132 + linear + 2 * (1 + 5) * 48 + 3 * (1 + 10) * 56
-    assert cost.gflop(net, "ibp", 10) == pytest.approx(2e-9 * 10 * (132 + boxes))
+    case = timed.case_of(benchmark.Args(batch=10), "mlp", {"widths": (6, 8, 7, 4), "input_shape": (6,)}, "ibp")
+    assert case.gflop() == pytest.approx(2e-9 * 10 * (132 + boxes))
 
 
 def test_multiply_adds_of_convolutions():
@@ -117,7 +118,7 @@ def test_multiply_adds_of_convolutions():
     assert cost.layer_costs(net) == {0: 16 * 14**2 * 16, 2: 32 * 7**2 * 16 * 16, 5: 1568 * 100, 7: 1000}
     assert cost._layerwise(net, 1, 1) == 4 * 16 * 14**2 * 16  # intervals, at every position
     assert cost._layerwise(net, 3, 1) == 3 * 1568 * 16 * 4**2 * 16  # of the first layer, a unit sees 4 by 4 positions
-    assert cost.gflop(net, "crown-ibp", 128) == pytest.approx(5.27, abs=0.01)
+    assert 2e-9 * 128 * cost.multiply_adds(net, "crown-ibp") == pytest.approx(5.27, abs=0.01)
 
 
 # ---- the benchmark ----
@@ -135,7 +136,7 @@ def test_speed_times_refbound_alone(tmp_path, capsys):
     assert set(row["ms"]) == {"refbound"} and row["ratio"] is None and row["failed"] == {}
     assert row["ms"]["refbound"] == np.median(row["times"]["refbound"]) > 0
     net = rb.models.mlp(np.random.default_rng(0), input_shape=(1, 28, 28))
-    assert row["gflop"] == cost.gflop(net, "ibp", 8)
+    assert row["gflop"] == 2e-9 * 8 * cost.multiply_adds(net, "ibp")
     assert row["share"] == pytest.approx(row["gflop"] / row["ms"]["refbound"] * 1e3 / row["sgemm"])
     assert row["mb"]["refbound"] > 0
     assert "\n| mlp   | ibp    |     8 | " in capsys.readouterr().out

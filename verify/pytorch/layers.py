@@ -9,6 +9,7 @@ A model carries the `shapes` at the input of each layer, the places of its `relu
 """
 
 import math
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -147,11 +148,10 @@ def layerwise(model, ball, block):
             pre = interval(model, ball, stop + 1)[0]
             continue
         units, widest = math.prod(model.shapes[stop]), max(map(math.prod, model.shapes[:stop])) * len(ball.centre)
-        parts, before = [], tuple(pre)  # what checkpoint computes again must not have grown
-        for E in torch.eye(units, dtype=ball.centre.dtype).split(max(1, BLOCK // widest)):
-            E = E.view(1, len(E), *model.shapes[stop])
-            parts.append(block(model, stop, E, before, ball) if units * widest <= KEPT else
-                         checkpoint(block, model, stop, E, before, ball, use_reentrant=False))
+        before = tuple(pre)  # what checkpoint computes again must not have grown
+        rows = torch.eye(units, dtype=ball.centre.dtype).view(1, units, *model.shapes[stop])
+        run = block if units * widest <= KEPT else partial(checkpoint, block, use_reentrant=False)
+        parts = [run(model, stop, E, before, ball) for E in rows.split(max(1, BLOCK // widest), 1)]
         pre.append(tuple(torch.cat(ends, 1).view(-1, *model.shapes[stop]) for ends in zip(*parts)))
     return pre
 

@@ -49,19 +49,16 @@ def draw(rows, path):
     axes = figure.subplots(1, len(SWEEPS))
     for axis, of in zip(axes, SWEEPS):
         for method in dict.fromkeys(method_name(row) for row in rows):
-            curve(axis, [row for row in rows if row["of"][0] == of and method_name(row) == method], method)
+            points = [row for row in rows if row["of"][0] == of and method_name(row) == method]
+            x, colour = [row["of"][1] for row in points], COLOURS[points[0]["method"]]
+            for name, line in (("refbound", "o-"), ("rendering", "s:")):
+                if all(name in row["ms"] for row in points):
+                    axis.plot(x, [row["ms"][name] for row in points], line, color=colour, label=f"{method}, {name}")
+            pace = points[-1]["ms"]["refbound"] / points[-1]["gflop"]
+            counted = [row["gflop"] * pace for row in points]
+            axis.plot(x, counted, "--", color=colour, alpha=0.5, label=f"{method}, counted")
         axis.set(xscale="log", yscale="log", xlabel=of, ylabel="time of a step [ms]")
         axis.set_xticks(SWEEPS[of][0], map(str, SWEEPS[of][0]))
         axis.minorticks_off()
     axes[0].legend(fontsize=7)
     figure.savefig(path, dpi=150)
-
-
-def curve(axis, points, method):
-    """One method in one panel."""
-    x, colour = [row["of"][1] for row in points], COLOURS[points[0]["method"]]
-    for name, line in (("refbound", "o-"), ("rendering", "s:")):
-        if all(name in row["ms"] for row in points):
-            axis.plot(x, [row["ms"][name] for row in points], line, color=colour, label=f"{method}, {name}")
-    pace = points[-1]["ms"]["refbound"] / points[-1]["gflop"]
-    axis.plot(x, [row["gflop"] * pace for row in points], "--", color=colour, alpha=0.5, label=f"{method}, counted")
