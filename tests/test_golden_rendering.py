@@ -35,7 +35,7 @@ def one(model, region, tensors, method, options, arrays):
     """Every quantity of one method."""
     labels, weights = tensors["y"], (float(arrays["beta"]), float(arrays["kappa"]))
     bound = rendering.bound(model, region, labels, method, **options)
-    loss, _, _ = rendering.robust_loss(model, region, tensors["x"], labels, method, *weights, **options)
+    loss = rendering.robust_loss(model, region, tensors["x"], labels, method, *weights, **options)
     others = np.arange(model.shapes[-1][0]) != arrays["y"][:, None]
     result = {"loss": loss.item()}
     for key, a in (("margins", bound.s), ("g", bound.g), ("b", bound.b)):

@@ -10,6 +10,7 @@ import pytest
 from networks import ALL, BALLS, batch, build
 
 import refbound as rb
+from trainers.table1 import markdown
 from verify import peers
 from verify.pytorch import agreement
 from verify.pytorch.published import PEERS, Region
@@ -41,18 +42,9 @@ def problem(name, ball_name="inf"):
 
 def largest(p, variant, beta=0.7, kappa=0.3):
     """The worst difference between refbound and the rendering, over all quantities."""
-    import torch
-
-    from verify.pytorch import rendering
-    method, options = agreement.VARIANTS[variant]
-    ours = agreement.reference(p, method, lambda: agreement.drawn(p, method, options, 3)[0], beta, kappa)
-    given, ball, y = agreement.drawn(p, method, options, 3)[1], rendering.ball_around(*p.region), torch.from_numpy(p.y)
-    loss = None
-    if method != "alpha":
-        loss, _, logits = rendering.robust_loss(p.model, ball, p.region.x, y, method, beta, kappa, **given)
-        np.testing.assert_allclose(logits.detach().numpy(), p.net(p.ball.x), atol=1e-12)
-    found = agreement.worst(ours, agreement.quantities(p, rendering.bound(p.model, ball, y, method, **given), loss))
-    assert set(found) == set(ours)
+    found = agreement.by_rendering(p, variant, 3, beta, kappa)
+    trained = {"loss", "gradient"} if rb.METHODS[agreement.VARIANTS[variant][0]].trains else set()
+    assert set(found) == set(agreement.QUANTITIES) - {"loss", "gradient"} | trained
     return max(found.values())
 
 
@@ -62,6 +54,7 @@ def largest(p, variant, beta=0.7, kappa=0.3):
 @pytest.mark.parametrize("name", ALL)
 def test_rendering_equals_refbound(torch, name, ball_name):
     p = problem(name, ball_name)
+    np.testing.assert_allclose(p.model(p.region.x).detach().numpy(), p.net(p.ball.x), atol=1e-12)
     for variant, (_, options) in agreement.VARIANTS.items():
         if p.region.norm == np.inf or "projections" not in options:
             assert largest(p, variant) <= 1e-9, variant
@@ -97,15 +90,10 @@ def test_agreement_notices_a_difference_of_one_in_a_million(torch, monkeypatch, 
 
 @pytest.mark.parametrize("name", [name for name in PEERS if name != "rendering"])
 def test_published_implementation_agrees_where_no_difference_is_known(torch, name):
-    from verify.pytorch.rendering import cross_entropy
     peer = PEERS[name]
     pytest.importorskip(peer.package, exc_type=ImportError, reason=f"{name} is not installed, or not beside this torch")
-    p = problem("dense")
-    for method, why in peer.differs.items():
-        bound = peer.prepare(p.model, p.region.x, method)(p.region, torch.from_numpy(p.y))
-        theirs = agreement.quantities(p, bound, cross_entropy(bound.s).mean())
-        found = agreement.worst(agreement.reference(p, method, dict), theirs)
-        assert (max(found.values()) <= 1e-9) == (not why), (method, found)
+    for (method, _), found in agreement.of_published(peer, peers.Agreement(models=("dense",))).items():
+        assert (max(found.values()) <= 1e-9) == (not peer.differs[method]), (method, found)
 
 
 # ---- the count ----
@@ -121,7 +109,8 @@ def test_multiply_adds_counted_by_hand():
     assert cost.multiply_adds(net, "cap") == 132 + linear + 4 * 48 + 3 * 7 * 48  # 7 units seen through the first layer
     assert cost.multiply_adds(net, "crown") == 132 + linear + 4 * 48 + 2 * 3 * 7 * 48
     assert cost.multiply_adds(net, "cap", 5) == 132 + linear + 2 * (1 + 5) * 48 + 3 * (1 + 10) * 56
-    assert cost.gflop(net, "ibp", 10) == pytest.approx(2e-9 * 10 * (132 + boxes))
+    case = timed.case_of(benchmark.Args(batch=10), "mlp", {"widths": (6, 8, 7, 4), "input_shape": (6,)}, "ibp")
+    assert case.gflop() == pytest.approx(2e-9 * 10 * (132 + boxes))
 
 
 def test_multiply_adds_of_convolutions():
@@ -129,7 +118,7 @@ def test_multiply_adds_of_convolutions():
     assert cost.layer_costs(net) == {0: 16 * 14**2 * 16, 2: 32 * 7**2 * 16 * 16, 5: 1568 * 100, 7: 1000}
     assert cost._layerwise(net, 1, 1) == 4 * 16 * 14**2 * 16  # intervals, at every position
     assert cost._layerwise(net, 3, 1) == 3 * 1568 * 16 * 4**2 * 16  # of the first layer, a unit sees 4 by 4 positions
-    assert cost.gflop(net, "crown-ibp", 128) == pytest.approx(5.27, abs=0.01)
+    assert 2e-9 * 128 * cost.multiply_adds(net, "crown-ibp") == pytest.approx(5.27, abs=0.01)
 
 
 # ---- the benchmark ----
@@ -147,7 +136,7 @@ def test_speed_times_refbound_alone(tmp_path, capsys):
     assert set(row["ms"]) == {"refbound"} and row["ratio"] is None and row["failed"] == {}
     assert row["ms"]["refbound"] == np.median(row["times"]["refbound"]) > 0
     net = rb.models.mlp(np.random.default_rng(0), input_shape=(1, 28, 28))
-    assert row["gflop"] == cost.gflop(net, "ibp", 8)
+    assert row["gflop"] == 2e-9 * 8 * cost.multiply_adds(net, "ibp")
     assert row["share"] == pytest.approx(row["gflop"] / row["ms"]["refbound"] * 1e3 / row["sgemm"])
     assert row["mb"]["refbound"] > 0
     assert "\n| mlp   | ibp    |     8 | " in capsys.readouterr().out
@@ -195,7 +184,7 @@ def test_figure_of_a_sweep(tmp_path):
 
 
 def test_table_is_markdown():
-    assert report.table(("method", "ms"), [("ibp", 12), ("crown-ibp", 3)]) == (
+    assert markdown(("method", "ms"), [("ibp", 12), ("crown-ibp", 3)], right=["ms"]) == (
         "| method    |  ms |\n| --------- | --: |\n| ibp       |  12 |\n| crown-ibp |   3 |")
 
 

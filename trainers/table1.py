@@ -174,13 +174,14 @@ def schedule(given):
             f"minibatches of {given['batch']}{moved}")
 
 
-def markdown(header, rows):
-    """Lines of a table in Markdown whose columns are aligned."""
+def markdown(header, rows, right=()):
+    """Lines of a table in Markdown whose columns are aligned: to the right those whose headings are in `right`."""
     columns = [[str(text) for text in column] for column in zip(header, *rows)]
     for column in columns:
+        align, end = (str.rjust, ":") if column[0] in right else (str.ljust, "-")
         width = max(3, *map(len, column))
-        column.insert(1, "-" * width)
-        column[:] = [text.ljust(width) for text in column]
+        column.insert(1, "-" * (width - 1) + end)
+        column[:] = [align(text, width) for text in column]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in zip(*columns))
 
 

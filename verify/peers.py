@@ -16,11 +16,11 @@ from importlib.metadata import version
 
 from trainers.inputs import arguments
 from trainers.inputs.arguments import argument
+from trainers.table1 import markdown
 
 from .pytorch.agreement import BETA, KAPPA, NETWORKS, QUANTITIES, of_published, of_rendering
 from .pytorch.published import PEERS
 from .speed import benchmark
-from .speed.report import table
 
 TOLERANCE = 1e-9
 
@@ -44,7 +44,7 @@ def agreement(args):
     print(f"worst difference from refbound in float64, on {', '.join(args.models)}, {args.n} inputs each, "
           f"seed {args.seed}: l∞ clipped and not, l2 and l1\n")
     print(f"rendering, torch {version('torch')}, β = {BETA:g}, κ = {KAPPA:g}\n")
-    print(table(("method", *QUANTITIES), [(variant, *cells(row)) for variant, row in found.items()]))
+    print(markdown(("method", *QUANTITIES), [(variant, *cells(row)) for variant, row in found.items()], QUANTITIES))
     for name, peer in PEERS.items():
         if name != "rendering":
             print("\n" + published_table(name, peer, args))
@@ -69,7 +69,7 @@ def published_table(name, peer, args):
         why = (peer.differs[method] or peer.differs_off_box) if max(row.values()) > TOLERANCE else "agrees"
         rows.append((f"{method}, l{'∞' if norm == math.inf else norm}", *cells(row), why or "UNEXPLAINED"))
     skipped = "" if peer.convolutions else ", without the networks that have convolutions"
-    return f"{name} {version(peer.package)}{skipped}\n\n" + table(("method", *QUANTITIES, "why"), rows)
+    return f"{name} {version(peer.package)}{skipped}\n\n" + markdown(("method", *QUANTITIES, "why"), rows, QUANTITIES)
 
 
 def cells(row):

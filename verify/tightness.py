@@ -23,14 +23,12 @@ from trainers.plots.colours import COLOURS
 
 from .formats.load import Given, as_the_run, load_any
 from .programs.lp import triangle_lp
-from .programs.mixed_integer import exact_margins
+from .programs.mixed_integer import double, exact_margins
 
 METHODS = {  # row -> (method, options)
-    "ibp": ("ibp", {}), "random": ("random", {}), "cap-ibp": ("cap-ibp", {}), "crown-ibp": ("crown-ibp", {}),
-    "one-step": ("one-step", {}), "alpha": ("alpha", {"steps": 40}),
-    "alpha, each": ("alpha", {"steps": 40, "shared": False}),
-    "cap": ("cap", {}), "crown": ("crown", {}),
-}
+    **{name: (name, {}) for name in ("ibp", "random", "cap-ibp", "crown-ibp", "one-step")},
+    "alpha": ("alpha", {"steps": 40}), "alpha, each": ("alpha", {"steps": 40, "shared": False}),
+    "cap": ("cap", {}), "crown": ("crown", {})}
 BY_INTERVAL = ("random", "cap-ibp", "crown-ibp", "one-step", "alpha", "alpha, each")
 TOLERANCE = 1e-6  # of the solver
 CUT = "MILP, cut off"  # the row of `exact` where an optimum was not found in time: the solver's bounds
@@ -52,16 +50,14 @@ def main(argv=None):
     """Computes every bound, holds them against each other, and prints the table."""
     args = arguments.parse(Args, "verify.tightness", argv)
     arguments.at_least(args, eps=0, n=1, time_limit=0.001, pgd_steps=0, seed=0)
-    net = load_any(args.model)
+    net = double(load_any(args.model))
     as_the_run(args)
-    net = net.with_params({k: w.astype(np.float64) for k, w in net.params.items()})
     images, y = data.first(data.load("mnist", "test", args.data_dir), args.n, net)
-    x = data.to_float(images, np.float64)
-    ball = rb.Ball(x, args.eps, domain=None if args.no_clip else (0.0, 1.0))
+    ball = rb.Ball(data.to_float(images, np.float64), args.eps, domain=None if args.no_clip else (0.0, 1.0))
     values, seconds = bounds(net, ball, y, args)
     check(values)
     rows = table(values, seconds, y)
-    print(report(rows, args, net(x).argmax(1), y))
+    print(report(rows, args, net(ball.x).argmax(1), y))
     if args.out:
         checkpoint.write_json(args.out, {"arguments": vars(args), "versions": checkpoint.versions(), "table": rows,
                                          "margins": {name: v.tolist() for name, v in values.items()}})
@@ -71,11 +67,11 @@ def main(argv=None):
 
 def bounds(net, ball, y, args):
     """({name: margins (N, c)}, {name: seconds}) of the attack, the exact optimum, the LPs and every method."""
-    values, seconds = {}, {}
+    values, seconds, images = {}, {}, [ball[n:n + 1] for n in range(len(ball))]
 
     def timed(name, compute):
         started = time.time()
-        values[name] = compute()
+        values[name] = np.array(compute())
         seconds[name] = time.time() - started
 
     def attack():
@@ -84,16 +80,19 @@ def bounds(net, ball, y, args):
 
     timed("PGD", attack)
     for name, (method, options) in tqdm(METHODS.items(), "methods", leave=False, disable=None):
-        timed(name, lambda: _by_image(ball, lambda one, n: rb.margin_bounds(
-            net, one, y[n:n + 1], method, rng=np.random.default_rng([args.seed, n]), **options)[0]))
-    interval, *others = (_by_image(ball, lambda one, n: rb.preactivation_bounds(net, one, method))
-                         for method in ("ibp", "cap", "crown"))
-    tight = [[_meet(*three) for three in zip(*image)] for image in zip(interval, *others)]
+        timed(name, lambda: [
+            rb.margin_bounds(net, one, y[n:n + 1], method, rng=np.random.default_rng([args.seed, n]), **options)[0]
+            for n, one in enumerate(images)])
+    interval, cap, crown = ([[(l[0], u[0]) for l, u in rb.preactivation_bounds(net, one, method)] for one in images]
+                            for method in ("ibp", "cap", "crown"))
+    tight = [[(np.max([l for l, _ in three], 0), np.min([u for _, u in three], 0)) for three in zip(*image)]
+             for image in zip(interval, cap, crown)]  # none of the methods' is always within another's
     for name, pre in (("LP on interval", interval), ("LP", tight)):
-        timed(name, lambda: _by_image(ball, lambda one, n: triangle_lp(net, one, int(y[n]), _single(pre[n])), name))
+        bar = tqdm(images, name, leave=False, disable=None)
+        timed(name, lambda: [triangle_lp(net, one, int(y[n]), pre[n]) for n, one in enumerate(bar)])
     if args.exact:
-        started, images = time.time(), tqdm(range(len(ball)), "exact", leave=False, disable=None)
-        found = [exact_margins(net, ball[n:n + 1], int(y[n]), _single(tight[n]), args.time_limit) for n in images]
+        started, bar = time.time(), tqdm(images, "exact", leave=False, disable=None)
+        found = [exact_margins(net, one, int(y[n]), tight[n], args.time_limit) for n, one in enumerate(bar)]
         name = "exact" if all(e.status == "optimal" for image in found for e in image) else CUT
         values[name], seconds[name] = np.array([[e.bound for e in image] for image in found]), time.time() - started
     return values, seconds
@@ -106,7 +105,7 @@ def check(values):
              *(("exact" if "exact" in values else "PGD", name) for name in METHODS)]
     for low, high in order:
         if low in values and high in values:
-            excess = np.asarray(values[low]) - np.asarray(values[high])
+            excess = values[low] - values[high]
             if not (excess <= TOLERANCE).all():
                 n, m = np.unravel_index(np.nanargmax(excess), excess.shape)
                 raise ValueError(f"image {n}, class {m}: {low} {values[low][n, m]:.9g} is above {high} "
@@ -141,13 +140,11 @@ def report(rows, args, predicted, y):
 
 def violins(values, path):
     """Σ_m s̄_m per image, a violin for each method, and beside it how far each lies above the least proven value."""
-    import matplotlib
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
+    from matplotlib.figure import Figure
     names = sorted((name for name in METHODS if name != "ibp"), key=lambda name: values[name].sum(1).mean())
     least = "exact" if "exact" in values else "LP"
-    figure, panels = plt.subplots(1, 2, figsize=(10, 4.5), layout="constrained")
+    figure = Figure(figsize=(10, 4.5), layout="constrained")
+    panels = figure.subplots(1, 2)
     for axes, base in zip(panels, (0, values[least].sum(1))):
         parts = axes.violinplot([values[name].sum(1) - base for name in names], showmeans=True, widths=0.8)
         for key in ("cmeans", "cmins", "cmaxes", "cbars"):
@@ -163,22 +160,6 @@ def violins(values, path):
     panels[0].legend(fontsize=8, title="mean of", title_fontsize=8)
     figure.suptitle(f"ibp is not shown: its mean is {values['ibp'].sum(1).mean():.3g}", fontsize=9)
     figure.savefig(path, dpi=150)
-
-
-def _by_image(ball, compute, label=None):
-    """compute(ball of one image, n) for each image: an array where it gives arrays, else a list."""
-    results = [compute(ball[n:n + 1], n) for n in tqdm(range(len(ball)), label, leave=False, disable=None if label else True)]
-    return results if isinstance(results[0][0], tuple) else np.array(results)
-
-
-def _meet(*pairs):
-    """The intersection of pairs (l, u): none of the methods' is always within another's."""
-    return np.maximum.reduce([l for l, _ in pairs]), np.minimum.reduce([u for _, u in pairs])
-
-
-def _single(pre):
-    """Bounds of a batch of one as those of its example."""
-    return [(l[0], u[0]) for l, u in pre]
 
 
 if __name__ == "__main__":

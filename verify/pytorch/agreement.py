@@ -1,5 +1,6 @@
 """How far the same bounds in PyTorch are from refbound's: the worst difference of each quantity, in float64."""
 
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -13,12 +14,10 @@ QUANTITIES = ("l", "u", "g", "b", "margins", "loss", "gradient")
 BALLS = [(np.inf, 0.1, (0.0, 1.0)), (np.inf, 0.1, None), (2, 0.4, None), (1, 0.8, None)]  # norm, ε, domain
 BETA, KAPPA = 0.7, 0.3  # of the rendering's loss; published implementations have no mixture
 NETWORKS = {
-    "dense": lambda rng, dtype: rb.models.mlp(rng, (6, 8, 7, 4), dtype=dtype),
-    "conv": lambda rng, dtype: rb.models.convnet(rng, [(3, 3, 1, 1), (4, 4, 2, 1)], [7], (1, 6, 6), 4, dtype),
-    "mlp": lambda rng, dtype: rb.models.mlp(rng, input_shape=(1, 28, 28), dtype=dtype),
-    **{name: lambda rng, dtype, make=make: make(rng, dtype=dtype)
-       for name, make in rb.models.MODELS.items() if name != "mlp"},
-}
+    "dense": partial(rb.models.mlp, widths=(6, 8, 7, 4)),
+    "conv": partial(rb.models.convnet, convolutions=[(3, 3, 1, 1), (4, 4, 2, 1)], dense=[7],
+                    input_shape=(1, 6, 6), classes=4),
+    **rb.models.MODELS, "mlp": partial(rb.models.mlp, input_shape=(1, 28, 28))}
 VARIANTS = {**{name: (name, {}) for name in rb.METHODS},
             "crown-ibp, slopes given": ("crown-ibp", {"slopes": "drawn"}),
             "alpha": ("alpha", {"steps": 5}), "alpha, own slopes": ("alpha", {"steps": 5, "shared": False}),
@@ -36,18 +35,17 @@ class Problem(NamedTuple):
 
 
 def problems(args):
-    """(name, Problem) of every network and ball."""
+    """The Problem of every network and ball."""
     import torch
 
     from .rendering import sequential
     for name in args.models:
         rng = np.random.default_rng(args.seed)
-        net = NETWORKS[name](rng, np.float64)
+        net = NETWORKS[name](rng, dtype=np.float64)
         x, y = rng.random((args.n, *net.input_shape)), rng.integers(0, net.classes, args.n)
-        model = sequential(net)
         for norm, eps, domain in BALLS:
-            yield name, Problem(net, model, rb.Ball(x, eps, norm=norm, domain=domain), y,
-                                Region(torch.from_numpy(x), eps, norm, domain))
+            yield Problem(net, sequential(net), rb.Ball(x, eps, norm=norm, domain=domain), y,
+                          Region(torch.from_numpy(x), eps, norm, domain))
 
 
 def drawn(problem, method, options, seed):
@@ -60,47 +58,39 @@ def drawn(problem, method, options, seed):
         lead = (N, net.classes - 1) if name == "slopes" else (N,)
         ours[name] = [rng.random((*lead, *net.shapes[i])) for i in net.relus]
         theirs[name] = [torch.from_numpy(a) for a in ours[name]]
-    if "projections" in options:  # refbound draws them from rng, for the input and each ReLU but the last
-        ours["rng"], k = np.random.default_rng(seed), theirs.pop("projections")
-        theirs["cauchy"] = [torch.from_numpy(rng.standard_cauchy((k, n, 1))[:, :, 0])
-                            for n in (net.units[0], *(net.units[i] for i in net.relus[:-1]))]
+    if "projections" in options:  # refbound draws them itself, for the input and each ReLU but the last
+        k = theirs.pop("projections")
+        theirs["cauchy"] = [torch.from_numpy(rng.standard_cauchy((k, net.units[i]))) for i in (0, *net.relus[:-1])]
     return ours, theirs
 
 
-def reference(problem, method, options, beta=1.0, kappa=0.0):
-    """Every quantity by refbound, as lists of arrays. `options` is called anew each time: draws need a new rng."""
-    net, ball, y = problem.net, problem.ball, problem.y
-    pre = rb.preactivation_bounds(net, ball, method, **options())
-    linear = rb.linear_bound(net, ball, y, method, **options())
-    result = {"l": [l for l, _ in pre], "u": [u for _, u in pre], "g": [linear.g], "b": [linear.b],
-              "margins": [rb.margin_bounds(net, ball, y, method, **options())]}
-    if method != "alpha":  # it is not trained with
-        loss = rb.robust_loss(net, ball, y, method, beta, kappa, **options())
-        result |= {"loss": [loss.value], "gradient": list(loss.grads.values())}
+def reference(problem, method, options, seed=0, beta=1.0, kappa=0.0):
+    """Every quantity by refbound, as lists of arrays; those of margins without the class y, whose margin is 0."""
+    y, others = problem.y, np.arange(problem.net.classes) != problem.y[:, None]
+
+    def by(function, *given):
+        return function(problem.net, problem.ball, *given, rng=np.random.default_rng(seed), **options)
+
+    pre, linear = by(rb.preactivation_bounds, method), by(rb.linear_bound, y, method)
+    result = {"l": [l for l, _ in pre], "u": [u for _, u in pre], "g": [linear.g[others]], "b": [linear.b[others]],
+              "margins": [by(rb.margin_bounds, y, method)[others]]}
+    if rb.METHODS[method].trains:
+        loss = by(rb.robust_loss, y, method, beta, kappa)
+        result |= {"loss": [loss.value], "gradient": [*loss.grads.values()]}
     return result
 
 
 def quantities(problem, bound, loss=None):
     """The same of a rendering.Bound and a loss, as far as they are there."""
     import torch
-    N, others = len(problem.y), np.arange(problem.net.classes) != problem.y[:, None]
-
-    def with_true_class(z):  # (N, S, ...) -> (N, c, ...)
-        full = np.zeros((N, problem.net.classes, *z.shape[2:]))
-        full[others] = z.detach().numpy().reshape(-1, *z.shape[2:])
-        return full
-
-    result = {"margins": [with_true_class(bound.s)]}
+    result = {"margins": [bound.s]}
     if bound.g is not None:
-        g = bound.g.reshape(*bound.s.shape, *problem.net.input_shape)
-        result |= {"g": [with_true_class(g)], "b": [with_true_class(bound.b)]}
+        result |= {"g": [bound.g], "b": [bound.b]}
     if bound.pre is not None:
-        result |= {"l": [l.detach().numpy() for l, _ in bound.pre], "u": [u.detach().numpy() for _, u in bound.pre]}
+        result |= {"l": [l for l, _ in bound.pre], "u": [u for _, u in bound.pre]}
     if loss is not None:
-        params = dict(problem.model.named_parameters())
-        grads = torch.autograd.grad(loss, list(params.values()))
-        result |= {"loss": [loss.item()], "gradient": [g.numpy() for g in grads]}
-    return result
+        result |= {"loss": [loss], "gradient": torch.autograd.grad(loss, [*problem.model.parameters()])}
+    return {name: [a.detach().numpy() for a in arrays] for name, arrays in result.items()}
 
 
 def worst(ours, theirs):
@@ -108,30 +98,31 @@ def worst(ours, theirs):
     def apart(a, b):
         return float(np.nan_to_num(np.abs(a - b.reshape(np.shape(a))), nan=np.inf).max())
 
-    return {name: max((apart(a, b) for a, b in zip(ours[name], map(np.asarray, theirs[name]), strict=True)), default=0.0)
+    return {name: max((apart(a, b) for a, b in zip(ours[name], theirs[name], strict=True)), default=0.0)
             for name in QUANTITIES if name in ours and name in theirs}
+
+
+def by_rendering(problem, variant, seed, beta=BETA, kappa=KAPPA):
+    """{quantity: worst} of the PyTorch rendering."""
+    import torch
+
+    from . import rendering
+    method, options = VARIANTS[variant]
+    ours, theirs = drawn(problem, method, options, seed)
+    ball, y, loss = rendering.ball_around(*problem.region), torch.from_numpy(problem.y), None
+    bound = rendering.bound(problem.model, ball, y, method, **theirs)
+    if rb.METHODS[method].trains:
+        loss = rendering.robust_loss(problem.model, ball, problem.region.x, y, method, beta, kappa, **theirs)
+    return worst(reference(problem, method, ours, seed, beta, kappa), quantities(problem, bound, loss))
 
 
 def of_rendering(args):
     """{variant: {quantity: worst}} of the PyTorch rendering over all problems."""
-    import torch
-
-    from . import rendering
-    found = {variant: {} for variant in VARIANTS}
-    for name, problem in tqdm(list(problems(args)), "rendering", leave=False, disable=None):
-        ball = rendering.ball_around(*problem.region)
-        y = torch.from_numpy(problem.y)
-        for variant, (method, options) in VARIANTS.items():
-            if "projections" in options and problem.region.norm != np.inf:
-                continue  # they estimate the l1 norm alone
-            given = drawn(problem, method, options, args.seed)[1]
-            ours = reference(problem, method, lambda: drawn(problem, method, options, args.seed)[0], BETA, KAPPA)
-            bound = rendering.bound(problem.model, ball, y, method, **given)
-            loss = None
-            if method != "alpha":
-                x = problem.region.x
-                loss, _, _ = rendering.robust_loss(problem.model, ball, x, y, method, BETA, KAPPA, **given)
-            merge(found[variant], worst(ours, quantities(problem, bound, loss)))
+    found = {}
+    for problem in tqdm(list(problems(args)), "rendering", leave=False, disable=None):
+        for variant, (_, options) in VARIANTS.items():
+            if "projections" not in options or problem.region.norm == np.inf:  # they estimate the l1 norm alone
+                merge(found.setdefault(variant, {}), by_rendering(problem, variant, args.seed))
     return found
 
 
@@ -141,12 +132,12 @@ def of_published(peer, args):
 
     from .rendering import cross_entropy
     found = {}
-    for name, problem in tqdm(list(problems(args)), peer.package, leave=False, disable=None):
-        norm = problem.region.norm
+    for problem in tqdm(list(problems(args)), peer.package, leave=False, disable=None):
+        x, y, norm = problem.region.x, torch.from_numpy(problem.y), problem.region.norm
         for method in (m for m in peer.differs if norm in peer.norms and peer.takes(problem.net, m)):
-            bound = peer.prepare(problem.model, problem.region.x, method)(problem.region, torch.from_numpy(problem.y))
+            bound = peer.prepare(problem.model, x, method)(problem.region, y)
             theirs = quantities(problem, bound, cross_entropy(bound.s).mean())
-            merge(found.setdefault((method, norm), {}), worst(reference(problem, method, dict), theirs))
+            merge(found.setdefault((method, norm), {}), worst(reference(problem, method, {}), theirs))
     return found
 
 

@@ -4,10 +4,12 @@
     b     (N, S)           their constants
     l, u  (N, *shape)      bounds of a ReLU's input
 
-A model carries the `shapes` at the input of each layer and the places of its `relus` (rendering.sequential).
+A model carries the `shapes` at the input of each layer, the places of its `relus`, and that after the last, the `head`
+(rendering.sequential).
 """
 
 import math
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -97,10 +99,9 @@ def enclose(l, u, lower):
     upper, intercept = chord(l, u)
     if lower is None:
         return upper.unsqueeze(1), None, intercept
-    shared = lower.dim() == l.dim()
-    unstable = ((l < 0) & (u > 0)).unsqueeze(1)
-    lower = torch.where(unstable, lower.unsqueeze(1) if shared else lower, upper.unsqueeze(1))
-    return lower, upper.unsqueeze(1), intercept
+    lower = lower.unsqueeze(1) if lower.dim() == l.dim() else lower  # one for all functions, or one for each
+    unstable, upper = ((l < 0) & (u > 0)).unsqueeze(1), upper.unsqueeze(1)
+    return torch.where(unstable, lower, upper), upper, intercept
 
 
 def adaptive(l, u):
@@ -147,11 +148,10 @@ def layerwise(model, ball, block):
             pre = interval(model, ball, stop + 1)[0]
             continue
         units, widest = math.prod(model.shapes[stop]), max(map(math.prod, model.shapes[:stop])) * len(ball.centre)
-        parts, before = [], tuple(pre)  # what checkpoint computes again must not have grown
-        for E in torch.eye(units, dtype=ball.centre.dtype).split(max(1, BLOCK // widest)):
-            E = E.view(1, len(E), *model.shapes[stop])
-            parts.append(block(model, stop, E, before, ball) if units * widest <= KEPT else
-                         checkpoint(block, model, stop, E, before, ball, use_reentrant=False))
+        before = tuple(pre)  # what checkpoint computes again must not have grown
+        rows = torch.eye(units, dtype=ball.centre.dtype).view(1, units, *model.shapes[stop])
+        run = block if units * widest <= KEPT else partial(checkpoint, block, use_reentrant=False)
+        parts = [run(model, stop, E, before, ball) for E in rows.split(max(1, BLOCK // widest), 1)]
         pre.append(tuple(torch.cat(ends, 1).view(-1, *model.shapes[stop]) for ends in zip(*parts)))
     return pre
 
@@ -184,7 +184,7 @@ def projected(model, ball, cauchy):
     """CAP's bounds with each l1 norm estimated by the median over Cauchy draws (Wong et al. 2018)."""
     k = len(cauchy[0])
     pre, centre, V = [], ball.centre, ball.radius.unsqueeze(1) * cauchy[0].view(k, *model.shapes[0])
-    for layer in model[:model.relus[-1] + 1] if model.relus else ():
+    for layer in model[:model.head]:
         if isinstance(layer, nn.ReLU):
             half = V.unflatten(1, (-1, k)).abs().kthvalue(k // 2 + 1, 2).values.sum(1)
             pre.append((centre - half, centre + half))

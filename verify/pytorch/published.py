@@ -52,10 +52,8 @@ def _rendering(model, x, method, projections=None):
     import torch
 
     def compute(region, y):
-        cauchy = None
-        if projections:
-            units = [0, *model.relus[:-1]]
-            cauchy = [torch.empty(projections, math.prod(model.shapes[i]), dtype=x.dtype).cauchy_() for i in units]
+        shapes = [model.shapes[i] for i in (0, *model.relus[:-1])] if projections else ()
+        cauchy = [torch.empty(projections, math.prod(shape), dtype=x.dtype).cauchy_() for shape in shapes]
         return rendering.bound(model, rendering.ball_around(*region), y, method, cauchy=cauchy)
 
     return compute

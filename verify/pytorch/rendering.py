@@ -5,13 +5,13 @@ torch.nn, convolutions are F.conv2d and F.conv_transpose2d, and every gradient i
 only the layers and the parameters.
 
     model = sequential(net)
-    loss, s, logits = robust_loss(model, ball_around(x, 0.1, domain=(0, 1)), x, y, "crown-ibp")
-    loss.backward()
+    robust_loss(model, ball_around(x, 0.1, domain=(0, 1)), x, y, "crown-ibp").backward()
 
 Options, by keyword, are refbound's, in batches of tensors: slopes, a0, eta, p, q, steps, shared; and for cap `cauchy`,
 the draws for the input and for each ReLU but the last, (k, units).
 """
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -34,12 +34,12 @@ class Bound(NamedTuple):
 
 
 def sequential(net):
-    """A refbound network as a torch.nn.Sequential, with the `shapes` at the input of each layer, and its `relus`."""
+    """A refbound network as a torch.nn.Sequential, with its `shapes`, `relus` and `head` (layers.py)."""
     kinds = {"linear": nn.Linear, "conv2d": nn.Conv2d, "relu": nn.ReLU, "flatten": nn.Flatten}
     model = nn.Sequential(*(kinds[spec.pop("type")](**spec) for spec in net.spec()))
     state = {name: torch.from_numpy(value.copy()) for name, value in net.params.items()}
     model.to(next(iter(state.values())).dtype).load_state_dict(state)
-    model.shapes, model.relus = net.shapes, net.relus
+    model.shapes, model.relus, model.head = net.shapes, net.relus, net.head
     return model
 
 
@@ -62,28 +62,27 @@ def slopes_of(method, model, ball, C, pre, a0=None, eta=2.0, p=0.5, q=0.5, steps
 
 
 def slope_gradient(model, ball, C, pre, slopes, shared=True):
-    """s̄ with these slopes, and the gradient in them of each example's loss, or of each margin by itself."""
+    """Each example's loss with these slopes, or each margin by itself, and its gradient in them."""
     slopes = [a.detach().requires_grad_() for a in slopes]
     with torch.enable_grad():
         lines = [enclose(l.detach(), u.detach(), a) for (l, u), a in zip(pre, slopes)]
         g, b = backward(model, len(model), C, lines)
         s = maximum(g, ball) + b
-        loss = (cross_entropy(s) if shared else s).sum()
-    return s.detach(), torch.autograd.grad(loss, slopes) if slopes else ()
+        value = cross_entropy(s) if shared else s
+    return value.detach(), torch.autograd.grad(value.sum(), slopes) if slopes else ()
 
 
 def descended(model, ball, C, pre, steps, shared):
     """The best of the slopes met by signed descent from the adaptive ones, steps falling from 1/2 to 1/512."""
-    a, best, least = [adaptive(l, u) for l, u in pre], None, None
+    a, least = [adaptive(l, u) for l, u in pre], C.new_tensor(math.inf)
     if not shared:
         a = [slope.unsqueeze(1).expand(-1, C.shape[1], *slope.shape[1:]) for slope in a]
+    best = a
     for t in range(steps + 1):
-        s, d = slope_gradient(model, ball, C, pre, a, shared)
-        value = cross_entropy(s) if shared else s
-        better = value < least if best else torch.ones_like(value, dtype=bool)
-        least = torch.where(better, value, least) if best else value
+        value, d = slope_gradient(model, ball, C, pre, a, shared)
+        better, least = value < least, value.minimum(least)
         best = [torch.where(better.view(*better.shape, *(1,) * (new.dim() - better.dim())), new, old)
-                for new, old in zip(a, best or a)]
+                for new, old in zip(a, best)]
         a = [(slope - 0.5 * 256 ** (-t / max(steps, 1)) * da.sign()).clamp(0, 1) for slope, da in zip(a, d)]
     return best
 
@@ -94,14 +93,13 @@ def intermediate(model, ball, method, cauchy=None):
         return layerwise(model, ball, by_adaptive_lines), None
     if method == "cap":
         return projected(model, ball, cauchy) if cauchy else layerwise(model, ball, by_parallel_lines), None
-    return interval(model, ball, model.relus[-1] + 1 if model.relus else 0)
+    return interval(model, ball, model.head)
 
 
 def margin_rows(y, classes, dtype):
     """C(y) (N, S, c): e_m − e_y for the classes m ≠ y."""
     eye = torch.eye(classes, dtype=dtype)
-    others = eye.expand(len(y), -1, -1)[y.unsqueeze(1) != torch.arange(classes)]
-    return others.view(len(y), classes - 1, classes) - eye[y].unsqueeze(1)
+    return (eye - eye[y].unsqueeze(1))[y.unsqueeze(1) != torch.arange(classes)].view(len(y), -1, classes)
 
 
 def bound(model, ball, y, method, found=None, cauchy=None, slopes=None, **options):
@@ -109,7 +107,7 @@ def bound(model, ball, y, method, found=None, cauchy=None, slopes=None, **option
     pre, last = found or intermediate(model, ball, method, cauchy)
     C = margin_rows(y, model.shapes[-1][0], ball.centre.dtype)
     if method == "ibp":
-        g, b = backward(model, len(model), C, (), start=model.relus[-1] + 1 if model.relus else 0)
+        g, b = backward(model, len(model), C, (), start=model.head)
         s = maximum(g, last) + b
         flat = s.new_zeros(()).expand(*s.shape, *model.shapes[0])  # constant lines
         return Bound(s, flat, s, pre) if model.relus else Bound(s, g, b, pre)
@@ -125,15 +123,11 @@ def cross_entropy(s):
 
 
 def robust_loss(model, ball, x, y, method, beta=1.0, kappa=0.0, cauchy=None, **options):
-    """(mean loss, mixed margins (N, S), clean logits): (1 − κ) L(β s̄ + (1 − β) s̄_ibp) + κ L(clean)."""
+    """The mean of (1 − κ) L(β s̄ + (1 − β) s̄_ibp) + κ L(clean)."""
     found, s = intermediate(model, ball, method, cauchy), 0
     if beta > 0:
         s = beta * bound(model, ball, y, method, found, **options).s
     if beta < 1:
         s = s + (1 - beta) * bound(model, ball, y, "ibp", None if method in ("cap", "crown") else found).s
     loss = cross_entropy(s).mean()
-    with torch.set_grad_enabled(kappa > 0 and torch.is_grad_enabled()):
-        logits = model(x)
-    if kappa > 0:
-        loss = (1 - kappa) * loss + kappa * F.cross_entropy(logits, y)
-    return loss, s, logits
+    return (1 - kappa) * loss + kappa * F.cross_entropy(model(x), y) if kappa > 0 else loss

@@ -1,8 +1,5 @@
 """The time of one training step, refbound's and others', in one interleaved run.
 
-    python -m verify.peers speed [--models mlp small dm_small wide] [--methods ibp ... cap cap-50] [--out FILE]
-    python -m verify.peers speed --sweep [--figure FILE]
-
 A step is clean logits, bound, loss and gradients in float32, without an optimiser; refbound's is the trainer's own.
 Every implementation waits in a process of its own (worker.py) for its turn, A B C A B C, so that no two ever run at
 once; among them a 2048³ sgemm by NumPy, the rate of the machine itself at that time. Anything else that runs on the
@@ -32,7 +29,7 @@ from trainers.inputs.arguments import argument
 from trainers.loop import parallel
 
 from ..pytorch.published import PEERS
-from .cases import all_cases, case_of, work
+from .cases import all_cases, case_of
 from .report import draw, report
 from .worker import SGEMM
 
@@ -58,36 +55,31 @@ class Args:
     figure: str = argument(None, "also draw the sweep to this file", type=arguments.picture)
 
 
-class Worker:
+class Worker(subprocess.Popen):
     """A process that holds one implementation ready."""
 
     def __init__(self, case):
-        self.name, self.errors = case.implementation, tempfile.TemporaryFile("w+")
-        command = [sys.executable, "-W", "ignore", "-m", "verify.speed.worker", json.dumps(case)]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors,
-                                        text=True, cwd=Path(__file__).parents[2])
-
-    def __enter__(self):
-        return self
+        self.name, self.said = case.implementation, tempfile.TemporaryFile("w+")
+        super().__init__([sys.executable, "-W", "ignore", "-m", "verify.speed.worker", json.dumps(case)], text=True,
+                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.said, cwd=Path(__file__).parents[2])
 
     def __exit__(self, *_):
-        self.process.kill()
-        self.process.communicate()
-        self.errors.close()
+        self.kill()
+        self.communicate()
+        self.said.close()
 
     def hear(self):
         """Its next answer; ValueError with its last words if it has ended instead."""
-        line = self.process.stdout.readline()
-        if line:
+        if line := self.stdout.readline():
             return json.loads(line)
-        code = self.process.wait()
-        self.errors.seek(0)
-        words = re.findall(r"^[\w.]*(?:Error|Exception|error).*", self.errors.read(), re.MULTILINE)
+        code = self.wait()
+        self.said.seek(0)
+        words = re.findall(r"^[\w.]*(?:Error|Exception|error).*", self.said.read(), re.MULTILINE)
         raise ValueError(f"{self.name}: {words[-1] if words else f'ended with status {code}'}")
 
     def ask(self, word):
         with suppress(BrokenPipeError):  # hear() says why
-            print(word, file=self.process.stdin, flush=True)
+            print(word, file=self.stdin, flush=True)
         return self.hear()
 
 
@@ -116,24 +108,21 @@ def speed(args):
 def usable(args):
     """The other implementations that load here; of an installed one that does not, a line says why."""
     names = []
-    for name in args.against:
-        peer = PEERS[name]
-        if peer.installed():
-            case = case_of(args, "mlp", {}, next(iter(peer.differs)))
-            try:
-                with Worker(case._replace(implementation=name, batch=2)) as probe:
-                    probe.hear()
-                names.append(name)
-            except ValueError as error:
-                print(f"not timed: {error}")
+    for name in (name for name in args.against if PEERS[name].installed()):
+        case = case_of(args, "mlp", {}, next(iter(PEERS[name].differs)))
+        try:
+            with Worker(case._replace(implementation=name, batch=2)) as probe:
+                probe.hear()
+            names.append(name)
+        except ValueError as error:
+            print(f"not timed: {error}")
     return names
 
 
 def measure(case, args, others, sgemm):
     """A row of the result: times and memory of every implementation that can take the case, in turn."""
-    net, failed, running = case.network(), {}, [sgemm]
+    net, failed, running = case.network(), {}, []
     names = ["refbound", *(name for name in others if PEERS[name].takes(net, case.method, case.projections))]
-    times = {name: [] for name in (*names, "sgemm")}
     with ExitStack() as stack:
         for name in names:
             one = stack.enter_context(Worker(case._replace(implementation=name)))
@@ -144,12 +133,13 @@ def measure(case, args, others, sgemm):
                 if name == "refbound":
                     raise
                 failed[name] = str(error)
+        times = {one.name: [] for one in (*running, sgemm)}
         for _ in range(args.repeats):
-            for one in running:
+            for one in (sgemm, *running):
                 time.sleep(PAUSE)
                 times[one.name] += one.ask("run")["ms"]
-        memory = {one.name: one.ask("memory")["mb"] for one in running if one is not sgemm}
-    return summary(case, {name: ms for name, ms in times.items() if ms}, memory, failed)
+        memory = {one.name: one.ask("memory")["mb"] for one in running}
+    return summary(case, times, memory, failed)
 
 
 def summary(case, times, memory, failed):
@@ -158,5 +148,5 @@ def summary(case, times, memory, failed):
     rate = 2e-9 * SGEMM**3 / (median.pop("sgemm") / 1e3)  # GFLOP/s
     ours, fastest = median["refbound"], min((n for n in median if n != "refbound"), key=median.get, default=None)
     return {**case._asdict(), "ms": median, "fastest": fastest, "ratio": median[fastest] / ours if fastest else None,
-            "gflop": work(case), "sgemm": rate, "share": work(case) / (ours / 1e3) / rate, "mb": memory,
+            "gflop": case.gflop(), "sgemm": rate, "share": case.gflop() / (ours / 1e3) / rate, "mb": memory,
             "failed": failed, "times": times}

@@ -7,7 +7,7 @@ import numpy as np
 import refbound as rb
 from trainers import data
 
-from .cost import gflop
+from .cost import multiply_adds
 
 SWEEPS = {  # what grows -> (its values, the widths of a dense network with such a value)
     "batch size": ((16, 32, 64, 128, 256, 512), lambda n: (784, 100, 100, 10)),
@@ -40,6 +40,10 @@ class Case(NamedTuple):
         images = rng.integers(0, 256, (self.batch, *net.input_shape), dtype=np.uint8)
         return data.Dataset(images, rng.integers(0, net.classes, self.batch))
 
+    def gflop(self):
+        """A step's floating-point operations in units of 10⁹: two for each multiply-add."""
+        return 2e-9 * self.batch * multiply_adds(self.network(), self.method, self.projections)
+
 
 def all_cases(args):
     """(Case, what is varied in a sweep and its value) of every row."""
@@ -64,13 +68,9 @@ def case_of(args, model, make, text):
     return Case("refbound", model, make, method, projections, *(getattr(args, name) for name in Case._fields[5:]))
 
 
-def work(case):
-    """GFLOP of a step of a case."""
-    return gflop(case.network(), case.method, case.batch, case.projections)
-
-
 def within(limit, case):
     """The case with as many examples as stay below the limit, if it bounds layer by layer."""
-    while case.method in ("cap", "crown") and not case.projections and case.batch > case.threads and work(case) > limit:
-        case = case._replace(batch=max(case.threads, 2 ** int(np.log2(case.batch - 1))))
+    if case.method in ("cap", "crown") and not case.projections:
+        while case.batch > case.threads and case.gflop() > limit:
+            case = case._replace(batch=max(case.threads, 2 ** int(np.log2(case.batch - 1))))
     return case

@@ -52,8 +52,3 @@ def _layerwise(net, stop, sides):
         return 4 * sum(whole)  # intervals
     *before, _ = [m for i, m in layer_costs(field(net, stop).net).items() if i < stop]  # at one position
     return 3 * sides * net.units[stop] * sum(before)
-
-
-def gflop(net, method, batch, projections=None):
-    """A step's floating-point operations in units of 10⁹: two for each multiply-add."""
-    return 2e-9 * batch * multiply_adds(net, method, projections)

@@ -7,20 +7,9 @@ the rate of refbound's last point, so that where points follow it, time grows as
 import statistics
 
 from trainers.plots.colours import COLOURS
+from trainers.table1 import markdown
 
 from .cases import SWEEPS
-
-LINES = {"refbound": "o-", "rendering": "s:"}
-
-
-def table(header, rows, left=("method", "model", "why")):
-    """Lines of a table whose columns are aligned: those headed as in `left` to the left, the others to the right."""
-    columns = [[str(cell) for cell in column] for column in zip(header, *rows)]
-    for column in columns:
-        width, align = max(3, *map(len, column)), str.ljust if column[0] in left else str.rjust
-        column.insert(1, "-" * width if column[0] in left else "-" * (width - 1) + ":")
-        column[:] = [align(cell, width) for cell in column]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in zip(*columns))
 
 
 def report(rows, args, load):
@@ -32,14 +21,15 @@ def report(rows, args, load):
     work = [(*case, row["batch"], number(row["gflop"]), f"{100 * row['share']:.0f} %",
              " / ".join(number(row["mb"].get(name)) for name in ("refbound", row["fastest"])))
             for case, row in zip(of, rows)]
+    measured = ["batch", "GFLOP", "of sgemm", "MB"]
     rate = statistics.median(row["sgemm"] for row in rows)
     notes = (f"Median ms of a step in {args.repeats} turns on {args.threads} threads; ratio: the fastest other's to "
              f"refbound's; sgemm: {rate:.0f} GFLOP/s (2048³, median of this run); MB: peak above the imports, "
              f"refbound's / the fastest other's. Load of the machine before the run: {load}.")
     failed = [f"not timed: {method_name(row)} on {row['model']}: {text}"
               for row in rows for text in row["failed"].values()]
-    return "\n".join([table(["model", "method", *names, "ratio"], times), "",
-                      table(["model", "method", "batch", "GFLOP", "of sgemm", "MB"], work), "", notes, *failed])
+    return "\n".join([markdown(["model", "method", *names, "ratio"], times, right=[*names, "ratio"]), "",
+                      markdown(["model", "method", *measured], work, right=measured), "", notes, *failed])
 
 
 def method_name(row):
@@ -54,26 +44,21 @@ def number(value):
 
 def draw(rows, path):
     """Writes the figure, in the format of the path's ending."""
-    import matplotlib
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-    figure, axes = plt.subplots(1, len(SWEEPS), figsize=(4 * len(SWEEPS), 3.6), layout="constrained")
+    from matplotlib.figure import Figure
+    figure = Figure(figsize=(4 * len(SWEEPS), 3.6), layout="constrained")
+    axes = figure.subplots(1, len(SWEEPS))
     for axis, of in zip(axes, SWEEPS):
         for method in dict.fromkeys(method_name(row) for row in rows):
-            curve(axis, [row for row in rows if row["of"][0] == of and method_name(row) == method], method)
+            points = [row for row in rows if row["of"][0] == of and method_name(row) == method]
+            x, colour = [row["of"][1] for row in points], COLOURS[points[0]["method"]]
+            for name, line in (("refbound", "o-"), ("rendering", "s:")):
+                if all(name in row["ms"] for row in points):
+                    axis.plot(x, [row["ms"][name] for row in points], line, color=colour, label=f"{method}, {name}")
+            pace = points[-1]["ms"]["refbound"] / points[-1]["gflop"]
+            counted = [row["gflop"] * pace for row in points]
+            axis.plot(x, counted, "--", color=colour, alpha=0.5, label=f"{method}, counted")
         axis.set(xscale="log", yscale="log", xlabel=of, ylabel="time of a step [ms]")
         axis.set_xticks(SWEEPS[of][0], map(str, SWEEPS[of][0]))
         axis.minorticks_off()
     axes[0].legend(fontsize=7)
     figure.savefig(path, dpi=150)
-    plt.close(figure)
-
-
-def curve(axis, points, method):
-    """One method in one panel."""
-    x, colour = [row["of"][1] for row in points], COLOURS[points[0]["method"]]
-    for name, line in LINES.items():
-        if all(name in row["ms"] for row in points):
-            axis.plot(x, [row["ms"][name] for row in points], line, color=colour, label=f"{method}, {name}")
-    pace = points[-1]["ms"]["refbound"] / points[-1]["gflop"]
-    axis.plot(x, [row["gflop"] * pace for row in points], "--", color=colour, alpha=0.5, label=f"{method}, counted")
