@@ -13,10 +13,8 @@ import numpy as np
 from .files import check_labels, existing_file, existing_folder, wrong
 
 BATCHES = {"train": [f"data_batch_{k}" for k in range(1, 6)], "test": ["test_batch"]}
-HOLDING = (
-    "cifar-10-batches-py/ (data_batch_1 to data_batch_5, test_batch) or "
-    "cifar-10-batches-bin/ (data_batch_1.bin to data_batch_5.bin, test_batch.bin), the official CIFAR-10 files"
-)
+HOLDING = ("cifar-10-batches-py/ (data_batch_1 to data_batch_5, test_batch) or cifar-10-batches-bin/ "
+           "(data_batch_1.bin to data_batch_5.bin, test_batch.bin), the official CIFAR-10 files")
 PIXELS = 3 * 32 * 32
 
 
