@@ -76,7 +76,8 @@ def describe(net):
     """A network in a few words: its shapes from layer to layer, the layers that are not affine by name."""
     shapes = ["×".join(map(str, shape)) for shape in net.shapes]
     steps = (shape if isinstance(layer, Affine) else layer.kind for layer, shape in zip(net.layers, shapes[1:]))
-    return f"{' → '.join((shapes[0], *steps))}, {sum(value.size for value in net.params.values()):,} parameters, {net.dtype}"
+    parameters = sum(value.size for value in net.params.values())
+    return f"{' → '.join((shapes[0], *steps))}, {parameters:,} parameters, {net.dtype}"
 
 
 def to_onnx(net):

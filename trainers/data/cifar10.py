@@ -48,8 +48,7 @@ def _read_pickle(path, content):
     try:
         batch = _Unpickler(stream, encoding="bytes").load()
         batch = {key.encode() if isinstance(key, str) else key: value for key, value in batch.items()}
-        pixels, labels = (getattr(batch[key], "values", batch[key]) for key in (b"data", b"labels"))
-        pixels, labels = np.asarray(pixels), np.asarray(labels)
+        pixels, labels = (np.asarray(getattr(batch[key], "values", batch[key])) for key in (b"data", b"labels"))
     except Exception as error:  # by its documentation, damaged data can make pickle raise anything
         raise wrong(path, f"{type(error).__name__}: {error}", "a whole CIFAR-10 batch (pickle)") from error
     if left := len(content) - stream.tell():

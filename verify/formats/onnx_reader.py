@@ -81,7 +81,7 @@ class Chain:
         return rb.Network(self.layers, {name: value.astype(dtype) for name, value in self.params.items()}, shape)
 
     def add(self, layer, W, bias):
-        """An affine layer, whose bias broadcasts to what it puts out, and which has taken arithmetic on the input in."""
+        """An affine layer, whose bias broadcasts to what it puts out; arithmetic on the input is in it."""
         _, self.shape = layer.at(self.shape)
         i, self.scale, self.shift = len(self.layers), np.ones(1), np.zeros(1)
         self.params[f"{i}.weight"], self.params[f"{i}.bias"] = W, self.per_row(bias, len(W))

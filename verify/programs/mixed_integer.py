@@ -113,9 +113,9 @@ def decide(folded, net, ball, m, y, bound, deadline):
 
 
 def program(folded):
-    """The network and the ball as keywords of scipy's milp: the V unknowns v, then a binary t for each unstable unit."""
+    """The network and the ball as keywords of scipy's milp: the unknowns v, then a binary t for each unstable unit."""
     inputs, Z, z0, H, l, u = folded.inputs, folded.Z, folded.z0, folded.H, folded.l, folded.u
-    V, U = Z.shape[1], len(l)
+    U, V = Z.shape
     A = sp.vstack([widened(Z - H, V + U),                       # h ≥ z
                    sp.hstack([H, -sp.diags_array(u)]),          # h ≤ u t
                    sp.hstack([H - Z, -sp.diags_array(l)]),      # h ≤ z − l (1 − t)

@@ -59,7 +59,7 @@ class Network:
                 matrix = dense(W) if spec["type"] == "linear" else convolution(
                     W, shape, spec.get("stride", 1), spec.get("padding", 0))
                 shape = matrix.shape
-                self.layers.append((matrix, exact(np.repeat(bias, math.prod(shape[1:]))).column()))  # of each position
+                self.layers.append((matrix, exact(np.repeat(bias, math.prod(shape[1:])))[:, None]))  # of each position
             self.units.append(math.prod(shape))
         self.classes = self.units[-1]
 
@@ -72,7 +72,7 @@ def prove(certificate, network):
     for i, layer in enumerate(network.layers):
         if layer is None:
             k = len(lines)
-            l, u = exact(certificate.l[k]).column(), exact(certificate.u[k]).column()
+            l, u = exact(certificate.l[k])[:, None], exact(certificate.u[k])[:, None]
             prove_box(network.layers[:i], l, u, box, lines, low, high)
             lines.append(enclose(l, u, certificate.s[k], certificate.a[k]))
             box = l.positive(), u.positive()
@@ -105,7 +105,7 @@ def interval(matrix, bias, low, high):
 
 def enclose(l, u, s, a):
     """(s, b̄, a) of the lines around a ReLU, (n, 1); a (n, S) where each margin has its own."""
-    s, a = exact(s).column(), exact(np.atleast_2d(a).T)
+    s, a = exact(s)[:, None], exact(np.atleast_2d(a).T)
     return s, (l.positive() - s * l).greatest(u.positive() - s * u), a
 
 
@@ -142,9 +142,7 @@ def prove_box(layers, l, u, box, lines, low, high):
 
 def _neighbours(units, layers, size=64):
     """The units in groups that see much the same inputs: those of all channels at one place, then the next."""
-    if len(units) == 0:
-        return []
     shape = next((layer[0].shape for layer in reversed(layers) if layer), (1,))
     places = math.prod(shape[1:])
     units = units[np.argsort(units % places, kind="stable")]
-    return np.split(units, range(size, len(units), size))
+    return [units[i:i + size] for i in range(0, len(units), size)]

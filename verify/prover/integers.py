@@ -51,10 +51,6 @@ class Exact:
     def __getitem__(self, rows):
         return Exact(self.n[rows], self.unit)
 
-    def column(self):
-        """(n,) -> (n, 1)."""
-        return self[:, None]
-
     def total(self):
         """The sum over the first axis."""
         return Exact(self.n.sum(0), self.unit)
