@@ -166,16 +166,15 @@ def short(slope):
 def first_certificates(net, dataset, eps, clipped, args):
     """[(file name, Certificate)] of the first args.n images that a float bound certifies, and how many it did not."""
     (images, labels), certificates = data.first(dataset, 0, net), []
-    with tqdm(total=len(images), desc="make", unit=" images", disable=None, leave=False) as bar:
-        for i in range(0, len(images), BATCH):
-            part = slice(i, i + BATCH)
-            made = make(net, images[part], labels[part], eps, clipped, args.method, args.steps, args.seed)
-            for index, (certificate, worst) in enumerate(made, i):
-                bar.update()
-                if worst < 0:
-                    certificates.append((f"{index:05}.npz", certificate))
-                if len(certificates) == args.n:
-                    return certificates, index + 1 - args.n
+    parts = (slice(i, i + BATCH) for i in range(0, len(images), BATCH))
+    made = (pair for part in parts
+            for pair in make(net, images[part], labels[part], eps, clipped, args.method, args.steps, args.seed))
+    bar = tqdm(made, "make", len(images), unit=" images", disable=None, leave=False)
+    for index, (certificate, worst) in enumerate(bar):
+        if worst < 0:
+            certificates.append((f"{index:05}.npz", certificate))
+        if len(certificates) == args.n:
+            return certificates, index + 1 - args.n
     return certificates, len(images) - len(certificates)
 
 

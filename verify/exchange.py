@@ -74,22 +74,20 @@ def save_any(net, path):
 
 def describe(net):
     """A network in a few words: its shapes from layer to layer, the layers that are not affine by name."""
-    names = {ReLU: "relu", Flatten: "flatten"}
-    steps = (names.get(type(layer)) or "×".join(map(str, shape)) for layer, shape in zip(net.layers, net.shapes[1:]))
-    units = " → ".join(("×".join(map(str, net.input_shape)), *steps))
-    return f"{units}, {sum(value.size for value in net.params.values()):,} parameters, {net.dtype}"
+    shapes = ["×".join(map(str, shape)) for shape in net.shapes]
+    steps = (shape if isinstance(layer, Affine) else layer.kind for layer, shape in zip(net.layers, shapes[1:]))
+    parameters = sum(value.size for value in net.params.values())
+    return f"{' → '.join((shapes[0], *steps))}, {parameters:,} parameters, {net.dtype}"
 
 
 def to_onnx(net):
     """The ModelProto of a network: input "x" (N, *input_shape), output "logits" (N, c), a node for each layer."""
     onnx = optional("onnx", "onnx", "ONNX")
-    make, nodes, at = onnx.helper, [], "x"
+    make, nodes, at = onnx.helper, [], ["x", *(f"h{i}" for i in range(1, len(net.layers))), "logits"]
     for i, layer in enumerate(net.layers):
-        out = "logits" if i == len(net.layers) - 1 else f"h{i + 1}"
         operator, attributes = NODES[type(layer)](layer)
         weights = [f"{i}.weight", f"{i}.bias"] if isinstance(layer, Affine) else []
-        nodes.append(make.make_node(operator, [at, *weights], [out], name=f"layer {i}", **attributes))
-        at = out
+        nodes.append(make.make_node(operator, [at[i], *weights], [at[i + 1]], name=f"layer {i}", **attributes))
     kind = make.np_dtype_to_tensor_dtype(net.dtype)
     graph = make.make_graph(nodes, "refbound", [make.make_tensor_value_info("x", kind, ["N", *net.input_shape])],
                             [make.make_tensor_value_info("logits", kind, ["N", net.classes])],

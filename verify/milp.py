@@ -43,10 +43,9 @@ def main(argv=None):
     as_the_run(args)
     test = data.load("mnist", "test", args.data_dir)
     images, y = data.first(test, args.n, net)
-    domain = None if args.no_clip else (0.0, 1.0)
-    ball = rb.Ball(data.to_float(images, np.float64), args.eps, domain=domain)
+    ball = rb.Ball(data.to_float(images, np.float64), args.eps, domain=None if args.no_clip else (0.0, 1.0))
     config = {"model": sha256(*net.params.values()), "architecture": [net.spec(), list(net.input_shape)],
-              "data": sha256(test.images, test.labels), "eps": args.eps, "domain": domain and list(domain),
+              "data": sha256(test.images, test.labels), "eps": args.eps, "domain": ball.domain and list(ball.domain),
               "time_limit": args.time_limit, "seed": args.seed}
     path = Path(args.model).resolve()
     name = f"verdicts-{path.name if path.is_dir() else path.stem}-{args.eps:g}{'-no-clip' * args.no_clip}.jsonl"

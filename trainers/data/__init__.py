@@ -18,7 +18,6 @@ from .augment import AUGMENT, augment, random_crop, random_flip
 __all__ = ["AUGMENT", "Dataset", "augment", "first", "load", "random_crop", "random_flip", "split_validation", "to_float"]
 
 READERS = {"mnist": idx.read, "cifar10": cifar10.read, "svhn": svhn.read}
-SPLITS = ("train", "test")
 
 
 class Dataset(NamedTuple):
@@ -34,7 +33,7 @@ def load(name, split, data_dir=None):
     Without data_dir: MNIST as shipped, its SHA-256 checked. With it: the files of that folder; for "mnist" any set in the
     same format under the same file names, such as Fashion-MNIST. CIFAR-10 and SVHN are not shipped and need data_dir.
     """
-    for argument, value, known in (("name", name, tuple(READERS)), ("split", split, SPLITS)):
+    for argument, value, known in (("name", name, tuple(READERS)), ("split", split, ("train", "test"))):
         if value not in known:
             raise ValueError(f"{argument}: found {value!r}, expected one of {', '.join(known)}")
     return Dataset(*READERS[name](split, data_dir))

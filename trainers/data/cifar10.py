@@ -13,10 +13,8 @@ import numpy as np
 from .files import check_labels, existing_file, existing_folder, wrong
 
 BATCHES = {"train": [f"data_batch_{k}" for k in range(1, 6)], "test": ["test_batch"]}
-HOLDING = (
-    "cifar-10-batches-py/ (data_batch_1 to data_batch_5, test_batch) or "
-    "cifar-10-batches-bin/ (data_batch_1.bin to data_batch_5.bin, test_batch.bin), the official CIFAR-10 files"
-)
+HOLDING = ("cifar-10-batches-py/ (data_batch_1 to data_batch_5, test_batch) or cifar-10-batches-bin/ "
+           "(data_batch_1.bin to data_batch_5.bin, test_batch.bin), the official CIFAR-10 files")
 PIXELS = 3 * 32 * 32
 
 
@@ -50,8 +48,7 @@ def _read_pickle(path, content):
     try:
         batch = _Unpickler(stream, encoding="bytes").load()
         batch = {key.encode() if isinstance(key, str) else key: value for key, value in batch.items()}
-        pixels, labels = (getattr(batch[key], "values", batch[key]) for key in (b"data", b"labels"))
-        pixels, labels = np.asarray(pixels), np.asarray(labels)
+        pixels, labels = (np.asarray(getattr(batch[key], "values", batch[key])) for key in (b"data", b"labels"))
     except Exception as error:  # by its documentation, damaged data can make pickle raise anything
         raise wrong(path, f"{type(error).__name__}: {error}", "a whole CIFAR-10 batch (pickle)") from error
     if left := len(content) - stream.tell():

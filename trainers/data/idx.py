@@ -19,10 +19,8 @@ import numpy as np
 from .files import check_labels, existing_file, existing_folder, wrong
 
 SHIPPED = Path(__file__).resolve().parent / "mnist"
-FILES = {
-    "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
-    "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
-}
+FILES = {"train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
+         "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")}
 SHA256 = {  # of the uncompressed MNIST files
     "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
     "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
@@ -35,11 +33,10 @@ def read(split, data_dir=None):
     """Images (N, 1, H, W) uint8 and labels (N,) int64 from data_dir, or from the shipped MNIST."""
     holding = " and ".join(f"{name}[.gz]" for name in FILES[split])
     folder = existing_folder(SHIPPED if data_dir is None else data_dir, holding)
-    images_path, labels_path = (existing_file(folder, (name, name + ".gz"), holding) for name in FILES[split])
+    paths = [existing_file(folder, (name, name + ".gz"), holding) for name in FILES[split]]
     shipped = folder.resolve() == SHIPPED
-    images = _parse(images_path, _uncompressed(images_path, shipped), dimensions=3)
-    labels = _parse(labels_path, _uncompressed(labels_path, shipped), dimensions=1)
-    check_labels(labels_path, labels, images)
+    images, labels = (_parse(path, _uncompressed(path, shipped), dimensions) for path, dimensions in zip(paths, (3, 1)))
+    check_labels(paths[1], labels, images)
     return images[:, None], labels.astype(np.int64)
 
 

@@ -15,7 +15,7 @@ import math
 
 import numpy as np
 
-from refbound.layers import Affine, Conv2d, Flatten, Linear, ReLU
+from refbound.layers import Conv2d, Flatten, Linear, ReLU
 
 
 def require(condition, expected):
@@ -25,27 +25,17 @@ def require(condition, expected):
 
 
 def gemm(chain, attributes, B, C=None):
-    """z = α W x + β C, W = B or its transpose."""
+    """z = α W x + β C, W = B or its transpose, of the input as it enters. A MatMul is one without attributes."""
     require(not attributes.get("transA", 0), f"transA = 0, got {attributes.get('transA')}")
     W = B if attributes.get("transB", 0) else B.T
     alpha, beta = (W.dtype.type(attributes.get(name, 1)) for name in ("alpha", "beta"))
     require(C is None or C.size in (1, len(W)), f"a bias of {len(W)} numbers, got {np.shape(C)}")
-    linear(chain, alpha * W, W.dtype.type(0) if C is None else beta * C)
-
-
-def matmul(chain, attributes, B):
-    """z = Bᵀ x."""
-    linear(chain, B.T, B.dtype.type(0))
-
-
-def linear(chain, W, bias):
-    """z = W x + bias, W (out, in), of the input as it enters."""
+    W, bias = alpha * W, W.dtype.type(0) if C is None else beta * C
     require(W.ndim == 2 and len(chain.shape) == 1, f"a matrix and a vector, got {W.shape} and {chain.shape}")
     layer = Linear(*W.shape[::-1])
     layer.at(chain.shape)
-    if not chain.weights:
+    if not chain.params:
         W, bias = (W * chain.scale).astype(W.dtype), (bias + W @ chain.shift).astype(W.dtype)
-        chain.scale, chain.shift = np.ones(1), np.zeros(1)
     chain.add(layer, W, bias)
 
 
@@ -57,11 +47,10 @@ def conv(chain, attributes, W, bias=None):
     require(pads[:2] == pads[2:], f"symmetric pads, got {pads}")
     require(group == 1, f"group 1, got {group}")
     require(set(attributes.get("dilations", (1,))) == {1}, f"dilations 1, got {attributes.get('dilations')}")
-    if not chain.weights and ((chain.scale != 1).any() or (chain.shift != 0).any()):
+    if not chain.params and ((chain.scale != 1).any() or (chain.shift != 0).any()):
         C = chain.shape[0]
         scale, shift = chain.per_row(chain.scale, C).astype(W.dtype), chain.shift.astype(W.dtype)
         chain.add(Conv2d(C, C, 1), np.diag(scale).reshape(C, C, 1, 1), shift)
-        chain.scale, chain.shift = np.ones(1), np.zeros(1)
     layer = Conv2d(W.shape[1], W.shape[0], W.shape[2:], tuple(attributes.get("strides", (1, 1))), tuple(pads[:2]))
     chain.add(layer, W, np.zeros((len(W), 1, 1), W.dtype) if bias is None else bias.reshape(-1, 1, 1))
 
@@ -95,11 +84,11 @@ def reshape(chain, attributes, shape):
 
 def arithmetic(chain, factor, offset):
     """x ↦ factor x + offset, on the input; or an offset after an affine layer."""
-    if chain.layers and isinstance(chain.layers[-1], Affine) and factor is None:
-        W, bias = chain.weights[-1]
-        chain.weights[-1] = W, bias + chain.per_row(offset, len(W))
+    bias = f"{len(chain.layers) - 1}.bias"
+    if bias in chain.params and factor is None:
+        chain.params[bias] = chain.params[bias] + chain.per_row(offset, len(chain.params[bias]))
         return
-    require(not chain.weights and ReLU() not in chain.layers, "the input or, for Add and Sub, an affine layer before it")
+    require(not chain.params and ReLU() not in chain.layers, "the input or, for Add and Sub, an affine layer before it")
     try:
         factor, offset = (np.broadcast_to(v, (1, *chain.shape))[0] for v in (1.0 if factor is None else factor, offset))
     except ValueError:
@@ -119,7 +108,7 @@ def nothing(chain, attributes, ratio=None, training=None):
 
 
 OPERATORS = {
-    "Gemm": gemm, "MatMul": matmul, "Conv": conv, "Relu": relu, "Flatten": flatten, "Reshape": reshape,
+    "Gemm": gemm, "MatMul": gemm, "Conv": conv, "Relu": relu, "Flatten": flatten, "Reshape": reshape,
     "Add": lambda chain, attributes, c: arithmetic(chain, None, c),
     "Sub": lambda chain, attributes, c: arithmetic(chain, None, -c),
     "Mul": lambda chain, attributes, c: arithmetic(chain, c.astype(float), 0.0),

@@ -9,7 +9,6 @@ import math
 import numpy as np
 
 import refbound as rb
-from refbound.layers import Affine
 
 from . import optional
 from .onnx_operators import OPERATORS, constant, require
@@ -49,11 +48,11 @@ def _network(graph, constants, onnx):
 
 
 class Chain:
-    """The network so far: its layers, their weights and biases, the name and the shape of what it puts out."""
+    """The network so far: its layers and parameters, the name and the shape of what it puts out."""
 
     def __init__(self, name, dims, constants):
         require(len(dims) > 1 and min(dims[1:]) > 0, f"an input of a batch axis and fixed sizes after it, got {name!r} {dims}")
-        self.at, self.seen, self.constants, self.layers, self.weights = name, {name}, constants, [], []
+        self.at, self.seen, self.constants, self.layers, self.params = name, {name}, constants, [], {}
         self.shape = self.input_shape = tuple(dims[1:])
         self.scale, self.shift = np.ones(self.shape), np.zeros(self.shape)  # of the input: x ↦ scale x + shift
 
@@ -76,18 +75,17 @@ class Chain:
     def network(self):
         """The Network, of the widest dtype of its weights. What is not an image is a vector."""
         self.require_plain_input()
-        require(self.weights, "an affine layer, got none")
-        params, dtype = {}, np.result_type(*(W.dtype for W, _ in self.weights))
-        for i, (W, bias) in zip((i for i, layer in enumerate(self.layers) if isinstance(layer, Affine)), self.weights):
-            params[f"{i}.weight"], params[f"{i}.bias"] = W.astype(dtype), bias.astype(dtype)
+        require(self.params, "an affine layer, got none")
+        dtype = np.result_type(*(value.dtype for name, value in self.params.items() if name.endswith("weight")))
         shape = self.input_shape if len(self.input_shape) == 3 else (math.prod(self.input_shape),)
-        return rb.Network(self.layers, params, shape)
+        return rb.Network(self.layers, {name: value.astype(dtype) for name, value in self.params.items()}, shape)
 
     def add(self, layer, W, bias):
-        """An affine layer, whose bias broadcasts to what it puts out."""
+        """An affine layer, whose bias broadcasts to what it puts out; arithmetic on the input is in it."""
         _, self.shape = layer.at(self.shape)
+        i, self.scale, self.shift = len(self.layers), np.ones(1), np.zeros(1)
+        self.params[f"{i}.weight"], self.params[f"{i}.bias"] = W, self.per_row(bias, len(W))
         self.layers.append(layer)
-        self.weights.append((W, self.per_row(bias, len(W))))
 
     def per_row(self, values, n):
         """Constants that broadcast to the shape here and are alike in each of n channels, (n,)."""

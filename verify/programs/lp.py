@@ -21,7 +21,7 @@ import numpy as np
 import scipy.sparse as sp
 from scipy.optimize import linprog
 
-from .sparse import diagonal, fold, picked, widened
+from .sparse import fold, picked, widened
 
 TOLERANCE = {"primal_feasibility_tolerance": 1e-9, "dual_feasibility_tolerance": 1e-9}
 
@@ -59,8 +59,8 @@ def triangle(folded, y, classes=None):
 def maxima(folded, a_lo, least, y, classes=None):
     """The Maxima over a̲ z ≤ h ≤ ā z + b̄ and h ≥ least, for a̲ (U,): one matrix, and an objective for each class."""
     inputs, Z, z0, H, l, u = folded.inputs, folded.Z, folded.z0, folded.H, folded.l, folded.u
-    U, a = len(l), u / (u - l)
-    A = sp.vstack([diagonal(a_lo) @ Z - H, H - diagonal(a) @ Z, widened(inputs.A, Z.shape[1])], format="csc")
+    (U, V), a = Z.shape, u / (u - l)
+    A = sp.vstack([sp.diags_array(a_lo) @ Z - H, H - sp.diags_array(a) @ Z, widened(inputs.A, V)], format="csc")
     b = np.concatenate([-a_lo * z0, a * (z0 - l), inputs.b])
     bounds = np.concatenate([np.stack([inputs.low, inputs.high], 1), np.tile([least, np.inf], (U, 1))])
     s, pinched = np.zeros(len(folded.f0)), np.zeros(len(folded.f0), bool)

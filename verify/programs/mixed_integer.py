@@ -22,7 +22,7 @@ import scipy.sparse as sp
 from scipy.optimize import Bounds, LinearConstraint, milp
 
 from .lp import triangle
-from .sparse import diagonal, fold, widened
+from .sparse import fold, widened
 
 SLACK = 1e-3
 ANSWERS = ("robust", "not robust", "unknown")
@@ -48,32 +48,22 @@ class Verdict(NamedTuple):
     margin: object   # max_m z_m − z_y at the witness, at least 0; or None
 
 
-class Program(NamedTuple):
-    """The rows, the bounds and the binaries of one network and ball; V unknowns, then U binaries."""
-
-    folded: object
-    A: object      # (R, V + U) sparse
-    b: object      # (R,): A (v, t) ≤ b
-    bounds: object
-    binary: object
-
-
 def exact_margins(net, ball, y, pre, time_limit=120, classes=None):
     """An Exact for each class m of `classes` (default: all); time_limit seconds for each.
 
     A ball of one example, its label y, and pre [(l, u)] shaped as the input of each ReLU, in float64.
     Raises ValueError for an argument that cannot be, RuntimeError where HiGHS fails or contradicts the network.
     """
-    program, net, found = build(fold(net, ball, y, pre)), double(net), []
+    folded, net, found = fold(net, ball, y, pre), double(net), []
     for m in range(net.classes) if classes is None else classes:
         if m == y:
             found.append(Exact(0.0, 0.0, ball.x[0], "optimal"))
             continue
-        status, v, bound = solve(program, m, y, time_limit)
-        x = None if v is None else at(program, v, ball)
+        status, v, bound = solve(folded, m, y, time_limit)
+        x = None if v is None else at(folded.inputs, v, ball)
         value = -np.inf if x is None else float(margins(net, x, y)[m])
         if bound is None:  # without a feasible point scipy passes no bound on
-            bound = triangle(program.folded, y, [m])[0]
+            bound = triangle(folded, y, [m])[0]
         if value > bound + SLACK:
             raise RuntimeError(f"milp: class {m}: the network attains {value:g}, above the bound {bound:g} of HiGHS")
         found.append(Exact(value, max(value, float(bound)), x, "optimal" if status == OPTIMAL else "time limit"))
@@ -97,56 +87,55 @@ def verdict(net, ball, y, pre, upper=None, time_limit=120, witness=None):
         return Verdict("not robust", float(upper.max()), witness, check_witness(net, ball, y, witness))
     left = [m for m in np.argsort(-upper) if upper[m] >= 0]
     upper[left] = np.minimum(upper[left], triangle(folded, y, left))
-    program = build(folded)
     for m in sorted(left, key=lambda m: -upper[m]):
         if upper[m] >= -SLACK:
-            upper[m], x = decide(program, net, ball, m, y, upper[m], deadline)
+            upper[m], x = decide(folded, net, ball, m, y, upper[m], deadline)
             if x is not None:
                 return Verdict("not robust", float(upper.max()), x, check_witness(net, ball, y, x))
     settled = all(upper[m] <= -SLACK for m in left)
     return Verdict("robust" if settled else "unknown", float(upper.max()), None, None)
 
 
-def decide(program, net, ball, m, y, bound, deadline):
+def decide(folded, net, ball, m, y, bound, deadline):
     """(bound of the margin, witness or None): is there a point of at least −SLACK, and if it is no witness, of SLACK?"""
     for floor in (-SLACK, SLACK):
         seconds = deadline - time.monotonic()
         if seconds <= 0:
             break
-        status, v, reached = solve(program, m, y, seconds, floor)
+        status, v, reached = solve(folded, m, y, seconds, floor)
         if status == INFEASIBLE:
             return min(bound, floor), None
         bound = bound if reached is None else min(bound, reached)
-        x = None if v is None else at(program, v, ball)
+        x = None if v is None else at(folded.inputs, v, ball)
         if x is not None and margins(net, x, y).max() >= 0:
             return bound, x
     return bound, None
 
 
-def build(folded):
-    """The Program of a folded network."""
+def program(folded):
+    """The network and the ball as keywords of scipy's milp: the unknowns v, then a binary t for each unstable unit."""
     inputs, Z, z0, H, l, u = folded.inputs, folded.Z, folded.z0, folded.H, folded.l, folded.u
-    A = sp.vstack([sp.hstack([Z - H, 0 * diagonal(l)]),      # h ≥ z
-                   sp.hstack([H, -diagonal(u)]),             # h ≤ u t
-                   sp.hstack([H - Z, -diagonal(l)]),         # h ≤ z − l (1 − t)
-                   widened(inputs.A, Z.shape[1] + len(l))], format="csc")
-    bounds = Bounds(np.concatenate([inputs.low, 0 * u, 0 * u]), np.concatenate([inputs.high, u, 0 * u + 1]))
-    binary = np.concatenate([np.zeros(Z.shape[1]), np.ones(len(l))])
-    return Program(folded, A, np.concatenate([-z0, 0 * u, z0 - l, inputs.b]), bounds, binary)
+    U, V = Z.shape
+    A = sp.vstack([widened(Z - H, V + U),                       # h ≥ z
+                   sp.hstack([H, -sp.diags_array(u)]),          # h ≤ u t
+                   sp.hstack([H - Z, -sp.diags_array(l)]),      # h ≤ z − l (1 − t)
+                   widened(inputs.A, V + U)], format="csc")
+    return {"constraints": [LinearConstraint(A, ub=np.concatenate([-z0, 0 * u, z0 - l, inputs.b]))],
+            "bounds": Bounds(np.concatenate([inputs.low, 0 * u, 0 * u]), np.concatenate([inputs.high, u, 0 * u + 1])),
+            "integrality": np.repeat([0, 1], [V, U])}
 
 
-def solve(program, m, y, seconds, floor=None):
+def solve(folded, m, y, seconds, floor=None):
     """(scipy's status, v or None, bound or None) of max z_m − z_y; with a floor, of any point that reaches it."""
-    C, c0 = program.folded.margin(m, y)
-    C = widened(C, len(program.binary))
-    A, b, gap = program.A, program.b, 0.0
+    given, (C, c0) = program(folded), folded.margin(m, y)
+    C = widened(C, len(given["integrality"]))
     if floor is not None:
-        A, b, gap = sp.vstack([A, -C], format="csc"), np.append(b, c0 - floor), ANY
-    options = {"time_limit": seconds, "presolve": False, "mip_rel_gap": gap, "mip_feasibility_tolerance": 1e-9}
+        given["constraints"].append(LinearConstraint(-C, ub=c0 - floor))
+    options = {"time_limit": seconds, "presolve": False, "mip_rel_gap": 0.0 if floor is None else ANY,
+               "mip_feasibility_tolerance": 1e-9}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # scipy hands the tolerance to HiGHS, and warns that it does
-        result = milp(-C.toarray()[0], integrality=program.binary, bounds=program.bounds,
-                      constraints=LinearConstraint(A, ub=b), options=options)
+        result = milp(-C.toarray()[0], **given, options=options)
     if result.status not in ((OPTIMAL, LIMIT) if floor is None else (OPTIMAL, LIMIT, INFEASIBLE)):
         raise RuntimeError(f"milp: HiGHS failed on class {m}: {' '.join(result.message.split())}")
     reached = result.mip_dual_bound
@@ -155,9 +144,8 @@ def solve(program, m, y, seconds, floor=None):
     return result.status, result.x, None if reached is None else c0 - reached
 
 
-def at(program, v, ball):
+def at(inputs, v, ball):
     """The input (*input_shape) of a solution v, moved into the ball where HiGHS left it by its tolerance."""
-    inputs = program.folded.inputs
     p = np.clip(v[:len(inputs.low)], inputs.low, inputs.high)
     for total, most in zip(inputs.A @ p, inputs.b):
         p = p * (most / total) if total > most else p

@@ -63,24 +63,21 @@ def fold(net, ball, y, pre):
     """
     inputs = polytope(ball)
     check(net, ball, y, pre)
-    ends = [(np.ravel(l).astype(float), np.ravel(u).astype(float)) for l, u in pre]
-    units = [np.flatnonzero((l < 0) & (u > 0)) for l, u in ends]
-    k, at, V = 0, len(inputs.low), len(inputs.low) + sum(map(len, units))
-    M, c, Z, z0 = widened(inputs.X, V), inputs.x0, [sp.csr_array((0, V))], [np.zeros(0)]
-    sizes = [np.zeros(0)]
+    units = [np.flatnonzero((np.asarray(l) < 0) & (np.asarray(u) > 0)) for l, u in pre]
+    l, u = (picked([pair[side] for pair in pre], units) for side in (0, 1))
+    size, k, at, P = np.maximum(u, -l), 0, 0, len(inputs.low)
+    M, c, Z, z0 = widened(inputs.X, P + len(l)), inputs.x0, [sp.csr_array((0, P + len(l)))], [np.zeros(0)]
     for i, layer in enumerate(net.layers):
         if isinstance(layer, (Linear, Conv2d)):
             W = matrix(layer, net.params[f"{i}.weight"], net.shapes[i], net.shapes[i + 1])
             M, c = W @ M, W @ c + np.repeat(net.params[f"{i}.bias"].astype(float), math.prod(net.shapes[i + 1][1:]))
         elif isinstance(layer, ReLU):
-            (l, u), rows = ends[k], units[k]
-            size = np.maximum(u, -l)[rows]
-            Z, z0, sizes = [*Z, diagonal(1 / size) @ M[rows]], [*z0, c[rows] / size], [*sizes, size]
-            h = sp.csr_array((size, (rows, at + np.arange(len(rows)))), shape=M.shape)
-            M, c, k, at = (diagonal(l >= 0) @ M + h).tocsr(), (l >= 0) * c, k + 1, at + len(rows)
-    l, u = (picked(side, units) for side in (zip(*ends) if ends else ((), ())))
-    sizes = np.concatenate(sizes)
-    return Folded(inputs, sp.vstack(Z, format="csr"), np.concatenate(z0), l / sizes, u / sizes, M.tocsr(), c, units)
+            rows, active = units[k], np.ravel(pre[k][0]) >= 0
+            new = np.arange(at, at + len(rows))
+            Z, z0 = [*Z, sp.diags_array(1 / size[new]) @ M[rows]], [*z0, c[rows] / size[new]]
+            h = sp.csr_array((size[new], (rows, P + new)), shape=M.shape)
+            M, c, k, at = (sp.diags_array(active.astype(float)) @ M + h).tocsr(), active * c, k + 1, at + len(rows)
+    return Folded(inputs, sp.vstack(Z, format="csr"), np.concatenate(z0), l / size, u / size, M.tocsr(), c, units)
 
 
 def polytope(ball):
@@ -88,7 +85,7 @@ def polytope(ball):
     if not isinstance(ball, Ball) or len(ball) != 1:
         raise ValueError(f"ball: expected a Ball of one example, got {getattr(ball, 'x', ball)!r:.60}")
     x, eps = ball.x.reshape(-1).astype(float), float(ball.eps[0])
-    n, I = len(x), diagonal(np.ones(len(x)))
+    n, I = len(x), sp.diags_array(np.ones(len(x)), format="csr")
     if ball.norm == 1:
         return Inputs(sp.hstack([I, -I], format="csr"), x, np.zeros(2 * n), np.full(2 * n, eps),
                       sp.csr_array(np.ones((1, 2 * n))), np.array([eps]))
@@ -114,12 +111,6 @@ def matrix(layer, W, inside, outside):
                                   (0 <= r) & (r < H) & (0 <= s) & (s < Wd))
     row, column, value, inner = (entry.ravel() for entry in entries)
     return sp.csr_array((value[inner], (row[inner], column[inner])), shape=(math.prod(outside), math.prod(inside)))
-
-
-def diagonal(a):
-    """diag(a), (U, U)."""
-    each = np.arange(len(a))
-    return sp.csr_array((np.asarray(a, float), (each, each)), shape=(len(a), len(a)))
 
 
 def widened(M, V):

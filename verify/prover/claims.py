@@ -66,7 +66,11 @@ def read(path):
 
 
 def check(certificate, network):
-    """What the mathematics takes for granted."""
+    """The digests, and what the mathematics takes for granted."""
+    if certificate.network != network.digest:
+        raise Rejected("it is of another network, or a weight has changed: the digests of the network differ")
+    if certificate.digest != certificate.sealed().digest:
+        raise Rejected("it has changed since it was made: its digest differs")
     for name, kind in (("label", int), ("eps", str), ("clipped", bool)):
         if type(getattr(certificate, name)) is not kind:
             raise Rejected(f"{name}: expected {kind.__name__}, got {getattr(certificate, name)!r}")

@@ -51,10 +51,6 @@ class Exact:
     def __getitem__(self, rows):
         return Exact(self.n[rows], self.unit)
 
-    def column(self):
-        """(n,) -> (n, 1)."""
-        return self[:, None]
-
     def total(self):
         """The sum over the first axis."""
         return Exact(self.n.sum(0), self.unit)
@@ -68,13 +64,11 @@ def exact(values):
     """Finite floating-point numbers of up to 64 bits as Exact, with the largest unit that takes them."""
     if np.asarray(values).dtype not in (np.float16, np.float32, np.float64):
         raise ValueError(f"expected float16, float32 or float64, got {np.asarray(values).dtype}")
-    mantissa, exponent = np.frexp(np.asarray(values, np.float64))  # value = mantissa 2^exponent, 53 bits
-    integers = np.ldexp(mantissa, 53).astype(np.int64).astype(object)
-    least = int(exponent[mantissa != 0].min()) if mantissa.any() else 0
-    n = integers << np.where(mantissa != 0, exponent - least, 0).astype(object)
-    bits = int(np.bitwise_or.reduce(n, axis=None)) if n.size else 0
-    spare = (bits & -bits).bit_length() - 1 if bits else 0
-    return Exact(n >> spare, Fraction(2) ** (least - 53 + spare))
+    n, d = np.frompyfunc(float.as_integer_ratio, 1, 2)(np.asarray(values, np.float64))  # each value is n / d, d = 2^k
+    common = d.max(initial=1)
+    n = n * (common // d)
+    unit = math.gcd(*n.flat) or 1
+    return Exact(n // unit, Fraction(unit, common))
 
 
 class Matrix:
@@ -135,9 +129,11 @@ def dense(W):
 def convolution(W, inside, stride, padding):
     """The Matrix of a cross-correlation with zero padding, W (out, in, kh, kw), of images `inside` (in, H, W).
 
+    stride and padding are a number or a pair (rows, columns):
     z[o, i, j] = Σ_{c, p, q} W[o, c, p, q] x[c, i sh + p − ph, j sw + q − pw]
     """
-    (O, C, kh, kw), (_, H, Wd), (sh, sw), (ph, pw) = W.shape, inside, stride, padding
+    (O, C, kh, kw), (_, H, Wd) = W.shape, inside
+    (sh, sw), (ph, pw) = np.broadcast_to(stride, 2).tolist(), np.broadcast_to(padding, 2).tolist()
     h, w = (H + 2 * ph - kh) // sh + 1, (Wd + 2 * pw - kw) // sw + 1
     o, i, j, c, p, q = np.ogrid[:O, :h, :w, :C, :kh, :kw]
     r, s = i * sh + p - ph, j * sw + q - pw
