@@ -236,7 +236,7 @@ def fresh(**fields):
         ("py", lambda content: content + b"more", "4 trailing bytes"),
         ("py", fresh(data=np.zeros((2, 3071), np.uint8)), "data uint8 (2, 3071), expected uint8 (N, 3072)"),
         ("py", fresh(data=np.zeros((2, 3072))), "data float64"),
-        ("py", fresh(data=np.array([None, {}])), "expected a whole CIFAR-10 batch"),
+        ("py", fresh(data=np.array([None, {}])), "data object (2,), expected uint8 (N, 3072)"),
         ("py", fresh(data=np.zeros((0, 3072), np.uint8), labels=[]), "data uint8 (0, 3072)"),
         ("py", fresh(labels=[0.5, 1]), "labels float64 (2,), expected a list of integers"),
         ("py", fresh(labels=[[0], [1]]), "labels int64 (2, 1)"),

@@ -1,8 +1,8 @@
 """CIFAR-10 from its official files, the Python batches or the binary ones: https://www.cs.toronto.edu/~kriz/cifar.html
 
 A Python batch is a pickled dict: "data" uint8 (N, 3072), red then green then blue, and "labels", a list. A binary batch
-is N records of 1 + 3072 bytes, the label first. A pickle can run code, so this one is read with stand-ins for the few
-names that an array's pickle asks for; any other name is an error.
+is N records of 1 + 3072 bytes, the label first. A pickle can run code, so in this one only the few names that an array's
+pickle asks for are found; any other name is an error.
 """
 
 import io
@@ -48,7 +48,7 @@ def _read_pickle(path, content):
     try:
         batch = _Unpickler(stream, encoding="bytes").load()
         batch = {key.encode() if isinstance(key, str) else key: value for key, value in batch.items()}
-        pixels, labels = (np.asarray(getattr(batch[key], "values", batch[key])) for key in (b"data", b"labels"))
+        pixels, labels = (np.asarray(batch[key]) for key in (b"data", b"labels"))
     except Exception as error:  # by its documentation, damaged data can make pickle raise anything
         raise wrong(path, f"{type(error).__name__}: {error}", "a whole CIFAR-10 batch (pickle)") from error
     if left := len(content) - stream.tell():
@@ -63,36 +63,12 @@ def _read_pickle(path, content):
 LAYOUTS = (("cifar-10-batches-py", "", _read_pickle), ("cifar-10-batches-bin", ".bin", _read_binary))
 
 
-class _Array:
-    """Stands in for numpy.ndarray: takes the bytes in, and nothing else."""
-
-    def __setstate__(self, state):
-        _, shape, dtype, fortran, content = state
-        self.values = np.frombuffer(content, dtype.name).reshape(shape, order="F" if fortran else "C")
-
-
-class _Dtype:
-    """Stands in for numpy.dtype: keeps the name. The state, a byte order, means nothing to bytes."""
-
-    def __init__(self, name, align, copy):
-        self.name = np.dtype(name)
-
-    def __setstate__(self, state):
-        pass
-
-
 class _Unpickler(pickle.Unpickler):
-    """Knows the names an array's pickle asks for, under NumPy 1 and 2, and no other."""
+    """Finds the names that an array's pickle asks for, under NumPy 1 and 2, and no other."""
 
-    NAMES = {
-        ("numpy", "ndarray"): _Array,
-        ("numpy", "dtype"): _Dtype,
-        ("numpy.core.multiarray", "_reconstruct"): lambda *_: _Array(),
-        ("_codecs", "encode"): lambda text, _: text.encode("latin1"),  # bytes, as Python 3 writes them for Python 2
-    }
+    NAMES = (("numpy", "ndarray"), ("numpy", "dtype"), ("numpy.core.multiarray", "_reconstruct"), ("_codecs", "encode"))
 
     def find_class(self, module, name):
-        known = self.NAMES.get((module.replace("numpy._core", "numpy.core"), name))
-        if known is None:
+        if (module.replace("numpy._core", "numpy.core"), name) not in self.NAMES:
             raise pickle.UnpicklingError(f"the pickle asks for {module}.{name}")
-        return known
+        return super().find_class(module.replace("numpy.core", "numpy._core"), name)
