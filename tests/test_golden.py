@@ -363,3 +363,11 @@ def test_a_check_leaves_the_library_and_the_reference_as_they_were(tmp_path, cap
     checked(capsys, write(tmp_path, "hand", {f"{v}/margins": np.ones((2, 2)) for v in golden_cases.VARIANTS}))
     after = {**rb.METHODS, **golden_cases.VARIANTS, **golden_cases.golden("hand")}
     assert [*before] == [*after] and all(after[name] is value for name, value in before.items())
+
+
+def test_without_answers_the_right_number_is_not_told(capsys, tmp_path):
+    (tmp_path / "hand.json").write_text(json.dumps({"ibp/margins": [[0, 7], [3, 0]], "crown/margins": [0, 3.6]}))
+    _, told = checked(capsys, str(tmp_path / "hand.json"))
+    _, hidden = checked(capsys, "--no-answers", str(tmp_path / "hand.json"))
+    assert "7.0, expected 4.0" in told["differ"]["ibp/margins"] and hidden["differ"]["ibp/margins"].endswith("at [0, 1]: 7.0")
+    assert "expected (2, 2)" in hidden["differ"]["crown/margins"]

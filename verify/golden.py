@@ -30,7 +30,7 @@ SINGLE = 1e-5  # as float32 may err
 JSON_COPIES = ("hand", "dead", "linear", "eps-zero")
 
 
-def check(path, arrays, tolerance, quiet=False, complete=False):
+def check(path, arrays, tolerance, quiet=False, complete=False, answers=True):
     """Prints how a file's arrays compare with these; True if it holds some and they agree; all, where complete."""
     theirs, counts = read(path), dict.fromkeys(("agree", "differ", "unknown", "missing"), 0)
     names = [name for name in arrays if name != "provenance"]
@@ -48,7 +48,8 @@ def check(path, arrays, tolerance, quiet=False, complete=False):
             continue
         known = explain(name, theirs[name], arrays, tolerance, recompute) if group(name) in VARIANTS else ""
         known = known or "as precise as float32" * (error < SINGLE)
-        tell("differ", f"{name}  {error:.1e} {where}{known and f'  <- {known}'}")
+        shown = f"{error:.1e} {where}" if answers or "shape" in where else where.partition(", expected")[0]
+        tell("differ", f"{name}  {shown}{known and f'  <- {known}'}")
     for name in [name for name in theirs if name not in arrays]:
         near = difflib.get_close_matches(name, names, 1)
         tell("unknown", f"{name}  (expected {near[0]}?)" if near else name)
@@ -141,6 +142,7 @@ def parser():
     add_option("--tolerance", type=float, default=1e-9,
                help="share of an array's largest entry by which an entry may differ (default: %(default)s)")
     add_option("--complete", action="store_true", help="a missing array is a failure (always so without FILE)")
+    add_option("--no-answers", dest="answers", action="store_false", help="of what differs, do not tell the right number")
     add_option("--quiet", action="store_true", help="say nothing of arrays that agree")
     return top
 
@@ -153,7 +155,7 @@ def main(argv=None):
     if not 0 <= args.tolerance < np.inf:
         raise ValueError(f"--tolerance: expected a number of at least 0, got {args.tolerance}")
     complete = args.complete or not args.files
-    good = [check(path, arrays, args.tolerance, args.quiet, complete)
+    good = [check(path, arrays, args.tolerance, args.quiet, complete, args.answers)
             for path, arrays in references(args.files, args.reference)]
     return 0 if all(good) else 1
 
