@@ -64,11 +64,17 @@ LAYOUTS = (("cifar-10-batches-py", "", _read_pickle), ("cifar-10-batches-bin", "
 
 
 class _Unpickler(pickle.Unpickler):
-    """Finds the names that an array's pickle asks for, under NumPy 1 and 2, and no other."""
+    """Knows the names that an array's pickle asks for, under NumPy 1 and 2, and no other."""
 
-    NAMES = (("numpy", "ndarray"), ("numpy", "dtype"), ("numpy.core.multiarray", "_reconstruct"), ("_codecs", "encode"))
+    NAMES = {
+        ("numpy", "ndarray"): np.ndarray,
+        ("numpy", "dtype"): lambda name, *_: np.dtype(name),  # align, copy: NumPy 2.4 warns of the old files' own
+        ("numpy.core.multiarray", "_reconstruct"): lambda *_: np.empty(0, np.uint8),
+        ("_codecs", "encode"): lambda text, _: text.encode("latin1"),  # bytes, as Python 3 writes them for Python 2
+    }
 
     def find_class(self, module, name):
-        if (module.replace("numpy._core", "numpy.core"), name) not in self.NAMES:
+        known = self.NAMES.get((module.replace("numpy._core", "numpy.core"), name))
+        if known is None:
             raise pickle.UnpicklingError(f"the pickle asks for {module}.{name}")
-        return super().find_class(module.replace("numpy.core", "numpy._core"), name)
+        return known
