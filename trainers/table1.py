@@ -106,7 +106,7 @@ def table1(cells):
     rows, columns = [], list(COLUMNS.values())
     for eps in sorted({*EPS, *(eps for column, eps in cells if column in columns)}):
         rows.append([f"{eps:g}", "ours", *(cell(cells.get((column, eps))) for column in columns)])
-        rows.append(["", "published", *(triple(published.PAPER[column].get(eps, published.UNKNOWN)) for column in columns)])
+        rows.append(["", "published", *(triple(published.PAPER[column].get(eps)) for column in columns)])
     return markdown(["ε", "", *columns], rows)
 
 
@@ -118,7 +118,7 @@ def others(cells):
 
 def table2(name, cells):
     """The literature, and IBP and OURS here, by ε."""
-    rows = [[row.method, row.network, row.source, *(triple(row.errors.get(eps, published.UNKNOWN)) for eps in EPS)]
+    rows = [[row.method, row.network, row.source, *(triple(row.errors.get(eps)) for eps in EPS)]
             for row in published.LITERATURE]
     rows += [[f"{column}, here", name.split(", ")[1], "", *(cell(cells.get((column, eps))) for eps in EPS)]
              for column in ("IBP", "OURS") if any((column, eps) in cells for eps in EPS)]
@@ -144,7 +144,7 @@ def spread(values):
 
 def triple(errors):
     """Published errors; – for those that are not known."""
-    return "–" if errors == published.UNKNOWN else " / ".join("–" if e is None else f"{e:.2f}" for e in errors)
+    return " / ".join("–" if e is None else f"{e:.2f}" for e in errors) if errors else "–"
 
 
 def schedules(cells):

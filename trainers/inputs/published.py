@@ -1,21 +1,15 @@
 """Published errors on MNIST (l∞), in percent, that trainers/table1.py prints beside ours. None is printed as –.
 
 An entry is (standard, PGD, verified). Numbers are here only if they were read in the source beside them; accuracies are turned
-into errors. The paper's own Table 1 is not filled in: its columns are None.
+into errors. The paper's own Table 1 is not filled in.
 """
 
 from typing import NamedTuple
 
-UNKNOWN = (None, None, None)
 LARGER = "dm_large, on GPUs"  # the paper's MNIST network: "IBP_large" in the release's config/mnist.json
 
-PAPER = {  # Table 1 of the paper: column -> ε -> errors; CBP is in its Section 7, on CIFAR-10 alone
-    "IBP": {0.1: UNKNOWN, 0.2: UNKNOWN, 0.3: UNKNOWN, 0.4: UNKNOWN},
-    "CROWN-IBP (β=1), CBP 1→1": {0.1: UNKNOWN, 0.2: UNKNOWN, 0.3: UNKNOWN, 0.4: UNKNOWN},
-    "CAP": {0.1: UNKNOWN, 0.2: UNKNOWN, 0.3: UNKNOWN, 0.4: UNKNOWN},
-    "OURS": {0.1: UNKNOWN, 0.2: UNKNOWN, 0.3: UNKNOWN, 0.4: UNKNOWN},
-    "CBP 1→0": {0.1: UNKNOWN, 0.2: UNKNOWN, 0.3: UNKNOWN, 0.4: UNKNOWN},
-}
+# Table 1 of the paper: column -> ε -> errors, where they are known; CBP is in its Section 7, on CIFAR-10 alone
+PAPER = {"IBP": {}, "CROWN-IBP (β=1), CBP 1→1": {}, "CAP": {}, "OURS": {}, "CBP 1→0": {}}
 
 
 class Row(NamedTuple):

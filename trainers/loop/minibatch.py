@@ -4,8 +4,8 @@ Every draw is seeded by the minibatch's seed and the shard's index: the same min
 parameters and any number of threads, unless it is asked to redraw them.
 """
 
-from functools import partial
-from typing import NamedTuple
+from functools import partial, reduce
+from operator import add
 
 import numpy as np
 
@@ -18,17 +18,11 @@ from . import parallel
 NORMS = {"inf": np.inf, "2": 2, "1": 1}  # by their names on the command line
 
 
-class Shard(NamedTuple):
-    """Some examples of a minibatch, and how their loss is computed."""
-
-    share: float    # of the minibatch
-    problem: tuple  # ball, y, method
-    weights: dict   # β and κ
-    options: dict   # the method's own, and rng
-
-
 def minibatch(net, train, batch, seed, now, args, redraw=0):
-    """[f, ...]: f() makes a Shard, on the thread that works on it. redraw = 1, 2, ...: other draws for the same images."""
+    """[f, ...]: f() makes a shard, on the thread that works on it. redraw = 1, 2, ...: other draws for the same images.
+
+    A shard is (its share of the minibatch, (ball, y, method), {β and κ}, {rng and the method's own options}).
+    """
     images = data.augment(train.images[batch], np.random.default_rng(seed), args.data, args.crop)
     images = data.to_float(images, np.float32)
     size = args.shard or (args.batch if args.device == "cuda" else
@@ -38,9 +32,8 @@ def minibatch(net, train, batch, seed, now, args, redraw=0):
     def make(index):
         x, y = net.xp.asarray(images[parts[index]]), net.xp.asarray(labels[parts[index]])
         rng = np.random.default_rng([*seed, index, redraw] if redraw else [*seed, index])
-        weights = {"beta": now["beta"], "kappa": now["kappa"]}
-        problem = ball(x, now["eps"], args), y, args.method
-        return Shard(len(y) / len(batch), problem, weights, {"rng": rng, **options_given(args)})
+        weights, problem = {"beta": now["beta"], "kappa": now["kappa"]}, (ball(x, now["eps"], args), y, args.method)
+        return len(y) / len(batch), problem, weights, {"rng": rng, **options_given(args)}
 
     return [partial(make, index) for index in range(len(parts))]
 
@@ -56,7 +49,8 @@ def gradient(net, train, batch, seed, now, args, pmap, redraw=0):
 
     shards = minibatch(net, train, batch, seed, now, args, redraw)
     losses, grads, wrong, unverified = zip(*pmap(work, shards))
-    return sum(losses), parallel.total(grads), sum(wrong), sum(unverified)
+    total = {name: reduce(add, (of[name] for of in grads)) for name in net.params}
+    return sum(losses), total, sum(wrong), sum(unverified)
 
 
 def value(net, train, batch, seed, now, args, pmap, redraw=0):
@@ -70,8 +64,8 @@ def value(net, train, batch, seed, now, args, pmap, redraw=0):
 
 def slopes(net, train, batch, seed, now, args, pmap=map):
     """The shares of the lower slopes that are 0, between, and 1, in the first shard; None where no unit is unstable."""
-    first = minibatch(net, train, batch, seed, now, args)[0]()
-    return lower_slopes(net, *first.problem, **first.options)
+    _, problem, _, options = minibatch(net, train, batch, seed, now, args)[0]()
+    return lower_slopes(net, *problem, **options)
 
 
 def ball(x, eps, args):
