@@ -13,8 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-# glibc's M_MMAP_THRESHOLD, M_TRIM_THRESHOLD and M_ARENA_MAX, by which it reuses freed arrays instead of returning them to
-# the system, which costs a page fault per 4 KiB
+# glibc's M_MMAP_THRESHOLD, M_TRIM_THRESHOLD and M_ARENA_MAX: it reuses freed arrays instead of returning them to the
+# system, which costs a page fault per 4 KiB
 ALLOCATOR = {-3: 2**30, -1: 2**31 - 1, -8: 1}
 
 

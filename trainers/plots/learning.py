@@ -5,7 +5,6 @@ times the learning rate (refbound/landscape.py); the other methods' losses in gr
 successive gradients ∇L, ∇L′. Where a run has more than 40 probes, a point is the mean over as many successive ones as make 40.
 """
 
-from .colours import COLOURS
 from . import style
 from .selection import Missing, by_method, clock, label, means, measured, one_of, ramp_end, study, title
 
@@ -39,7 +38,7 @@ def draw(plt, numbers):
     if len(curves) % 2:
         panels[-1, 1].set_visible(False)
         panels[max(rows - 2, 0), 1].tick_params(labelbottom=True)
-    style.logarithmic(panels[0, 0].yaxis)
+    style.logarithmic(panels[0, 0])
     left.supxlabel(numbers["axis"], fontsize=10)
     left.supylabel("loss L(s̄); band: its range along −∇L, τ from ½ to 5", fontsize=10)
     measures(right, curves)
@@ -52,7 +51,7 @@ def loss(axes, curves, method):
     for other, points in curves.items():
         if other != method:
             axes.plot(points["time"], style.curve(points["loss"]), color="#D4D4D4", linewidth=0.8)
-    points, colour = curves[method], COLOURS[method]
+    points, colour = curves[method], style.COLOURS[method]
     low, high = style.curve(points["least_loss"]), style.curve(points["greatest_loss"])
     axes.fill_between(points["time"], low, high, color=colour, alpha=0.45, linewidth=0, zorder=2)
     axes.plot(points["time"], style.curve(points["loss"]), color=colour, zorder=3)
@@ -69,6 +68,6 @@ def measures(part, curves):
                       label=style.name(method))
         ends = {points["ramp_end"] for points in curves.values()}
         style.mark_ramp(axes, ends, "end of the ramp" if axes is panels[0] else "")
-        style.logarithmic(axes.yaxis)
+        style.logarithmic(axes)
         axes.set_ylabel(text)
     style.legend(part, panels[0], ncols=3)

@@ -58,9 +58,7 @@ def title(runs):
 def label(run):
     """A run in short: its method, the rates of sparse, β and κ where they are not 1 and 0 throughout, cap's projections."""
     of = run["arguments"]
-    words = [of["method"]]
-    if of["method"] == "sparse":
-        words = [f"sparse ({rates(run)[0]:g}, {rates(run)[1]:g})"]
+    words = ["sparse ({:g}, {:g})".format(*rates(run)) if rates(run) else of["method"]]
     for name, symbol, usual in (("beta", "β", 1), ("kappa", "κ", 0)):
         first, last = of[name]
         if (first, last) != (usual, usual):
@@ -110,8 +108,7 @@ def means(run, columns, unit=1, bins=40):
     A bin holds as many successive probes as make at most `bins` of them; of a run with no more probes, one. What is empty
     or not finite is left out of its bin's mean; a bin of none is None.
     """
-    table = {name: np.array([np.nan if v in (None, "") else v for v in run["landscape"][name]], float)
-             for name in ("time", *columns)}
+    table = {name: np.array(run["landscape"][name], float) for name in ("time", *columns)}
     table["time"] = table["time"] / unit
     size = -(-len(table["time"]) // bins)
     return {name: [_mean(values[i:i + size]) for i in range(0, len(values), size)] for name, values in table.items()}

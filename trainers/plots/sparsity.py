@@ -5,14 +5,13 @@ probability p where −l > u, with q elsewhere, else 0: (0, 0) has all slopes 0,
 Right: the shares of the slopes that are 0, between, and 1; ibp has no lower slopes. Points are means as in learning.py.
 """
 
-from .colours import MARKERS
 from . import style
 from .selection import Missing, by_method, by_rates, clock, means, measured, ramp_end, rates, study, title
 
 SHARES = {"zero_slopes": "share of\na̲ = 0", "fractional_slopes": "share of\n0 < a̲ < 1", "one_slopes": "share of\na̲ = 1"}
 SHADES = {(0, 0): "#3D3A00", (0, 0.5): "#6E6800", (0, 1): "#A39A00", (0.5, 1): "#CFC420", (1, 1): "#F0E442"}  # of sparse's colour
 DASHES = {(0, 0): (0, ()), (0, 0.5): (0, (5, 2)), (0, 1): (0, (6, 2, 1, 2)), (0.5, 1): (0, (2, 1.5)), (1, 1): (0, ())}
-SIGNS = {(0, 0): "d", (0, 0.5): "o", (0, 1): MARKERS["crown-ibp"], (0.5, 1): "^", (1, 1): "X"}
+SIGNS = {(0, 0): "d", (0, 0.5): "o", (0, 1): style.MARKERS["crown-ibp"], (0.5, 1): "^", (1, 1): "X"}
 
 
 def numbers(runs, args):
@@ -49,7 +48,7 @@ def losses(part, numbers):
                   markeredgewidth=0.4, label=f"({pair[0]:g}, {pair[1]:g})")
     style.mark_ramp(axes, numbers["ramp_ends"], "end of the ramp")
     axes.set(xlabel=numbers["axis"], ylabel="loss L(s̄) of sparse")
-    style.logarithmic(axes.yaxis)
+    style.logarithmic(axes)
     style.legend(part, axes, title="sparse, (p, q)", ncols=3)
 
 

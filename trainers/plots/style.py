@@ -63,19 +63,18 @@ def mark_ramp(axes, ends, text=""):
                       ha="center", va="bottom", fontsize=9)
 
 
-def logarithmic(axis):
-    """A logarithmic axis whose ticks are plain numbers, the more between the decades the fewer decades there are."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+def logarithmic(axes):
+    """A logarithmic y axis with plain numbers, the more between the decades the fewer decades there are."""
+    from matplotlib.ticker import LogLocator, NullFormatter
 
-    axis.axes.set(**{f"{axis.axis_name}scale": "log"})
-    low, high = axis.get_view_interval()
+    axes.set_yscale("log")
+    low, high = axes.get_ylim()
     between = (1, 1.5, 2, 3, 5, 7) if high < 10 * low else (1, 2, 5) if high < 100 * low else (1,)
-    axis.set_major_locator(LogLocator(subs=between))
-    axis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
-    axis.set_minor_formatter(NullFormatter())
+    axes.yaxis.set_major_locator(LogLocator(subs=between))
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter(NullFormatter())
 
 
-def legend(figure, axes, **more):
+def legend(figure, axes, ncols=6, **more):
     """One legend of the axes' curves, above the panels."""
-    handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=more.pop("ncols", min(len(labels), 6)), **more)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=ncols, **more)

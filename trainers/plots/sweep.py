@@ -30,13 +30,12 @@ def network(of, args):
              "errors": {method: [] for method in METHODS}}
     for eps in tqdm(found["eps"], found["run"], leave=False, disable=None):
         for method in METHODS:
-            first = method == METHODS[0]
-            result = evaluate(of.net, of.test, Args(
-                eps=eps, method=(method,), norm=run["norm"], no_clip=run["no_clip"], pgd_steps=PGD_STEPS if first else 0,
-                seed=args.seed, threads=args.threads), quiet=True)
+            steps = PGD_STEPS if method == METHODS[0] else 0
+            asked = Args(eps=eps, method=(method,), norm=run["norm"], no_clip=run["no_clip"], pgd_steps=steps,
+                         seed=args.seed, threads=args.threads)
+            result = evaluate(of.net, of.test, asked, quiet=True)
             found["errors"][method].append(result["verified_error"])
-            if first:
-                found["pgd"].append(result["pgd_error"])
+            found["pgd"] += [result["pgd_error"]] if steps else []
     return found
 
 
