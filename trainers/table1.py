@@ -118,8 +118,8 @@ def others(cells):
 
 def table2(name, cells):
     """The literature, and IBP and OURS here, by ε."""
-    rows = [[row.method, row.network, row.source, *(triple(row.errors.get(eps)) for eps in EPS)]
-            for row in published.LITERATURE]
+    rows = [[method, size, source, *(triple(errors.get(eps)) for eps in EPS)]
+            for method, size, errors, source in published.LITERATURE]
     rows += [[f"{column}, here", name.split(", ")[1], "", *(cell(cells.get((column, eps))) for eps in EPS)]
              for column in ("IBP", "OURS") if any((column, eps) in cells for eps in EPS)]
     return markdown(["method", "network", "source", *(f"ε = {eps:g}" for eps in EPS)], rows)
@@ -150,15 +150,14 @@ def triple(errors):
 def schedules(cells):
     """How the runs were trained, a line for all that were trained alike."""
     alike = {}
-    for (column, eps), records in cells.items():
+    for (column, _), records in cells.items():
         for one in records:
-            alike.setdefault(schedule(one["arguments"]), {}).setdefault(column, []).append(
-                (eps, one["arguments"]["seed"], one["result"]["training_seconds"]))
+            alike.setdefault(schedule(one["arguments"]), {}).setdefault(column, []).append(one)
     for text, columns in alike.items():
         yield f"- {text}"
         for column, runs in columns.items():
-            of_eps = ", ".join(f"{eps:g}" for eps in sorted({eps for eps, _, _ in runs}))
-            minutes = statistics.mean(seconds / 60 for _, _, seconds in runs)
+            of_eps = ", ".join(f"{eps:g}" for eps in sorted({one["arguments"]["eps"] for one in runs}))
+            minutes = statistics.mean(one["result"]["training_seconds"] / 60 for one in runs)
             many = f"{len(runs)} runs, {minutes:.1f} minutes each" if len(runs) > 1 else f"1 run, {minutes:.1f} minutes"
             yield f"  - {column}: ε {of_eps}; {many}"
 

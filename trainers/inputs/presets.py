@@ -47,14 +47,11 @@ TRAINING = {
         "factor": 0.1,          # "lr_decay_factor"
         "batch": 80,            # "batch_size"
     },
-    "paper-cifar10-shallow": {
-        **CIFAR10,
-        "model": "dm_medium",   # "model_class": "model_cnn_4layer", "width": 8, "linear_size": 512
-    },
-    "paper-cifar10-deep": {     # no config file of it is released: as the shallow one, but for the network,
-        **CIFAR10,
-        "model": "dm_large",    # ASSUMED: IBP_large, the deepest network that the release's config files name
-    },
+    # "model_class": "model_cnn_4layer", "width": 8, "linear_size": 512
+    "paper-cifar10-shallow": {**CIFAR10, "model": "dm_medium"},
+    # no config file of it is released: as the shallow one, but for the network,
+    # ASSUMED: IBP_large, the deepest network that the release's config files name
+    "paper-cifar10-deep": {**CIFAR10, "model": "dm_large"},
     "paper-svhn": {             # config/svhn.json; its "normalize_input": true has no counterpart here
         **OURS,
         "data": "svhn",         # "dataset", "train_random_transform": true
@@ -129,19 +126,19 @@ STUDIES = {
 
 def runs(study, only=(), epochs=None):
     """{name: options} of a study: those that one of the patterns names (as "ibp" or "ibp-*-0.1-*"), if there are any."""
-    chosen, used, methods = {}, set(), dict.fromkeys(m for cell in study.seeds.values() for m in cell)
-    for seed in sorted({s for cell in study.seeds.values() for seeds in cell.values() for s in seeds}):
-        for eps, cell in study.seeds.items():
-            for method in (m for m, seeds in cell.items() if seed in seeds):
-                name = f"{method}-{study.model}-{eps:g}-{seed}"
-                named = {pattern for pattern in only if pattern == method or fnmatchcase(name, pattern)}
-                used |= named
-                if named or not only:
-                    crop = {"crop": study.crop[eps]} if eps in study.crop else {}
-                    usual = study.epochs[eps][method]
-                    more = stretched(study.more.get((method, eps), {}), (epochs or usual) / usual)
-                    chosen[name] = {"model": study.model, "eps": eps, "seed": seed, **METHODS[method],
-                                    **schedule(epochs or usual), **more, **crop}
+    cells = [(seed, eps, name) for eps, cell in study.seeds.items() for name, seeds in cell.items() for seed in seeds]
+    chosen, used = {}, set()
+    for seed, eps, method in sorted(cells, key=lambda cell: cell[0]):
+        name = f"{method}-{study.model}-{eps:g}-{seed}"
+        named = {pattern for pattern in only if pattern == method or fnmatchcase(name, pattern)}
+        used |= named
+        if named or not only:
+            crop = {"crop": study.crop[eps]} if eps in study.crop else {}
+            usual = study.epochs[eps][method]
+            more = stretched(study.more.get((method, eps), {}), (epochs or usual) / usual)
+            chosen[name] = {"model": study.model, "eps": eps, "seed": seed, **METHODS[method],
+                            **schedule(epochs or usual), **more, **crop}
     if unused := [pattern for pattern in only if pattern not in used]:
-        raise ValueError(f"--only {' '.join(unused)}: names no run; expected one of {', '.join(methods)}, or a run's name")
+        methods = ", ".join(dict.fromkeys(method for *_, method in cells))
+        raise ValueError(f"--only {' '.join(unused)}: names no run; expected one of {methods}, or a run's name")
     return chosen

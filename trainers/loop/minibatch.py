@@ -4,7 +4,7 @@ Every draw is seeded by the minibatch's seed and the shard's index: the same min
 parameters and any number of threads, unless it is asked to redraw them.
 """
 
-from functools import partial, reduce
+from functools import reduce
 from operator import add
 
 import numpy as np
@@ -18,10 +18,11 @@ from . import parallel
 NORMS = {"inf": np.inf, "2": 2, "1": 1}  # by their names on the command line
 
 
-def minibatch(net, train, batch, seed, now, args, redraw=0):
-    """[f, ...]: f() makes a shard, on the thread that works on it. redraw = 1, 2, ...: other draws for the same images.
+def over_shards(work, net, train, batch, seed, now, args, pmap, redraw=0):
+    """What work(share, problem, weights, options) makes of each shard of a minibatch, on a thread each.
 
-    A shard is (its share of the minibatch, (ball, y, method), {β and κ}, {rng and the method's own options}).
+    Its share of the minibatch, (ball, y, method), {β and κ}, {rng and the method's own options}. redraw = 1, 2, ...:
+    other draws for the same images.
     """
     images = data.augment(train.images[batch], np.random.default_rng(seed), args.data, args.crop)
     images = data.to_float(images, np.float32)
@@ -29,43 +30,42 @@ def minibatch(net, train, batch, seed, now, args, redraw=0):
                           parallel.shard_size(net, args.method, projections=args.projections))
     labels, parts = train.labels[batch], parallel.shards(len(batch), size)
 
-    def make(index):
+    def one(index):
         x, y = net.xp.asarray(images[parts[index]]), net.xp.asarray(labels[parts[index]])
         rng = np.random.default_rng([*seed, index, redraw] if redraw else [*seed, index])
         weights, problem = {"beta": now["beta"], "kappa": now["kappa"]}, (ball(x, now["eps"], args), y, args.method)
-        return len(y) / len(batch), problem, weights, {"rng": rng, **options_given(args)}
+        return work(len(y) / len(batch), problem, weights, {"rng": rng, **options_given(args)})
 
-    return [partial(make, index) for index in range(len(parts))]
+    return pmap(one, range(len(parts)))
 
 
 def gradient(net, train, batch, seed, now, args, pmap, redraw=0):
     """(mean loss, its gradient, how many are misclassified, how many unverified) of a minibatch, from its shards."""
-    def work(make):
-        share, problem, weights, more = make()
-        out, y = rb.robust_loss(net, *problem, **weights, **more), problem[1]
+    def work(share, problem, weights, options):
+        out, y = rb.robust_loss(net, *problem, **weights, **options), problem[1]
         wrong = int((out.logits.argmax(1) != y).sum())
         unverified = len(y) - int(((out.margins < 0).sum(1) == net.classes - 1).sum())
         return share * out.value, {k: share * g for k, g in out.grads.items()}, wrong, unverified
 
-    shards = minibatch(net, train, batch, seed, now, args, redraw)
-    losses, grads, wrong, unverified = zip(*pmap(work, shards))
+    losses, grads, wrong, unverified = zip(*over_shards(work, net, train, batch, seed, now, args, pmap, redraw))
     total = {name: reduce(add, (of[name] for of in grads)) for name in net.params}
     return sum(losses), total, sum(wrong), sum(unverified)
 
 
 def value(net, train, batch, seed, now, args, pmap, redraw=0):
     """The mean loss of `gradient` alone."""
-    def work(make):
-        share, problem, weights, more = make()
-        return share * loss_value(net, *problem, **weights, **more)
+    def work(share, problem, weights, options):
+        return share * loss_value(net, *problem, **weights, **options)
 
-    return sum(pmap(work, minibatch(net, train, batch, seed, now, args, redraw)))
+    return sum(over_shards(work, net, train, batch, seed, now, args, pmap, redraw))
 
 
 def slopes(net, train, batch, seed, now, args, pmap=map):
     """The shares of the lower slopes that are 0, between, and 1, in the first shard; None where no unit is unstable."""
-    _, problem, _, options = minibatch(net, train, batch, seed, now, args)[0]()
-    return lower_slopes(net, *problem, **options)
+    def work(share, problem, weights, options):
+        return lower_slopes(net, *problem, **options)
+
+    return next(over_shards(work, net, train, batch, seed, now, args, map))
 
 
 def ball(x, eps, args):

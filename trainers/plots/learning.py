@@ -2,7 +2,7 @@
 
 Left, a panel for each method: the loss of a minibatch, and as a band the range of that minibatch's loss over a step of 0.5 to 5
 times the learning rate (refbound/landscape.py); the other methods' losses in grey. Right: that range, and the distances of
-successive gradients ∇L, ∇L′. Where a run has more than 40 probes, a point is the mean over as many successive ones as make 40.
+successive gradients ∇L, ∇L′. Points are means over at most 40 bins of probes (selection.means).
 """
 
 from . import style
@@ -41,7 +41,9 @@ def draw(plt, numbers):
     style.logarithmic(panels[0, 0])
     left.supxlabel(numbers["axis"], fontsize=10)
     left.supylabel("loss L(s̄); band: its range along −∇L, τ from ½ to 5", fontsize=10)
-    measures(right, curves)
+    ends = {points["ramp_end"] for points in curves.values()}
+    for axes in style.stack(right, curves, MEASURES, ends, "end of the ramp"):
+        style.logarithmic(axes)
     right.supxlabel(numbers["axis"], fontsize=10)
     return figure
 
@@ -57,17 +59,3 @@ def loss(axes, curves, method):
     axes.plot(points["time"], style.curve(points["loss"]), color=colour, zorder=3)
     axes.set_title(style.name(points["label"]), loc="left", pad=3)
     style.mark_ramp(axes, [points["ramp_end"]])
-
-
-def measures(part, curves):
-    """The three measures, every method in each."""
-    panels = part.subplots(len(MEASURES), 1, sharex=True)
-    for axes, (measure, text) in zip(panels, MEASURES.items()):
-        for method, points in curves.items():
-            axes.plot(points["time"], style.curve(points[measure]), **style.line(method, len(points["time"])),
-                      label=style.name(method))
-        ends = {points["ramp_end"] for points in curves.values()}
-        style.mark_ramp(axes, ends, "end of the ramp" if axes is panels[0] else "")
-        style.logarithmic(axes)
-        axes.set_ylabel(text)
-    style.legend(part, panels[0], ncols=3)

@@ -115,7 +115,6 @@ def draw_level_lines(ax, numbers):
     else:
         ax.text(-0.27, -0.68, f"g = 0, no level lines:\ng·x + b = s̄ = {s:g}\nat every x", **MIDDLE, bbox=BOX)
     ax.text(0, 0.8, f"max s = {style.number(numbers['greatest'])}", **MIDDLE, bbox=BOX)
-    ax.grid(False)
     ax.set(xlabel="input x₁  (square: the ball B, ε = 1)", ylabel="input x₂", xticks=(-1, 0, 1), yticks=(-1, 0, 1))
 
 
@@ -176,8 +175,8 @@ def draw_pinched(plt, numbers):
     ax.set(xlim=(-3.4, 1.2), ylim=(-1.4, 1.15), aspect="auto")
     ax.set_xticks((low, cross, l, 0, u), (fraction(low), fraction(cross), "$l$", "0", "$u$"))
     ax.set_yticks((lower[0], h, 0, u), (fraction(lower[0]), fraction(h), "0", "$u$"))
-    figure.text(0.025, 0.975, f"greatest  s = −h₂  over  −2 ≤ x₁ ≤ 2:   0 in truth,  {fraction(-h)} by the LP of the two "
-                f"lines,  {fraction(numbers['s'])} by Definition 1", va="top", fontsize=11)
+    figure.text(0.025, 0.975, f"greatest  s = −h₂  over  −2 ≤ x₁ ≤ 2:   0 in truth,  {fraction(-h)} by the LP of the "
+                f"two lines,  {fraction(numbers['s'])} by Definition 1", va="top", fontsize=11)
     figure.legend(*ax.get_legend_handles_labels(), loc="upper center", bbox_to_anchor=(0.5, 0.93), ncols=4)
     return figure
 

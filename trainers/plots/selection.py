@@ -18,10 +18,9 @@ class Missing(ValueError):
 
 
 def study(runs, args, wanted):
-    """The runs of the study that has most of the kinds `wanted`; among equals the larger network, the least ε.
+    """The runs of the study with the most kinds wanted(run), None aside; among equals the larger network, the least ε.
 
-    wanted   run -> a kind that the figure would like to show, or None
-    args     model and eps: None, or what the study has to be of
+    args.model and args.eps, where they are not None, say what it has to be of.
     """
     groups = defaultdict(list)
     for run in runs:

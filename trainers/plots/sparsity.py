@@ -54,13 +54,8 @@ def losses(part, numbers):
 
 def shares(part, numbers):
     """The right half."""
-    panels = part.subplots(3, 1, sharex=True)
-    for method, points in numbers["shares"].items():
-        for axes, share in zip(panels, SHARES):
-            axes.plot(points["time"], style.curve(points[share]), **style.line(method, len(points["time"])),
-                      label=style.name(method), clip_on=False)
-    for axes, text in zip(panels, SHARES.values()):
-        style.mark_ramp(axes, numbers["ramp_ends"])
-        axes.set(ylabel=text, ylim=(-0.03, 1.03), yticks=(0, 0.5, 1))
+    title = "lower slopes on unstable units"
+    panels = style.stack(part, numbers["shares"], SHARES, numbers["ramp_ends"], title=title, clip_on=False)
+    for axes in panels:
+        axes.set(ylim=(-0.03, 1.03), yticks=(0, 0.5, 1))
     panels[2].set_xlabel(numbers["axis"])
-    style.legend(part, panels[0], title="lower slopes on unstable units", ncols=3)

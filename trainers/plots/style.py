@@ -14,10 +14,9 @@ SETTINGS = {
 
 def save(draw, numbers, path):
     """The figure that draw(plt, numbers) returns, as a PNG."""
-    import matplotlib
-    matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
+    plt.switch_backend("Agg")
     content = io.BytesIO()
     with plt.rc_context(SETTINGS):
         figure = draw(plt, numbers)
@@ -78,3 +77,16 @@ def logarithmic(axes):
 def legend(figure, axes, ncols=6, **more):
     """One legend of the axes' curves, above the panels."""
     figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=ncols, **more)
+
+
+def stack(part, curves, columns, ends, text="", title=None, **more):
+    """The panels of the columns {name: text}, one above the other, with every method's curve in each."""
+    panels = part.subplots(len(columns), 1, sharex=True)
+    for axes, (column, label) in zip(panels, columns.items()):
+        for method, points in curves.items():
+            look = line(method, len(points["time"]))
+            axes.plot(points["time"], curve(points[column]), label=name(method), **look, **more)
+        mark_ramp(axes, ends, text if axes is panels[0] else "")
+        axes.set_ylabel(label)
+    legend(part, panels[0], ncols=3, title=title)
+    return panels

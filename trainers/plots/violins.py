@@ -49,8 +49,7 @@ def measures(bounds, best):
     """Loss and gap from the bounds, {method: (draws, N, c)}, and those of `alpha`, (N, c); both 0 in column y."""
     least = np.minimum(best, np.min([s.min(0) for s in bounds.values()], 0))  # (N, c)
     return {method: {"loss": np.logaddexp.reduce(s, 2).ravel().tolist(),  # (1)
-                     "gap": ((s - least).sum(2) / (s.shape[2] - 1)).ravel().tolist()}
-            for method, s in bounds.items()}
+                     "gap": ((s - least).sum(2) / (s.shape[2] - 1)).ravel().tolist()} for method, s in bounds.items()}
 
 
 def draw(plt, numbers):
@@ -60,9 +59,8 @@ def draw(plt, numbers):
                     f"ε = {numbers['eps']:g}", fontsize=10)
     violins(panels[0], numbers["methods"], "loss", np.log10)
     violins(panels[1], numbers["methods"], "gap", np.asarray)
-    low, high = panels[0].get_ylim()
-    decades = range(int(np.ceil(low)), int(np.floor(high)) + 1)
-    panels[0].set_yticks(decades, [f"$10^{{{k}}}$" for k in decades])
+    panels[0].yaxis.set_major_locator(plt.MultipleLocator(1))
+    panels[0].yaxis.set_major_formatter("$10^{{{x:.0f}}}$")
     panels[0].set_ylabel("loss L(s̄)")
     panels[1].set(ylabel="tightness, mean over m of s̄ₘ − leastₘ", ylim=(0, None))
     return figure
