@@ -24,7 +24,7 @@ from .files import checkpoint
 from .inputs import arguments
 from .inputs.arguments import argument
 from .loop import parallel
-from .loop.minibatch import ball, domain
+from .loop.minibatch import ball
 
 
 @dataclass
@@ -103,8 +103,7 @@ def check(args):
 
 def evaluate(net, dataset, args, quiet=False):
     """The three errors as a dict, with what they depend on. args: the fields of Args, but for the model."""
-    dataset = data.first(dataset, 0, net)
-    started = time.time()
+    dataset, started = data.first(dataset, 0, net), time.time()
     size = args.shard or (parallel.shard_size(net, *args.method, projections=args.projections)
                           * (GPU if args.device == "cuda" else 1))
     parts = parallel.shards(len(dataset.labels), size)
@@ -122,9 +121,10 @@ def evaluate(net, dataset, args, quiet=False):
     return {"standard_error": 100 * (1 - float(right.mean())),
             "pgd_error": 100 * float((attacked | ~right).mean()) if args.pgd_steps else None,
             "verified_error": float(errors.mean()), "verified_error_of_draws": errors.tolist(), "estimate": estimate,
-            "images": len(right), "eps": args.eps, "norm": args.norm, "clipped": domain(args) is not None,
-            "sound": args.sound, "method": list(args.method), "pgd_steps": args.pgd_steps, "restarts": args.restarts,
-            "seed": args.seed, "draws": args.draws, "dtype": str(net.dtype), "seconds": round(time.time() - started, 1)}
+            "images": len(right), "eps": args.eps, "norm": args.norm,
+            "clipped": args.norm == "inf" and not args.no_clip, "sound": args.sound, "method": list(args.method),
+            "pgd_steps": args.pgd_steps, "restarts": args.restarts, "seed": args.seed, "draws": args.draws,
+            "dtype": str(net.dtype), "seconds": round(time.time() - started, 1)}
 
 
 def _shard(net, dataset, part, index, args):

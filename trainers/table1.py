@@ -58,11 +58,10 @@ NOTE = ("± is the sample standard deviation over the n seeds in brackets. \"pub
 
 def network(given):
     """What the tables of a run are headed by."""
-    ball = "l∞" if given["norm"] == "inf" else f"l{given['norm']}"
     unclipped = ", not clipped" if given["no_clip"] and given["norm"] == "inf" else ""
     part = f", trained on {given['limit']} images" if given["limit"] else ""
     data = given["data"].upper() + (f" from {Path(given['data_dir']).name}" if given["data_dir"] else "")
-    return f"{data}, {given['model']}, {ball}{unclipped}{part}"
+    return f"{data}, {given['model']}, l{given['norm'].replace('inf', '∞')}{unclipped}{part}"
 
 
 def heading(given):

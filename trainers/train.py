@@ -33,8 +33,7 @@ from refbound import checks
 from refbound.arrays.device import device_module
 
 from . import data
-from .evaluate import Args as Evaluation
-from .evaluate import certifiers, evaluate, report
+from .evaluate import Args as Evaluation, certifiers, evaluate, report
 from .files import checkpoint
 from .inputs import arguments, presets
 from .inputs.arguments import argument

@@ -69,13 +69,9 @@ def slopes(net, train, batch, seed, now, args, pmap=map):
 
 
 def ball(x, eps, args):
-    """B(x, ε) in the norm of a run, intersected with its domain."""
-    return rb.Ball(x, eps, norm=NORMS[args.norm], domain=domain(args))
-
-
-def domain(args):
-    """What the ball is intersected with."""
-    return (0.0, 1.0) if args.norm == "inf" and not args.no_clip else None
+    """B(x, ε) in the norm of a run, if that is l∞ intersected with the domain of images, unless no_clip says not to."""
+    clipped = args.norm == "inf" and not args.no_clip
+    return rb.Ball(x, eps, norm=NORMS[args.norm], domain=(0.0, 1.0) if clipped else None)
 
 
 def options_given(args):

@@ -13,9 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-# glibc's M_MMAP_THRESHOLD, M_TRIM_THRESHOLD and M_ARENA_MAX: it reuses freed arrays instead of returning them to the
-# system, which costs a page fault per 4 KiB
-ALLOCATOR = {-3: 2**30, -1: 2**31 - 1, -8: 1}
+ALLOCATOR = {-3: 2**30, -1: 2**31 - 1, -8: 1}  # glibc's M_MMAP_THRESHOLD, M_TRIM_THRESHOLD and M_ARENA_MAX
 
 
 def available_cores():
@@ -34,7 +32,7 @@ def workers(threads):
 
     An overflow raises no warning there: who gets the result checks it.
     """
-    with contextlib.suppress(OSError, AttributeError):  # without glibc nothing is lost but time
+    with contextlib.suppress(OSError, AttributeError):  # glibc alone: reusing freed arrays saves a page fault per 4 KiB
         for option, value in ALLOCATOR.items():
             ctypes.CDLL(None).mallopt(option, value)
     with threadpool_limits(1), ThreadPoolExecutor(threads) as pool:

@@ -9,8 +9,7 @@ import numpy as np
 
 import refbound as rb
 
-from . import style, subject
-from .selection import label
+from . import selection, style, subject
 
 METHODS = ("ibp", "crown-ibp", "cap-ibp", "random", "one-step", "cap", "crown")
 
@@ -27,8 +26,8 @@ def numbers(runs, args):
                     for f in (rb.linear_bound, rb.margin_bounds))
         g = bound.g[0, m]
         methods[method] = {"g": picture(g), "norm": float(np.abs(g).sum()), "b": float(bound.b[0, m]), "s": float(s[0, m])}
-    return {"run": of.run["name"], "trained_by": label(of.run), "eps": of.run["arguments"]["eps"], "y": int(y[0]),
-            "m": m, "image": picture(ball.x[0]), "methods": methods}
+    return {"run": of.run["name"], "trained_by": selection.label(of.run), "eps": of.run["arguments"]["eps"],
+            "y": int(y[0]), "m": m, "image": picture(ball.x[0]), "methods": methods}
 
 
 def picture(v):

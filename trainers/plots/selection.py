@@ -74,19 +74,17 @@ def rates(run):
 
 
 def by_method(runs, but=()):
-    """{method: run}, in the figures' order: of each method's runs that with β = 1, κ = 0, the most epochs, the least seed."""
-    return {method: min(own, key=_plainest) for method in METHODS
-            if method not in but and (own := [run for run in runs if run["arguments"]["method"] == method])}
+    """{method: run}, in the figures' order: the plainest of each method's runs."""
+    return plainest(runs, lambda run: run["arguments"]["method"], [method for method in METHODS if method not in but])
 
 
-def by_rates(runs):
-    """{(p, q): run} of the runs by sparse at the paper's rates."""
-    return {pair: min(own, key=_plainest) for pair in VARIANTS if (own := [run for run in runs if rates(run) == pair])}
+def plainest(runs, kind, kinds):
+    """{kind: run}: of the runs of each kind that there is, that with β = 1, κ = 0, the most epochs, the least seed."""
+    def order(run):
+        of = run["arguments"]
+        return tuple(of["beta"]) != (1, 1), tuple(of["kappa"]) != (0, 0), -of["epochs"], of["seed"]
 
-
-def _plainest(run):
-    of = run["arguments"]
-    return tuple(of["beta"]) != (1, 1), tuple(of["kappa"]) != (0, 0), -of["epochs"], of["seed"]
+    return {k: min(own, key=order) for k in kinds if (own := [run for run in runs if kind(run) == k])}
 
 
 def clock(runs):

@@ -6,7 +6,7 @@ Right: the shares of the slopes that are 0, between, and 1; ibp has no lower slo
 """
 
 from . import style
-from .selection import Missing, by_method, by_rates, clock, means, measured, ramp_end, rates, study, title
+from .selection import Missing, VARIANTS, by_method, clock, means, measured, plainest, ramp_end, rates, study, title
 
 SHARES = {"zero_slopes": "share of\na̲ = 0", "fractional_slopes": "share of\n0 < a̲ < 1", "one_slopes": "share of\na̲ = 1"}
 SHADES = {(0, 0): "#3D3A00", (0, 0.5): "#6E6800", (0, 1): "#A39A00", (0.5, 1): "#CFC420", (1, 1): "#F0E442"}  # of sparse's colour
@@ -17,7 +17,7 @@ SIGNS = {(0, 0): "d", (0, 0.5): "o", (0, 1): style.MARKERS["crown-ibp"], (0.5, 1
 def numbers(runs, args):
     """The loss of each variant of the study that there is, and the shares of each method."""
     found = study(measured(runs), args, rates)
-    variants, methods = by_rates(found), by_method(found, but=("ibp", "sparse"))
+    variants, methods = plainest(found, rates, VARIANTS), by_method(found, but=("ibp", "sparse"))
     shown = [*variants.values(), *methods.values()]
     if not shown:
         raise Missing("no run with a landscape was given but by ibp")

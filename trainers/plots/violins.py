@@ -15,8 +15,7 @@ import numpy as np
 import refbound as rb
 
 from ..loop import parallel
-from . import style, subject
-from .selection import label
+from . import selection, style, subject
 
 METHODS = ("one-step", "crown-ibp", "cap-ibp", "random")
 DRAWS = {"one-step": 5, "random": 5}  # 1 for the others
@@ -27,11 +26,10 @@ def numbers(runs, args):
     of = subject.load(subject.fixed(runs, args), args)
     parts = parallel.shards(len(of.test.labels), parallel.shard_size(of.net))
     with parallel.workers(args.threads or parallel.available_cores()) as pmap:
-        results = list(pmap(lambda i: shard(of, parts[i], [args.seed, i]), range(len(parts))))
-    best = np.concatenate([least for _, least in results])
-    bounds = {method: np.concatenate([s[method] for s, _ in results], 1) for method in METHODS}
-    return {"run": of.run["name"], "trained_by": label(of.run), "eps": of.run["arguments"]["eps"],
-            "images": len(of.test.labels), "seed": args.seed, "methods": measures(bounds, best)}
+        shards, best = zip(*pmap(lambda i: shard(of, parts[i], [args.seed, i]), range(len(parts))))
+    bounds = {method: np.concatenate([s[method] for s in shards], 1) for method in METHODS}
+    return {"run": of.run["name"], "trained_by": selection.label(of.run), "eps": of.run["arguments"]["eps"],
+            "images": len(of.test.labels), "seed": args.seed, "methods": measures(bounds, np.concatenate(best))}
 
 
 def shard(of, part, seed):
