@@ -161,7 +161,7 @@ def test_of_a_methods_runs_the_plainest_is_shown():
     assert selection.by_method([mixed]) == {"crown-ibp": mixed} and selection.label(mixed) == "crown-ibp, β 1→0"
     sparse, cap = made_up("s", method="sparse", p=0.0, q=0.5), made_up("c", method="cap", projections=50, kappa=(0.5, 0.5))
     assert selection.label(sparse) == "sparse (0, 0.5)" and selection.label(cap) == "cap, κ = 0.5, 50 projections"
-    assert selection.by_rates([sparse, mixed]) == {(0, 0.5): sparse}
+    assert selection.plainest([sparse, mixed], selection.rates, selection.VARIANTS) == {(0, 0.5): sparse}
 
 
 # ---- the numbers ----

@@ -24,7 +24,7 @@ from .files import checkpoint
 from .inputs import arguments
 from .inputs.arguments import argument
 from .loop import parallel
-from .loop.minibatch import ball, domain
+from .loop.minibatch import ball
 
 
 @dataclass
@@ -103,15 +103,13 @@ def check(args):
 
 def evaluate(net, dataset, args, quiet=False):
     """The three errors as a dict, with what they depend on. args: the fields of Args, but for the model."""
-    dataset = data.first(dataset, 0, net)
-    started, outcomes = time.time(), []
+    dataset, started = data.first(dataset, 0, net), time.time()
     size = args.shard or (parallel.shard_size(net, *args.method, projections=args.projections)
                           * (GPU if args.device == "cuda" else 1))
     parts = parallel.shards(len(dataset.labels), size)
     with parallel.workers(parallel.threads(args)) as pmap:
         results = pmap(lambda i: _shard(net, dataset, parts[i], i, args), range(len(parts)))
-        for outcome in tqdm(results, "evaluate", len(parts), disable=True if quiet else None, leave=False):
-            outcomes.append(outcome)
+        outcomes = list(tqdm(results, "evaluate", len(parts), disable=True if quiet else None, leave=False))
     right, attacked, certified = (np.concatenate(columns, -1) for columns in zip(*outcomes))
     verified = right & certified  # (draws, N)
     estimate = bool(args.projections and "cap" in args.method)
@@ -123,9 +121,10 @@ def evaluate(net, dataset, args, quiet=False):
     return {"standard_error": 100 * (1 - float(right.mean())),
             "pgd_error": 100 * float((attacked | ~right).mean()) if args.pgd_steps else None,
             "verified_error": float(errors.mean()), "verified_error_of_draws": errors.tolist(), "estimate": estimate,
-            "images": len(right), "eps": args.eps, "norm": args.norm, "clipped": domain(args) is not None,
-            "sound": args.sound, "method": list(args.method), "pgd_steps": args.pgd_steps, "restarts": args.restarts,
-            "seed": args.seed, "draws": args.draws, "dtype": str(net.dtype), "seconds": round(time.time() - started, 1)}
+            "images": len(right), "eps": args.eps, "norm": args.norm,
+            "clipped": args.norm == "inf" and not args.no_clip, "sound": args.sound, "method": list(args.method),
+            "pgd_steps": args.pgd_steps, "restarts": args.restarts, "seed": args.seed, "draws": args.draws,
+            "dtype": str(net.dtype), "seconds": round(time.time() - started, 1)}
 
 
 def _shard(net, dataset, part, index, args):
@@ -158,21 +157,18 @@ def options_taken(args, method):
 
 def report(result):
     """The result as lines for a person."""
-    r, spread = result, ""
-    if r["draws"] > 1:
-        spread = f" (from {min(r['verified_error_of_draws']):.2f} to {max(r['verified_error_of_draws']):.2f} over draws)"
-    ball = f"l{'∞' if r['norm'] == 'inf' else r['norm']}, ε = {r['eps']:g}, " + (
-        "clipped to [0, 1]" if r["clipped"] else "not clipped")
+    r, draws = result, result["verified_error_of_draws"]
+    spread = f" (from {min(draws):.2f} to {max(draws):.2f} over draws)" if len(draws) > 1 else ""
+    clipped = "clipped to [0, 1]" if r["clipped"] else "not clipped"
+    ball = f"l{r['norm'].replace('inf', '∞')}, ε = {r['eps']:g}, {clipped}"
     lines = [f"standard error  {r['standard_error']:6.2f} %   on {r['images']} images"]
     if r["pgd_error"] is not None:
         starts = f"{r['restarts']} random start{'s' if r['restarts'] > 1 else ''}"
         lines.append(f"PGD error       {r['pgd_error']:6.2f} %   {r['pgd_steps']} steps of ε/4, {starts}, seed {r['seed']}")
     name = "estimated error" if r["estimate"] else "verified error "
     lines.append(f"{name} {r['verified_error']:6.2f} %   by {' or '.join(r['method'])}, {ball}, seed {r['seed']}{spread}")
-    if r["sound"]:
-        lines.append("                           (the bounds' own rounding error is counted in)")
-    if r["estimate"]:
-        lines.append("                           (random projections estimate the bounds: this certifies nothing)")
+    lines += [f"{'':27}(the bounds' own rounding error is counted in)"] * r["sound"]
+    lines += [f"{'':27}(random projections estimate the bounds: this certifies nothing)"] * r["estimate"]
     return "\n".join(lines)
 
 

@@ -3,15 +3,8 @@
     python -m trainers.figures                            all, from the results in trainers/results, into figures/
     python -m trainers.figures RUN... --only learning     from run folders
 
-    learning       as Figure 1: the loss in training, its variation along the gradient, the measures of its landscape
-    sparsity       as Figure 2: the (p, q) variants of Section 5; the shares of lower slopes that are 0, between, and 1
-    violins        as Figure 3: loss and tightness of four methods on one fixed network
-    relaxations    Section 3.2 and Appendix C: the two lines of each method around a ReLU
-    gradients      the relaxed gradient of a digit by each method
-    sweep          verified error against ε, by each method
-    plane-METHOD   Definition 1 on the hand-worked network, whose input is the plane, by each of six methods
-    pinched        why the linear program of the two lines may lie below Definition 1
-    tables         Tables 1 and 2 (trainers/table1.py), and the means of the landscape (trainers/landscape.py), as tables.md
+What a figure shows stands at the head of its module in plots/; `tables` are Tables 1 and 2 (trainers/table1.py) and the
+means of the landscape (trainers/landscape.py), as tables.md.
 
 A figure shows one study: the runs of one network and ε. By default that which has most of what the figure is about, among
 equals that of the larger network and the least ε; --model and --eps choose another. Each is written as NAME.png, and the numbers

@@ -9,6 +9,8 @@ The measures are taken in training, every --probe steps (loop/probe.py), and sta
 import math
 from dataclasses import asdict, dataclass
 
+import numpy as np
+
 from . import table1
 from .files import checkpoint, record
 from .inputs import arguments
@@ -45,18 +47,14 @@ def summary(run):
         raise ValueError(f"{run['name']}: expected a landscape.csv or its record, found none; "
                          "a run writes it with --probe above 0")
     names = [name for name in MEASURES if name in measured]
-    inside = {phase: [i for i, time in enumerate(measured["time"]) if phase_of(time, given) == phase] for phase in PHASES}
+    place = np.digitize(measured["time"], [given["warmup"], given["warmup"] + given["ramp"]])  # in PHASES
+    inside = {phase: np.flatnonzero(place == k) for k, phase in enumerate(PHASES)}
     phases = {phase: {"probes": len(probes), **{name: mean(measured[name][i] for i in probes) for name in names}}
-              for phase, probes in inside.items() if probes}
+              for phase, probes in inside.items() if len(probes)}
     verified = (run["exact"] or run["result"]).get("verified_error")
     return {"run": run["name"], "method": given["method"], "heading": table1.heading(given), "verified_error": verified,
             "model": given["model"], "eps": given["eps"], "probe": given["probe"], "phases": phases,
             "probe_seconds": sum(log["probe_seconds"]), "seconds": sum(log["seconds"])}
-
-
-def phase_of(time, config):
-    """Where in its schedule a run is at a time in epochs."""
-    return PHASES[(time >= config["warmup"]) + (time >= config["warmup"] + config["ramp"])]
 
 
 def by_seeds(runs):
@@ -99,9 +97,8 @@ def table(runs):
         for phase, means in run["phases"].items():
             cells = ("–" if means.get(name) is None else f"{means[name]:.4g}" for name in names)
             lines.append(f"{run['run']:{width}}  {phase:8}{means['probes']:7}" + "".join(f"{cell:>11}" for cell in cells))
-    for run in runs:
-        lines.append(f"{run['run']}: the probes, every {run['probe']} steps, took {run['probe_seconds']:.1f} s of "
-                     f"{run['seconds']:.1f} s, {100 * run['probe_seconds'] / max(run['seconds'], 1e-9):.1f} %")
+    lines += [f"{run['run']}: the probes, every {run['probe']} steps, took {run['probe_seconds']:.1f} s of "
+              f"{run['seconds']:.1f} s, {100 * run['probe_seconds'] / max(run['seconds'], 1e-9):.1f} %" for run in runs]
     return "\n".join(lines)
 
 

@@ -107,16 +107,15 @@ def side_by_side(jobs):
     if jobs == 1:
         yield map, lambda name, module, argv: module.main(argv)
         return
-    running = set()
+    running = []
 
     def call(name, module, argv):
         line = "no output"
         with subprocess.Popen([sys.executable, "-m", module.__name__, *argv], text=True,
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
-            running.add(process)
+            running.append(process)
             for line in process.stdout:
                 print(f"{name}: {line}", end="")
-        running.discard(process)
         if process.returncode:
             raise RuntimeError(f"exit status {process.returncode}, after the line: {line.strip()}")
 
@@ -125,7 +124,7 @@ def side_by_side(jobs):
             yield pool.map, call
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
-            for process in tuple(running):
+            for process in running:  # does nothing to those that have ended
                 process.terminate()
             raise
 

@@ -58,11 +58,10 @@ NOTE = ("± is the sample standard deviation over the n seeds in brackets. \"pub
 
 def network(given):
     """What the tables of a run are headed by."""
-    ball = "l∞" if given["norm"] == "inf" else f"l{given['norm']}"
     unclipped = ", not clipped" if given["no_clip"] and given["norm"] == "inf" else ""
     part = f", trained on {given['limit']} images" if given["limit"] else ""
     data = given["data"].upper() + (f" from {Path(given['data_dir']).name}" if given["data_dir"] else "")
-    return f"{data}, {given['model']}, {ball}{unclipped}{part}"
+    return f"{data}, {given['model']}, l{given['norm'].replace('inf', '∞')}{unclipped}{part}"
 
 
 def heading(given):
@@ -106,7 +105,7 @@ def table1(cells):
     rows, columns = [], list(COLUMNS.values())
     for eps in sorted({*EPS, *(eps for column, eps in cells if column in columns)}):
         rows.append([f"{eps:g}", "ours", *(cell(cells.get((column, eps))) for column in columns)])
-        rows.append(["", "published", *(triple(published.PAPER[column].get(eps, published.UNKNOWN)) for column in columns)])
+        rows.append(["", "published", *(triple(published.PAPER[column].get(eps)) for column in columns)])
     return markdown(["ε", "", *columns], rows)
 
 
@@ -118,8 +117,8 @@ def others(cells):
 
 def table2(name, cells):
     """The literature, and IBP and OURS here, by ε."""
-    rows = [[row.method, row.network, row.source, *(triple(row.errors.get(eps, published.UNKNOWN)) for eps in EPS)]
-            for row in published.LITERATURE]
+    rows = [[method, size, source, *(triple(errors.get(eps)) for eps in EPS)]
+            for method, size, errors, source in published.LITERATURE]
     rows += [[f"{column}, here", name.split(", ")[1], "", *(cell(cells.get((column, eps))) for eps in EPS)]
              for column in ("IBP", "OURS") if any((column, eps) in cells for eps in EPS)]
     return markdown(["method", "network", "source", *(f"ε = {eps:g}" for eps in EPS)], rows)
@@ -144,21 +143,20 @@ def spread(values):
 
 def triple(errors):
     """Published errors; – for those that are not known."""
-    return "–" if errors == published.UNKNOWN else " / ".join("–" if e is None else f"{e:.2f}" for e in errors)
+    return " / ".join("–" if e is None else f"{e:.2f}" for e in errors) if errors else "–"
 
 
 def schedules(cells):
     """How the runs were trained, a line for all that were trained alike."""
     alike = {}
-    for (column, eps), records in cells.items():
+    for (column, _), records in cells.items():
         for one in records:
-            alike.setdefault(schedule(one["arguments"]), {}).setdefault(column, []).append(
-                (eps, one["arguments"]["seed"], one["result"]["training_seconds"]))
+            alike.setdefault(schedule(one["arguments"]), {}).setdefault(column, []).append(one)
     for text, columns in alike.items():
         yield f"- {text}"
         for column, runs in columns.items():
-            of_eps = ", ".join(f"{eps:g}" for eps in sorted({eps for eps, _, _ in runs}))
-            minutes = statistics.mean(seconds / 60 for _, _, seconds in runs)
+            of_eps = ", ".join(f"{eps:g}" for eps in sorted({one["arguments"]["eps"] for one in runs}))
+            minutes = statistics.mean(one["result"]["training_seconds"] / 60 for one in runs)
             many = f"{len(runs)} runs, {minutes:.1f} minutes each" if len(runs) > 1 else f"1 run, {minutes:.1f} minutes"
             yield f"  - {column}: ε {of_eps}; {many}"
 

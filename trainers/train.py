@@ -33,8 +33,7 @@ from refbound import checks
 from refbound.arrays.device import device_module
 
 from . import data
-from .evaluate import Args as Evaluation
-from .evaluate import certifiers, evaluate, report
+from .evaluate import Args as Evaluation, certifiers, evaluate, report
 from .files import checkpoint
 from .inputs import arguments, presets
 from .inputs.arguments import argument
@@ -138,8 +137,7 @@ def examples(args):
     if args.crop and args.crop >= min(whole.images.shape[2:]):
         raise ValueError(f"--crop: expected less than the {min(whole.images.shape[2:])} pixels of an image, got {args.crop}")
     train, held_out = data.split_validation(whole, args.validation, args.split_seed)
-    if args.limit:
-        train = data.Dataset(train.images[:args.limit], train.labels[:args.limit])
+    train = data.Dataset(*(column[:args.limit or None] for column in train))
     if len(train.labels) < args.batch:
         raise ValueError(f"--batch: expected at most the {len(train.labels)} training images, got {args.batch}")
     return train, held_out, int(whole.labels.max()) + 1
@@ -147,12 +145,8 @@ def examples(args):
 
 def new_network(args, xp, input_shape, classes):
     """The network that the run starts from, on its device."""
-    more = {"input_shape": tuple(input_shape), "dtype": np.float32}
-    if args.model == "mlp":
-        more["widths"] = (int(np.prod(more["input_shape"])), 100, 100, classes)
-    else:
-        more["classes"] = classes
-    net = rb.models.MODELS[args.model](np.random.default_rng(args.seed), **more)
+    more = {"widths": (math.prod(input_shape), 100, 100, classes)} if args.model == "mlp" else {"classes": classes}
+    net = rb.models.MODELS[args.model](np.random.default_rng(args.seed), input_shape=input_shape, **more)
     return net.with_params({k: xp.asarray(v) for k, v in net.params.items()})
 
 
@@ -232,10 +226,10 @@ def finish(folder, args, xp, rows):
     net = rb.load(folder / "best.npz")
     net = net.with_params({k: xp.asarray(v) for k, v in net.params.items()})
     result = errors(net, data.load(args.data, "test", args.data_dir), args, args.eps, attack=True)
-    seconds = {f"{what}_seconds": round(sum(row[column] for row in rows), 1)
-               for what, column in (("training", "seconds"), ("probe", "probe_seconds"))}
-    checkpoint.write_json(folder / "result.json", {**result, "arguments": asdict(args), "versions": checkpoint.versions(),
-                                                   **seconds})
+    result |= {"arguments": asdict(args), "versions": checkpoint.versions(),
+               "training_seconds": round(sum(row["seconds"] for row in rows), 1),
+               "probe_seconds": round(sum(row["probe_seconds"] for row in rows), 1)}
+    checkpoint.write_json(folder / "result.json", result)
     print(report(result))
     print(f"saved in {folder}")
 

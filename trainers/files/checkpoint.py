@@ -96,8 +96,7 @@ def read_log(path):
 
 def save(path, epoch, params, state, rows, probes, best):
     """All that a run needs to go on: parameters, optimiser state, the logs so far and the best validation error."""
-    arrays = {f"param/{k}": to_host(v) for k, v in params.items()}
-    arrays |= {f"state/{k}": to_host(v) if hasattr(v, "dtype") else np.asarray(v) for k, v in state.items()}
+    arrays = {f"{part}/{k}": to_host(v) for part, of in (("param", params), ("state", state)) for k, v in of.items()}
     buffer = io.BytesIO()
     np.savez(buffer, meta=json.dumps({"epoch": epoch, "rows": rows, "probes": probes, "best": best}), **arrays)
     write(path, buffer.getvalue())

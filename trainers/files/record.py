@@ -16,13 +16,12 @@ from . import checkpoint
 
 RESULTS = Path(__file__).parents[1] / "results"
 PARTS = ("arguments", "versions", "result", "log", "landscape")
-# the arguments that tables and figures read, of those of trainers.train; a record may lack what came to be later
-ARGUMENTS = ("method", "model", "eps", "train_eps", "norm", "no_clip", "epochs", "warmup", "ramp", "ramp_shape", "beta",
-             "kappa", "optimizer", "rate", "milestones", "factor", "batch", "p", "q", "projections", "limit", "data", "data_dir",
-             "seed", "probe")
 RESULT = ("standard_error", "pgd_error", "verified_error", "estimate")
-READ = {  # what tables and figures read of each part, where there is one
-    "arguments": ARGUMENTS, "result": (*RESULT, "training_seconds"), "exact": RESULT, "log": ("seconds", "probe_seconds"),
+READ = {  # what tables and figures read of each part, where there is one; a record may lack later arguments
+    "arguments": ("method", "model", "eps", "train_eps", "norm", "no_clip", "epochs", "warmup", "ramp", "ramp_shape",
+                  "beta", "kappa", "optimizer", "rate", "milestones", "factor", "batch", "p", "q", "projections",
+                  "limit", "data", "data_dir", "seed", "probe"),
+    "result": (*RESULT, "training_seconds"), "exact": RESULT, "log": ("seconds", "probe_seconds"),
     "landscape": ("time", "loss", "least_loss", "greatest_loss", "variation", "l2_distance", "cosine_distance")}
 SHOWN = ("ibp", "crown-ibp", "one-step")  # the methods whose networks figures look at: kept beside their records, seed 0,
 LARGEST = 3_000_000  # and up to so many bytes
@@ -30,11 +29,9 @@ LARGEST = 3_000_000  # and up to so many bytes
 
 def gather(folder):
     """The record of a run, from its folder."""
-    folder = Path(folder)
-    config, result, exact = ({} if not (folder / name).exists() else checkpoint.read_json(folder / name)
-                             for name in ("config.json", "result.json", "exact.json"))
-    if "arguments" not in config:
-        raise ValueError(f"{folder}: expected the folder of a run, found no arguments in its config.json")
+    folder, config = Path(folder), checkpoint.read_config(folder)
+    result, exact = (checkpoint.read_json(path) if path.exists() else {}
+                     for path in (folder / "result.json", folder / "exact.json"))
     return whole(folder, {
         "name": folder.resolve().name, "arguments": config["arguments"],
         "versions": (result or config).get("versions"), "result": errors(result), "exact": errors(exact) or None,
@@ -48,8 +45,7 @@ def errors(found):
 
 def settings(arguments):
     """A run's arguments as its record has them: without its folder, and of the data's folder the name."""
-    kept = {k: list(v) if isinstance(v, tuple) else v for k, v in arguments.items()} | {"run": ""}
-    return {**kept, "data_dir": arguments["data_dir"] and Path(arguments["data_dir"]).resolve().name}
+    return {**arguments, "run": "", "data_dir": arguments["data_dir"] and Path(arguments["data_dir"]).resolve().name}
 
 
 def columns(path):
@@ -77,10 +73,9 @@ def rounded(value):
 def write(folder, results):
     """NAME.json of the finished run in `folder`, into `results`; and its best network, if it is one that figures look at."""
     record, results = finished(gather(folder)), Path(results)
-    record["arguments"] = settings(record["arguments"])
+    given = record["arguments"] = settings(record["arguments"])
     results.mkdir(parents=True, exist_ok=True)
     network = (Path(folder) / "best.npz").read_bytes()
-    given = record["arguments"]
     if given["method"] in SHOWN and given["seed"] == 0 and len(network) < LARGEST:
         checkpoint.write(results / f"{record['name']}.npz", network)
     checkpoint.write(results / f"{record['name']}.json", text(record) + "\n")
@@ -108,14 +103,14 @@ def read(paths=(RESULTS,)):
         if not path.exists():
             raise ValueError(f"{path}: expected a run folder, a result (NAME.json) or a folder of results, "
                              "found nothing there")
-        if (path / "config.json").exists():
+        files = sorted(path.glob("*.json")) if path.is_dir() else [path]
+        if path / "config.json" in files:
             found.append((gather(path), path / "best.npz"))
-        else:
-            files = sorted(path.glob("*.json")) if path.is_dir() else [path]
-            if not files:
-                raise ValueError(f"{path}: expected a run folder or a folder of results (NAME.json, as trainers.study writes "
-                                 "them), found neither")
+        elif files:
             found += [(read_one(file), file.with_suffix(".npz")) for file in files]
+        else:
+            raise ValueError(f"{path}: expected a run folder or a folder of results (NAME.json, as trainers.study "
+                             "writes them), found neither")
     return [{**record, "network": str(network) if network.exists() else None} for record, network in found]
 
 

@@ -49,18 +49,18 @@ def _add(parser, field, opposites):
     more, name, default = dict(field.metadata), "--" + field.name.replace("_", "-"), field.default
     kind = more.pop("type", type(default))
     if more.pop("positional", False):
-        return parser.add_argument(field.name, type=kind, **more)
-    if kind is bool:
+        parser.add_argument(field.name, type=kind, **more)
+    elif kind is bool:
         parser.add_argument(name, action="store_true", default=default, **more)
         if opposites or default is None:
             off = "--" + (name[5:] if name.startswith("--no-") else "no-" + name[2:])
             parser.add_argument(off, dest=field.name, action="store_false", default=default, help=f"not {name}")
-        return None
-    if kind is tuple:
-        kind = type(default[0]) if default else float
-    if default not in (None, "", ()):
-        more["help"] += f" (default: {default})"
-    return parser.add_argument(name, type=kind, default=default, **more)
+    else:
+        if kind is tuple:
+            kind = type(default[0]) if default else float
+        if default not in (None, "", ()):
+            more["help"] += f" (default: {default})"
+        parser.add_argument(name, type=kind, default=default, **more)
 
 
 def at_least(args, **least):

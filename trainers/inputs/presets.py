@@ -7,7 +7,6 @@ release trains on all, and chooses by the test set); the last, smaller minibatch
 """
 
 from fnmatch import fnmatchcase
-from typing import NamedTuple
 
 OURS = {                        # in all three config files, if nothing else is said
     "method": "one-step",       # "bound_type": "crown-interval", "bound_opts": {"ours": true}
@@ -47,14 +46,11 @@ TRAINING = {
         "factor": 0.1,          # "lr_decay_factor"
         "batch": 80,            # "batch_size"
     },
-    "paper-cifar10-shallow": {
-        **CIFAR10,
-        "model": "dm_medium",   # "model_class": "model_cnn_4layer", "width": 8, "linear_size": 512
-    },
-    "paper-cifar10-deep": {     # no config file of it is released: as the shallow one, but for the network,
-        **CIFAR10,
-        "model": "dm_large",    # ASSUMED: IBP_large, the deepest network that the release's config files name
-    },
+    # "model_class": "model_cnn_4layer", "width": 8, "linear_size": 512
+    "paper-cifar10-shallow": {**CIFAR10, "model": "dm_medium"},
+    # no config file of it is released: as the shallow one, but for the network,
+    # ASSUMED: IBP_large, the deepest network that the release's config files name
+    "paper-cifar10-deep": {**CIFAR10, "model": "dm_large"},
     "paper-svhn": {             # config/svhn.json; its "normalize_input": true has no counterpart here
         **OURS,
         "data": "svhn",         # "dataset", "train_random_transform": true
@@ -95,16 +91,6 @@ def stretched(options, by):
             tuple(round(time * by, 3) for time in value) for name, value in options.items()}
 
 
-class Study(NamedTuple):
-    """Runs of one network."""
-
-    model: str
-    seeds: dict   # ε -> {method: seeds}
-    epochs: dict  # ε -> {method: epochs}
-    more: dict    # (method, ε) -> what differs from the main job's schedule, stretched
-    crop: dict    # ε -> by how many pixels images are moved at random, where training would overfit without
-
-
 ONE = {"ibp": (0,), "crown-ibp": (0,), "cap": (0,), "one-step": (0,), "cbp-1-0": (0,)}
 THREE = {**ONE, "ibp": (0, 1, 2), "one-step": (0, 1, 2)}
 EPOCHS = {"ibp": 60, "crown-ibp": 20, "cap": 4, "one-step": 20, "cbp-1-0": 20}
@@ -112,36 +98,37 @@ FASTER = {"adam_beta2": 0.99}  # at large ε, all methods
 SLOWER = {"rate": 1e-3, "warmup": 0.5, "ramp": 8.0, "milestones": (46.0, 56.0)}
 SHORT = {"warmup": 0.5, "ramp": 8.0, "milestones": (23.0, 28.0)}
 # all chosen by ibp's errors in training and validation; SLOWER and SHORT are ibp's, the others have the main job's schedule, stretched
+# name -> (network, {ε: {method: seeds}}, {ε: {method: epochs}}, {(method, ε): what differs from that schedule},
+#          {ε: by how many pixels images are moved at random, where training would overfit without})
 STUDIES = {
-    "reduced": Study("mlp", {0.1: dict.fromkeys(METHODS, (0,))}, {0.1: dict.fromkeys(METHODS, 6)}, {}, {}),
-    "small": Study("small", {0.1: THREE, 0.2: ONE, 0.3: THREE, 0.4: ONE},
-                   {0.1: EPOCHS, 0.2: {**EPOCHS, "ibp": 40}, 0.3: EPOCHS, 0.4: {**EPOCHS, "ibp": 30}},
-                   {("ibp", 0.1): SLOWER, ("ibp", 0.3): {**SLOWER, **FASTER}, ("ibp", 0.4): {**SHORT, **FASTER},
-                    **{(method, eps): FASTER for method in ONE if method != "ibp" for eps in (0.3, 0.4)}},
-                   {0.1: 1, 0.2: 1}),
+    "reduced": ("mlp", {0.1: dict.fromkeys(METHODS, (0,))}, {0.1: dict.fromkeys(METHODS, 6)}, {}, {}),
+    "small": ("small", {0.1: THREE, 0.2: ONE, 0.3: THREE, 0.4: ONE},
+              {0.1: EPOCHS, 0.2: {**EPOCHS, "ibp": 40}, 0.3: EPOCHS, 0.4: {**EPOCHS, "ibp": 30}},
+              {("ibp", 0.1): SLOWER, ("ibp", 0.3): {**SLOWER, **FASTER}, ("ibp", 0.4): {**SHORT, **FASTER},
+               **{(method, eps): FASTER for method in ONE if method != "ibp" for eps in (0.3, 0.4)}}, {0.1: 1, 0.2: 1}),
     # OURS in more epochs; at 0.2 to a larger ε, beside IBP, and at 0.3 by what is best for IBP
-    "longer": Study("small", {0.1: {"one-step": (0,)}, 0.2: {"ibp": (0,), "one-step": (0,)}, 0.3: {"one-step": (0,)}},
-                    {0.1: {"one-step": 60}, 0.2: {"ibp": 60, "one-step": 36}, 0.3: {"one-step": 36}},
-                    {("ibp", 0.2): {**SLOWER, "train_eps": 0.25}, ("one-step", 0.2): {"train_eps": 0.25},
-                     ("one-step", 0.3): {**stretched(SLOWER, 36 / 60), **FASTER}}, {0.1: 1}),
+    "longer": ("small", {0.1: {"one-step": (0,)}, 0.2: {"ibp": (0,), "one-step": (0,)}, 0.3: {"one-step": (0,)}},
+               {0.1: {"one-step": 60}, 0.2: {"ibp": 60, "one-step": 36}, 0.3: {"one-step": 36}},
+               {("ibp", 0.2): {**SLOWER, "train_eps": 0.25}, ("one-step", 0.2): {"train_eps": 0.25},
+                ("one-step", 0.3): {**stretched(SLOWER, 36 / 60), **FASTER}}, {0.1: 1}),
 }
 
 
 def runs(study, only=(), epochs=None):
     """{name: options} of a study: those that one of the patterns names (as "ibp" or "ibp-*-0.1-*"), if there are any."""
-    chosen, used, methods = {}, set(), dict.fromkeys(m for cell in study.seeds.values() for m in cell)
-    for seed in sorted({s for cell in study.seeds.values() for seeds in cell.values() for s in seeds}):
-        for eps, cell in study.seeds.items():
-            for method in (m for m, seeds in cell.items() if seed in seeds):
-                name = f"{method}-{study.model}-{eps:g}-{seed}"
-                named = {pattern for pattern in only if pattern == method or fnmatchcase(name, pattern)}
-                used |= named
-                if named or not only:
-                    crop = {"crop": study.crop[eps]} if eps in study.crop else {}
-                    usual = study.epochs[eps][method]
-                    more = stretched(study.more.get((method, eps), {}), (epochs or usual) / usual)
-                    chosen[name] = {"model": study.model, "eps": eps, "seed": seed, **METHODS[method],
-                                    **schedule(epochs or usual), **more, **crop}
+    (model, by_eps, usual, differing, crops), chosen, used = study, {}, set()
+    cells = [(seed, eps, method) for eps, cell in by_eps.items() for method, seeds in cell.items() for seed in seeds]
+    for seed, eps, method in sorted(cells, key=lambda cell: cell[0]):
+        name = f"{method}-{model}-{eps:g}-{seed}"
+        named = {pattern for pattern in only if pattern == method or fnmatchcase(name, pattern)}
+        used |= named
+        if named or not only:
+            length = epochs or usual[eps][method]
+            more = stretched(differing.get((method, eps), {}), length / usual[eps][method])
+            crop = {"crop": crops[eps]} if eps in crops else {}
+            chosen[name] = {"model": model, "eps": eps, "seed": seed, **METHODS[method],
+                            **schedule(length), **more, **crop}
     if unused := [pattern for pattern in only if pattern not in used]:
-        raise ValueError(f"--only {' '.join(unused)}: names no run; expected one of {', '.join(methods)}, or a run's name")
+        methods = ", ".join(dict.fromkeys(method for *_, method in cells))
+        raise ValueError(f"--only {' '.join(unused)}: names no run; expected one of {methods}, or a run's name")
     return chosen

@@ -4,8 +4,8 @@ Every draw is seeded by the minibatch's seed and the shard's index: the same min
 parameters and any number of threads, unless it is asked to redraw them.
 """
 
-from functools import partial
-from typing import NamedTuple
+from functools import reduce
+from operator import add
 
 import numpy as np
 
@@ -18,70 +18,60 @@ from . import parallel
 NORMS = {"inf": np.inf, "2": 2, "1": 1}  # by their names on the command line
 
 
-class Shard(NamedTuple):
-    """Some examples of a minibatch, and how their loss is computed."""
+def over_shards(work, net, train, batch, seed, now, args, pmap, redraw=0):
+    """What work(share, problem, weights, options) makes of each shard of a minibatch, on a thread each.
 
-    share: float    # of the minibatch
-    problem: tuple  # ball, y, method
-    weights: dict   # β and κ
-    options: dict   # the method's own, and rng
-
-
-def minibatch(net, train, batch, seed, now, args, redraw=0):
-    """[f, ...]: f() makes a Shard, on the thread that works on it. redraw = 1, 2, ...: other draws for the same images."""
+    Its share of the minibatch, (ball, y, method), {β and κ}, {rng and the method's own options}. redraw = 1, 2, ...:
+    other draws for the same images.
+    """
     images = data.augment(train.images[batch], np.random.default_rng(seed), args.data, args.crop)
     images = data.to_float(images, np.float32)
     size = args.shard or (args.batch if args.device == "cuda" else
                           parallel.shard_size(net, args.method, projections=args.projections))
     labels, parts = train.labels[batch], parallel.shards(len(batch), size)
 
-    def make(index):
+    def one(index):
         x, y = net.xp.asarray(images[parts[index]]), net.xp.asarray(labels[parts[index]])
         rng = np.random.default_rng([*seed, index, redraw] if redraw else [*seed, index])
-        weights = {"beta": now["beta"], "kappa": now["kappa"]}
-        problem = ball(x, now["eps"], args), y, args.method
-        return Shard(len(y) / len(batch), problem, weights, {"rng": rng, **options_given(args)})
+        weights, problem = {"beta": now["beta"], "kappa": now["kappa"]}, (ball(x, now["eps"], args), y, args.method)
+        return work(len(y) / len(batch), problem, weights, {"rng": rng, **options_given(args)})
 
-    return [partial(make, index) for index in range(len(parts))]
+    return pmap(one, range(len(parts)))
 
 
 def gradient(net, train, batch, seed, now, args, pmap, redraw=0):
     """(mean loss, its gradient, how many are misclassified, how many unverified) of a minibatch, from its shards."""
-    def work(make):
-        share, problem, weights, more = make()
-        out, y = rb.robust_loss(net, *problem, **weights, **more), problem[1]
+    def work(share, problem, weights, options):
+        out, y = rb.robust_loss(net, *problem, **weights, **options), problem[1]
         wrong = int((out.logits.argmax(1) != y).sum())
         unverified = len(y) - int(((out.margins < 0).sum(1) == net.classes - 1).sum())
         return share * out.value, {k: share * g for k, g in out.grads.items()}, wrong, unverified
 
-    shards = minibatch(net, train, batch, seed, now, args, redraw)
-    losses, grads, wrong, unverified = zip(*pmap(work, shards))
-    return sum(losses), parallel.total(grads), sum(wrong), sum(unverified)
+    losses, grads, wrong, unverified = zip(*over_shards(work, net, train, batch, seed, now, args, pmap, redraw))
+    total = {name: reduce(add, (of[name] for of in grads)) for name in net.params}
+    return sum(losses), total, sum(wrong), sum(unverified)
 
 
 def value(net, train, batch, seed, now, args, pmap, redraw=0):
     """The mean loss of `gradient` alone."""
-    def work(make):
-        share, problem, weights, more = make()
-        return share * loss_value(net, *problem, **weights, **more)
+    def work(share, problem, weights, options):
+        return share * loss_value(net, *problem, **weights, **options)
 
-    return sum(pmap(work, minibatch(net, train, batch, seed, now, args, redraw)))
+    return sum(over_shards(work, net, train, batch, seed, now, args, pmap, redraw))
 
 
 def slopes(net, train, batch, seed, now, args, pmap=map):
     """The shares of the lower slopes that are 0, between, and 1, in the first shard; None where no unit is unstable."""
-    first = minibatch(net, train, batch, seed, now, args)[0]()
-    return lower_slopes(net, *first.problem, **first.options)
+    def work(share, problem, weights, options):
+        return lower_slopes(net, *problem, **options)
+
+    return next(over_shards(work, net, train, batch, seed, now, args, map))
 
 
 def ball(x, eps, args):
-    """B(x, ε) in the norm of a run, intersected with its domain."""
-    return rb.Ball(x, eps, norm=NORMS[args.norm], domain=domain(args))
-
-
-def domain(args):
-    """What the ball is intersected with."""
-    return (0.0, 1.0) if args.norm == "inf" and not args.no_clip else None
+    """B(x, ε) in the norm of a run, if that is l∞ intersected with the domain of images, unless no_clip says not to."""
+    clipped = args.norm == "inf" and not args.no_clip
+    return rb.Ball(x, eps, norm=NORMS[args.norm], domain=(0.0, 1.0) if clipped else None)
 
 
 def options_given(args):

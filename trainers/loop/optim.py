@@ -9,8 +9,8 @@ def adam(params, grads, state, rate, beta1=0.9, beta2=0.999, eps=1e-8):
 
     v is a mean over some 1 / (1 − β₂) steps.
     """
-    t, new = int(state.get("t", 0)) + 1, {"t": state.get("t", 0) + 1}
-    step = {}
+    t = state.get("t", 0) + 1
+    new, step = {"t": t}, {}
     for name, g in grads.items():
         m = beta1 * state.get(f"m/{name}", 0 * g) + (1 - beta1) * g
         v = beta2 * state.get(f"v/{name}", 0 * g) + (1 - beta2) * g * g

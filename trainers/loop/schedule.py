@@ -1,11 +1,6 @@
 """How ε, β (Section 7), κ and the learning rate go over a training run, by the time t in epochs (a real number)."""
 
 
-def linear(t):
-    """0 to 1 on a line."""
-    return t
-
-
 def smooth(t):
     """0 to 1 by a quartic that meets a line at a quarter of the way (Xu et al. 2020, "smoothed" in auto_LiRPA).
 
@@ -15,7 +10,7 @@ def smooth(t):
     return a * t**4 if t < 0.25 else a * (0.25**4 + 4 * 0.25**3 * (t - 0.25))
 
 
-SHAPES = {"linear": linear, "smooth": smooth}
+SHAPES = {"linear": lambda t: t, "smooth": smooth}
 
 
 def ramp(t, start, length, shape):

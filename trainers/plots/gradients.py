@@ -9,17 +9,14 @@ import numpy as np
 
 import refbound as rb
 
-from .colours import COLOURS
-from . import style, subject
-from .selection import label
+from . import selection, style, subject
 
 METHODS = ("ibp", "crown-ibp", "cap-ibp", "random", "one-step", "cap", "crown")
 
 
 def numbers(runs, args):
     """The image, and each method's g, b and s̄ of the margin."""
-    run = subject.fixed(runs, args)
-    of = subject.load(run, args)
+    of = subject.load(subject.fixed(runs, args), args)
     ball, y = of.ball(slice(0, 1)), of.test.labels[:1]
     z = of.net(ball.x)[0]
     m = int(np.argmax(np.where(np.arange(len(z)) == y[0], -np.inf, z)))
@@ -29,8 +26,8 @@ def numbers(runs, args):
                     for f in (rb.linear_bound, rb.margin_bounds))
         g = bound.g[0, m]
         methods[method] = {"g": picture(g), "norm": float(np.abs(g).sum()), "b": float(bound.b[0, m]), "s": float(s[0, m])}
-    return {"run": run["name"], "trained_by": label(run), "eps": run["arguments"]["eps"], "y": int(y[0]), "m": m,
-            "image": picture(ball.x[0]), "methods": methods}
+    return {"run": of.run["name"], "trained_by": selection.label(of.run), "eps": of.run["arguments"]["eps"],
+            "y": int(y[0]), "m": m, "image": picture(ball.x[0]), "methods": methods}
 
 
 def picture(v):
@@ -51,12 +48,8 @@ def draw(plt, numbers):
     for ax, (method, of) in zip(axes.flat[1:], numbers["methods"].items()):
         shown = ax.imshow(of["g"], cmap="cividis", vmin=-limit, vmax=limit)
         ax.set_title(f"{style.name(method)}\n‖g‖₁ = {style.number(of['norm'])},  s̄ = {style.number(of['s'])}")
-        for spine in ax.spines.values():
-            spine.set(visible=True, color=COLOURS[method], linewidth=2.5)
-    for side in ("left", "bottom"):
-        axes.flat[0].spines[side].set_visible(False)
-    for ax in axes.flat:
-        ax.set(xticks=(), yticks=())
-        ax.grid(False)
+        ax.spines[:].set(visible=True, color=style.COLOURS[method], linewidth=2.5)
+    axes.flat[0].spines[:].set_visible(False)
+    plt.setp(axes, xticks=(), yticks=())
     figure.colorbar(shown, ax=axes, label="relaxed gradient g", shrink=0.8, extend="both")
     return figure

@@ -2,10 +2,9 @@
 
 Left, a panel for each method: the loss of a minibatch, and as a band the range of that minibatch's loss over a step of 0.5 to 5
 times the learning rate (refbound/landscape.py); the other methods' losses in grey. Right: that range, and the distances of
-successive gradients ∇L, ∇L′. Where a run has more than 40 probes, a point is the mean over as many successive ones as make 40.
+successive gradients ∇L, ∇L′. Points are means over at most 40 bins of probes (selection.means).
 """
 
-from .colours import COLOURS
 from . import style
 from .selection import Missing, by_method, clock, label, means, measured, one_of, ramp_end, study, title
 
@@ -39,10 +38,12 @@ def draw(plt, numbers):
     if len(curves) % 2:
         panels[-1, 1].set_visible(False)
         panels[max(rows - 2, 0), 1].tick_params(labelbottom=True)
-    style.logarithmic(panels[0, 0].yaxis)
+    style.logarithmic(panels[0, 0])
     left.supxlabel(numbers["axis"], fontsize=10)
     left.supylabel("loss L(s̄); band: its range along −∇L, τ from ½ to 5", fontsize=10)
-    measures(right, curves)
+    ends = {points["ramp_end"] for points in curves.values()}
+    for axes in style.stack(right, curves, MEASURES, ends, "end of the ramp"):
+        style.logarithmic(axes)
     right.supxlabel(numbers["axis"], fontsize=10)
     return figure
 
@@ -52,23 +53,9 @@ def loss(axes, curves, method):
     for other, points in curves.items():
         if other != method:
             axes.plot(points["time"], style.curve(points["loss"]), color="#D4D4D4", linewidth=0.8)
-    points, colour = curves[method], COLOURS[method]
+    points, colour = curves[method], style.COLOURS[method]
     low, high = style.curve(points["least_loss"]), style.curve(points["greatest_loss"])
     axes.fill_between(points["time"], low, high, color=colour, alpha=0.45, linewidth=0, zorder=2)
     axes.plot(points["time"], style.curve(points["loss"]), color=colour, zorder=3)
     axes.set_title(style.name(points["label"]), loc="left", pad=3)
     style.mark_ramp(axes, [points["ramp_end"]])
-
-
-def measures(part, curves):
-    """The three measures, every method in each."""
-    panels = part.subplots(len(MEASURES), 1, sharex=True)
-    for axes, (measure, text) in zip(panels, MEASURES.items()):
-        for method, points in curves.items():
-            axes.plot(points["time"], style.curve(points[measure]), **style.line(method, len(points["time"])),
-                      label=style.name(method))
-        ends = {points["ramp_end"] for points in curves.values()}
-        style.mark_ramp(axes, ends, "end of the ramp" if axes is panels[0] else "")
-        style.logarithmic(axes.yaxis)
-        axes.set_ylabel(text)
-    style.legend(part, panels[0], ncols=3)

@@ -16,7 +16,6 @@ import refbound as rb
 from refbound.checks import method_options
 from refbound.linear import upstream
 
-from .colours import COLOURS
 from . import style
 from .relaxations import enclosure, key
 
@@ -34,15 +33,14 @@ BOX = {"boxstyle": "square,pad=0.15", "facecolor": "white", "edgecolor": "none",
 
 def network(params):
     """The dense network of these parameters."""
-    params = {name: np.array(value, float) for name, value in params.items()}
-    widths = [params["0.weight"].shape[1], *(len(value) for name, value in params.items() if "bias" in name)]
-    return rb.Network(rb.models.mlp(np.random.default_rng(0), widths).layers, params, widths[:1])
+    widths = [len(params["0.weight"][0]), *(len(value) for name, value in params.items() if "bias" in name)]
+    net = rb.models.mlp(np.random.default_rng(0), widths)
+    return net.with_params({name: np.array(value, float) for name, value in params.items()})
 
 
 def margin(params, x):
     """s, the margin for y = 0 of two logits, at points (..., n)."""
-    z = network(params)(x.reshape(-1, x.shape[-1]))
-    return (z[:, 1] - z[:, 0]).reshape(x.shape[:-1])
+    return np.diff(network(params)(x.reshape(-1, x.shape[-1]))).reshape(x.shape[:-1])
 
 
 def grid(edge, points):
@@ -90,16 +88,16 @@ def draw_plane(plt, numbers):
         ax = figure.add_axes([5.2 + k % 2 * 2, 3.2 - k // 2 * 2.7, 1.75, 1.75] / inches)
         draw_unit(ax, numbers, k)
         ax.set(xlim=(-2.4, 4.3), ylim=(-2.4, 4.3))
-    linear = affine(numbers["g"], numbers["b"], "x")
-    figure.text(0.025, 0.98, f"{style.name(numbers['method'])}:   s(x) ≤ g·x + b = {linear}\n"
-                "true margin  s = h₄ − h₃ + 1,  in grey", va="top", fontsize=11, linespacing=1.5)
+    linear = f"s(x) ≤ g·x + b = {affine(numbers['g'], numbers['b'], 'x')}"
+    figure.text(0.025, 0.98, f"{style.name(numbers['method'])}:   {linear}\ntrue margin  s = h₄ − h₃ + 1,  in grey",
+                va="top", fontsize=11, linespacing=1.5)
     figure.legend(*ax.get_legend_handles_labels(), loc="upper right", ncols=2)
     return figure
 
 
 def draw_level_lines(ax, numbers):
     """The true margin in grey, and level lines of g·x + b: that of s̄ is wide, and meets the ball at x* alone."""
-    x, colour, g, s = grid(1.5, 301), COLOURS[numbers["method"]], np.array(numbers["g"]), numbers["s"]
+    x, colour, g, s = grid(1.5, 301), style.COLOURS[numbers["method"]], np.array(numbers["g"]), numbers["s"]
     true, (x1, x2) = margin(numbers["params"], x), np.moveaxis(x, -1, 0)
     ax.contourf(x1, x2, true, **GREYS)
     ax.clabel(ax.contour(x1, x2, true, [0], colors="black", linewidths=2.5), fmt="s = 0", manual=[(0.61, -0.39)])
@@ -117,7 +115,6 @@ def draw_level_lines(ax, numbers):
     else:
         ax.text(-0.27, -0.68, f"g = 0, no level lines:\ng·x + b = s̄ = {s:g}\nat every x", **MIDDLE, bbox=BOX)
     ax.text(0, 0.8, f"max s = {style.number(numbers['greatest'])}", **MIDDLE, bbox=BOX)
-    ax.grid(False)
     ax.set(xlabel="input x₁  (square: the ball B, ε = 1)", ylabel="input x₂", xticks=(-1, 0, 1), yticks=(-1, 0, 1))
 
 
@@ -126,7 +123,7 @@ def draw_scale(ax, numbers):
     low, top, s = numbers["least"], numbers["greatest"], numbers["s"]
     least = numbers["b"] - numbers["eps"] * np.abs(numbers["g"]).sum()
     ax.contourf(*np.meshgrid([low, top], [0.1, 0.9]), [[low, top]] * 2, **GREYS)
-    ax.fill_between([least, s], 1.1, 1.9, color=COLOURS[numbers["method"]], linewidth=2)
+    ax.fill_between([least, s], 1.1, 1.9, color=style.COLOURS[numbers["method"]], linewidth=2)
     ax.annotate("", (top, 0.3), (s, 0.3), arrowprops=ARROW)
     ax.text((top + s) / 2, 0.65, f"gap {style.number(s - top)}", **MIDDLE)
     ax.text(s + 0.1, 1.5, f"s̄ = {style.number(s)}", va="center")
@@ -136,15 +133,16 @@ def draw_scale(ax, numbers):
 
 def draw_unit(ax, numbers, k):
     """A unit's enclosure, and x* where it comes, on the line that g took, dotted beyond [l, u]."""
-    unit, params, colour = numbers["units"][k], numbers["params"], COLOURS[numbers["method"]]
-    l, u, a_up, b_up, a_lo, b_lo = (unit[name] for name in UNIT[:6])
+    params, colour = numbers["params"], style.COLOURS[numbers["method"]]
+    l, u, a_up, b_up, a_lo, b_lo, *way = numbers["units"][k].values()
     enclosure(ax, {"method": numbers["method"], "l": l, "u": u, "upper": [a_up, b_up], "lower": [[a_lo, b_lo]]})
     key(ax)
     lines = f"h̄ = {fraction(b_up)},  h̲ = {fraction(b_lo)}"
-    if "z" in unit:
-        ends = np.array([np.clip(unit["z"], l, u), unit["z"]])
-        ax.plot(ends, unit["a"] * ends + unit["b"], ":", color=colour, linewidth=2)
-        ax.plot(ends[1], unit["a"] * ends[1] + unit["b"], color=colour, **DOT)
+    if way:
+        z, a, b = way
+        ends = np.array([np.clip(z, l, u), z])
+        ax.plot(ends, a * ends + b, ":", color=colour, linewidth=2)
+        ax.plot(z, a * z + b, color=colour, **DOT)
         ax.plot([], [], color="white", label="x* on its way", **DOT)
         lines = f"ā = {fraction(a_up)},  a̲ = {fraction(a_lo)}"
     layer, row = divmod(k, len(params["0.bias"]))
@@ -159,15 +157,15 @@ def draw_pinched(plt, numbers):
     axes = figure.add_axes([0.65, 0.6, 2.4, 2.7] / inches), figure.add_axes([3.85, 0.6, 4.95, 2.7] / inches)
     for k, ax in enumerate(axes):
         draw_unit(ax, numbers, k)
-    unit, colour, (cross, h) = numbers["units"][1], COLOURS[numbers["method"]], numbers["crossing"]
-    l, u, low, lowest = unit["l"], unit["u"], unit["z"], unit["a"] * unit["z"] + unit["b"]
+    colour, (cross, h) = style.COLOURS[numbers["method"]], numbers["crossing"]
+    l, u, a_up, b_up, a_lo, _, low, *_ = numbers["units"][1].values()
     z = np.array([low, cross, l])
-    upper, lower = unit["a_up"] * z + unit["b_up"], unit["a_lo"] * z
+    upper, lower = a_up * z + b_up, a_lo * z
     ax.plot(z, upper, ":", color=colour, linewidth=2)
     ax.fill_between(z[1:], lower[1:], upper[1:], color=colour, alpha=0.15, linewidth=0)
     ax.plot(cross, h, color="white", **DOT | {"marker": "s"})
     axes[0].text(0.55, -1.5, "x* leaves with h₁ = −2,\nwhere max(z₁, 0) = 0", **MIDDLE)
-    for text, to, at in (("Definition 1: the lower line alone", (low, lowest), (-3.2, 0.7)),
+    for text, to, at in (("Definition 1: the lower line alone", (low, lower[0]), (-3.2, 0.7)),
                          ("LP: where both lines cross", (cross, h), (-2.5, 0.2))):
         ax.annotate(f"{text},\n−h₂ = {fraction(-to[1])}", to, at,
                     arrowprops={"arrowstyle": "-", "shrinkB": 5, "relpos": (0.1, 0)})
@@ -176,17 +174,16 @@ def draw_pinched(plt, numbers):
         ax.text((left + u) / 2, y + 0.1, text, **MIDDLE)
     ax.set(xlim=(-3.4, 1.2), ylim=(-1.4, 1.15), aspect="auto")
     ax.set_xticks((low, cross, l, 0, u), (fraction(low), fraction(cross), "$l$", "0", "$u$"))
-    ax.set_yticks((lowest, h, 0, u), (fraction(lowest), fraction(h), "0", "$u$"))
-    lp, s = fraction(-h), fraction(numbers["s"])
-    figure.text(0.025, 0.975, f"greatest  s = −h₂  over  −2 ≤ x₁ ≤ 2:   0 in truth,  {lp} by the LP of the two lines,  "
-                f"{s} by Definition 1", va="top", fontsize=11)
+    ax.set_yticks((lower[0], h, 0, u), (fraction(lower[0]), fraction(h), "0", "$u$"))
+    figure.text(0.025, 0.975, f"greatest  s = −h₂  over  −2 ≤ x₁ ≤ 2:   0 in truth,  {fraction(-h)} by the LP of the "
+                f"two lines,  {fraction(numbers['s'])} by Definition 1", va="top", fontsize=11)
     figure.legend(*ax.get_legend_handles_labels(), loc="upper center", bbox_to_anchor=(0.5, 0.93), ncols=4)
     return figure
 
 
 def affine(coefficients, constant, name):
     """A linear function as text, in fractions."""
-    terms = [*((c, f" {name}{'₁₂'[k]}") for k, c in enumerate(coefficients)), (constant, "")]
+    terms = [*zip(coefficients, (f" {name}₁", f" {name}₂")), (constant, "")]
     text = " ".join(f"{'−' if c < 0 else '+'} {fraction(abs(c))}{of}".replace(" 1 ", " ") for c, of in terms if c)
     return text[2:] if text[0] == "+" else "−" + text[2:]
 

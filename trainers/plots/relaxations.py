@@ -10,7 +10,6 @@ import numpy as np
 
 from refbound import relaxation
 
-from .colours import COLOURS
 from . import style
 
 INTERVALS = ((-1.0, 2.0), (-2.0, 1.0))
@@ -48,10 +47,8 @@ def draw(plt, numbers):
         enclosure(ax, panel)
     for panel, ax in zip(numbers, axes[0]):
         ax.set_title(f"{TITLES.get(panel['method']) or style.name(panel['method'])}\n{panel['rule']}", fontsize=9.5)
-    for ax in axes[:, 0]:
-        ax.set_ylabel("output h")
-    for ax in axes[-1]:
-        ax.set_xlabel("input z")
+    plt.setp(axes[:, 0], ylabel="output h")
+    plt.setp(axes[-1], xlabel="input z")
     key(axes[0, 0])
     style.legend(figure, axes[0, 0])
     return figure
@@ -65,7 +62,7 @@ def key(ax):
 
 def enclosure(ax, panel):
     """The ReLU in grey and wide, the upper line solid, the lower lines dashed, and what lies between the lines."""
-    colour, (l, u) = COLOURS[panel["method"]], (panel["l"], panel["u"])
+    colour, (l, u) = style.COLOURS[panel["method"]], (panel["l"], panel["u"])
     ends, (a, b) = np.array([l, u]), panel["upper"]
     lower = [slope * ends + intercept for slope, intercept in panel["lower"]]
     ax.plot([l, 0, u], [0, 0, u], color="black", **RELU)

@@ -18,10 +18,9 @@ class Missing(ValueError):
 
 
 def study(runs, args, wanted):
-    """The runs of the study that has most of the kinds `wanted`; among equals the larger network, the least ε.
+    """The runs of the study with the most kinds wanted(run), None aside; among equals the larger network, the least ε.
 
-    wanted   run -> a kind that the figure would like to show, or None
-    args     model and eps: None, or what the study has to be of
+    args.model and args.eps, where they are not None, say what it has to be of.
     """
     groups = defaultdict(list)
     for run in runs:
@@ -58,9 +57,7 @@ def title(runs):
 def label(run):
     """A run in short: its method, the rates of sparse, β and κ where they are not 1 and 0 throughout, cap's projections."""
     of = run["arguments"]
-    words = [of["method"]]
-    if of["method"] == "sparse":
-        words = [f"sparse ({rates(run)[0]:g}, {rates(run)[1]:g})"]
+    words = ["sparse ({:g}, {:g})".format(*rates(run)) if rates(run) else of["method"]]
     for name, symbol, usual in (("beta", "β", 1), ("kappa", "κ", 0)):
         first, last = of[name]
         if (first, last) != (usual, usual):
@@ -77,19 +74,17 @@ def rates(run):
 
 
 def by_method(runs, but=()):
-    """{method: run}, in the figures' order: of each method's runs that with β = 1, κ = 0, the most epochs, the least seed."""
-    return {method: min(own, key=_plainest) for method in METHODS
-            if method not in but and (own := [run for run in runs if run["arguments"]["method"] == method])}
+    """{method: run}, in the figures' order: the plainest of each method's runs."""
+    return plainest(runs, lambda run: run["arguments"]["method"], [method for method in METHODS if method not in but])
 
 
-def by_rates(runs):
-    """{(p, q): run} of the runs by sparse at the paper's rates."""
-    return {pair: min(own, key=_plainest) for pair in VARIANTS if (own := [run for run in runs if rates(run) == pair])}
+def plainest(runs, kind, kinds):
+    """{kind: run}: of the runs of each kind that there is, that with β = 1, κ = 0, the most epochs, the least seed."""
+    def order(run):
+        of = run["arguments"]
+        return tuple(of["beta"]) != (1, 1), tuple(of["kappa"]) != (0, 0), -of["epochs"], of["seed"]
 
-
-def _plainest(run):
-    of = run["arguments"]
-    return tuple(of["beta"]) != (1, 1), tuple(of["kappa"]) != (0, 0), -of["epochs"], of["seed"]
+    return {k: min(own, key=order) for k in kinds if (own := [run for run in runs if kind(run) == k])}
 
 
 def clock(runs):
@@ -110,8 +105,7 @@ def means(run, columns, unit=1, bins=40):
     A bin holds as many successive probes as make at most `bins` of them; of a run with no more probes, one. What is empty
     or not finite is left out of its bin's mean; a bin of none is None.
     """
-    table = {name: np.array([np.nan if v in (None, "") else v for v in run["landscape"][name]], float)
-             for name in ("time", *columns)}
+    table = {name: np.array(run["landscape"][name], float) for name in ("time", *columns)}
     table["time"] = table["time"] / unit
     size = -(-len(table["time"]) // bins)
     return {name: [_mean(values[i:i + size]) for i in range(0, len(values), size)] for name, values in table.items()}

@@ -5,20 +5,19 @@ probability p where −l > u, with q elsewhere, else 0: (0, 0) has all slopes 0,
 Right: the shares of the slopes that are 0, between, and 1; ibp has no lower slopes. Points are means as in learning.py.
 """
 
-from .colours import MARKERS
 from . import style
-from .selection import Missing, by_method, by_rates, clock, means, measured, ramp_end, rates, study, title
+from .selection import Missing, VARIANTS, by_method, clock, means, measured, plainest, ramp_end, rates, study, title
 
 SHARES = {"zero_slopes": "share of\na̲ = 0", "fractional_slopes": "share of\n0 < a̲ < 1", "one_slopes": "share of\na̲ = 1"}
 SHADES = {(0, 0): "#3D3A00", (0, 0.5): "#6E6800", (0, 1): "#A39A00", (0.5, 1): "#CFC420", (1, 1): "#F0E442"}  # of sparse's colour
 DASHES = {(0, 0): (0, ()), (0, 0.5): (0, (5, 2)), (0, 1): (0, (6, 2, 1, 2)), (0.5, 1): (0, (2, 1.5)), (1, 1): (0, ())}
-SIGNS = {(0, 0): "d", (0, 0.5): "o", (0, 1): MARKERS["crown-ibp"], (0.5, 1): "^", (1, 1): "X"}
+SIGNS = {(0, 0): "d", (0, 0.5): "o", (0, 1): style.MARKERS["crown-ibp"], (0.5, 1): "^", (1, 1): "X"}
 
 
 def numbers(runs, args):
     """The loss of each variant of the study that there is, and the shares of each method."""
     found = study(measured(runs), args, rates)
-    variants, methods = by_rates(found), by_method(found, but=("ibp", "sparse"))
+    variants, methods = plainest(found, rates, VARIANTS), by_method(found, but=("ibp", "sparse"))
     shown = [*variants.values(), *methods.values()]
     if not shown:
         raise Missing("no run with a landscape was given but by ibp")
@@ -49,19 +48,14 @@ def losses(part, numbers):
                   markeredgewidth=0.4, label=f"({pair[0]:g}, {pair[1]:g})")
     style.mark_ramp(axes, numbers["ramp_ends"], "end of the ramp")
     axes.set(xlabel=numbers["axis"], ylabel="loss L(s̄) of sparse")
-    style.logarithmic(axes.yaxis)
+    style.logarithmic(axes)
     style.legend(part, axes, title="sparse, (p, q)", ncols=3)
 
 
 def shares(part, numbers):
     """The right half."""
-    panels = part.subplots(3, 1, sharex=True)
-    for method, points in numbers["shares"].items():
-        for axes, share in zip(panels, SHARES):
-            axes.plot(points["time"], style.curve(points[share]), **style.line(method, len(points["time"])),
-                      label=style.name(method), clip_on=False)
-    for axes, text in zip(panels, SHARES.values()):
-        style.mark_ramp(axes, numbers["ramp_ends"])
-        axes.set(ylabel=text, ylim=(-0.03, 1.03), yticks=(0, 0.5, 1))
+    title = "lower slopes on unstable units"
+    panels = style.stack(part, numbers["shares"], SHARES, numbers["ramp_ends"], title=title, clip_on=False)
+    for axes in panels:
+        axes.set(ylim=(-0.03, 1.03), yticks=(0, 0.5, 1))
     panels[2].set_xlabel(numbers["axis"])
-    style.legend(part, panels[0], title="lower slopes on unstable units", ncols=3)

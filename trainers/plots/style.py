@@ -14,10 +14,9 @@ SETTINGS = {
 
 def save(draw, numbers, path):
     """The figure that draw(plt, numbers) returns, as a PNG."""
-    import matplotlib
-    matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
+    plt.switch_backend("Agg")
     content = io.BytesIO()
     with plt.rc_context(SETTINGS):
         figure = draw(plt, numbers)
@@ -63,19 +62,31 @@ def mark_ramp(axes, ends, text=""):
                       ha="center", va="bottom", fontsize=9)
 
 
-def logarithmic(axis):
-    """A logarithmic axis whose ticks are plain numbers, the more between the decades the fewer decades there are."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+def logarithmic(axes):
+    """A logarithmic y axis with plain numbers, the more between the decades the fewer decades there are."""
+    from matplotlib.ticker import LogLocator, NullFormatter
 
-    axis.axes.set(**{f"{axis.axis_name}scale": "log"})
-    low, high = axis.get_view_interval()
+    axes.set_yscale("log")
+    low, high = axes.get_ylim()
     between = (1, 1.5, 2, 3, 5, 7) if high < 10 * low else (1, 2, 5) if high < 100 * low else (1,)
-    axis.set_major_locator(LogLocator(subs=between))
-    axis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
-    axis.set_minor_formatter(NullFormatter())
+    axes.yaxis.set_major_locator(LogLocator(subs=between))
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter(NullFormatter())
 
 
-def legend(figure, axes, **more):
+def legend(figure, axes, ncols=6, **more):
     """One legend of the axes' curves, above the panels."""
-    handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=more.pop("ncols", min(len(labels), 6)), **more)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=ncols, **more)
+
+
+def stack(part, curves, columns, ends, text="", title=None, **more):
+    """The panels of the columns {name: text}, one above the other, with every method's curve in each."""
+    panels = part.subplots(len(columns), 1, sharex=True)
+    for axes, (column, label) in zip(panels, columns.items()):
+        for method, points in curves.items():
+            look = line(method, len(points["time"]))
+            axes.plot(points["time"], curve(points[column]), label=name(method), **look, **more)
+        mark_ramp(axes, ends, text if axes is panels[0] else "")
+        axes.set_ylabel(label)
+    legend(part, panels[0], ncols=3, title=title)
+    return panels

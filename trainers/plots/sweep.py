@@ -7,8 +7,7 @@ from tqdm import tqdm
 
 from ..files import record
 from ..evaluate import Args, evaluate
-from . import style, subject
-from .selection import label, title
+from . import selection, style, subject
 
 METHODS = ("ibp", "crown-ibp", "cap-ibp", "cap", "random", "one-step")
 RADII = (1 / 4, 1 / 2, 3 / 4, 1, 5 / 4, 3 / 2)  # of ε
@@ -25,18 +24,17 @@ def numbers(runs, args):
 def network(of, args):
     """The errors of one network at every radius and by every method."""
     run = of.run["arguments"]
-    found = {"run": of.run["name"], "title": title([of.run]), "trained_by": label(of.run), "eps_of_run": run["eps"],
-             "images": len(of.test.labels), "eps": [round(r * run["eps"], 6) for r in RADII], "pgd": [],
-             "errors": {method: [] for method in METHODS}}
+    found = {"run": of.run["name"], "title": selection.title([of.run]), "trained_by": selection.label(of.run),
+             "eps_of_run": run["eps"], "images": len(of.test.labels), "eps": [round(r * run["eps"], 6) for r in RADII],
+             "pgd": [], "errors": {method: [] for method in METHODS}}
     for eps in tqdm(found["eps"], found["run"], leave=False, disable=None):
         for method in METHODS:
-            first = method == METHODS[0]
-            result = evaluate(of.net, of.test, Args(
-                eps=eps, method=(method,), norm=run["norm"], no_clip=run["no_clip"], pgd_steps=PGD_STEPS if first else 0,
-                seed=args.seed, threads=args.threads), quiet=True)
+            steps = PGD_STEPS if method == METHODS[0] else 0
+            asked = Args(eps=eps, method=(method,), norm=run["norm"], no_clip=run["no_clip"], pgd_steps=steps,
+                         seed=args.seed, threads=args.threads)
+            result = evaluate(of.net, of.test, asked, quiet=True)
             found["errors"][method].append(result["verified_error"])
-            if first:
-                found["pgd"].append(result["pgd_error"])
+            found["pgd"] += [result["pgd_error"]] if steps else []
     return found
 
 
@@ -49,9 +47,8 @@ def draw(plt, numbers):
         ax.plot(of["eps"], of["pgd"], color="black", linewidth=2, label="PGD error, a lower bound")
         ax.fill_between(of["eps"], 0, of["pgd"], color="black", alpha=0.12, linewidth=0)
         ax.axvline(of["eps_of_run"], color="black", linestyle=(0, (1, 2)), linewidth=1)
-        ax.set(xlabel="radius ε (dotted: that of the run)", ylim=(0, 104))
+        ax.set(title=f"trained by {style.name(of['trained_by'])}", xlabel="radius ε (dotted: that of the run)")
         ax.set_xticks(of["eps"][1::2], [f"{eps:g}" for eps in of["eps"][1::2]])
-        ax.set_title(f"trained by {style.name(of['trained_by'])}")
-    axes[0, 0].set_ylabel(f"verified error on {numbers[0]['images']} images [%]")
+    axes[0, 0].set(ylabel=f"verified error on {numbers[0]['images']} images [%]", ylim=(0, 104))
     style.legend(figure, axes[0, 0], ncols=4, title=numbers[0]["title"])
     return figure

@@ -15,26 +15,21 @@ import numpy as np
 import refbound as rb
 
 from ..loop import parallel
-from .colours import COLOURS
-from . import style, subject
-from .selection import label
+from . import selection, style, subject
 
 METHODS = ("one-step", "crown-ibp", "cap-ibp", "random")
 DRAWS = {"one-step": 5, "random": 5}  # 1 for the others
-BEST = ("alpha", {"shared": False})
 
 
 def numbers(runs, args):
     """{method: {"loss": (draws × n,), "gap": (draws × n,)}}, by draws, then images."""
-    run = subject.fixed(runs, args)
-    of = subject.load(run, args)
+    of = subject.load(subject.fixed(runs, args), args)
     parts = parallel.shards(len(of.test.labels), parallel.shard_size(of.net))
     with parallel.workers(args.threads or parallel.available_cores()) as pmap:
-        results = list(pmap(lambda i: shard(of, parts[i], [args.seed, i]), range(len(parts))))
-    best = np.concatenate([least for _, least in results])
-    bounds = {method: np.concatenate([s[method] for s, _ in results], 1) for method in METHODS}
-    return {"run": run["name"], "trained_by": label(run), "eps": run["arguments"]["eps"],
-            "images": len(of.test.labels), "seed": args.seed, "methods": measures(bounds, best)}
+        shards, best = zip(*pmap(lambda i: shard(of, parts[i], [args.seed, i]), range(len(parts))))
+    bounds = {method: np.concatenate([s[method] for s in shards], 1) for method in METHODS}
+    return {"run": of.run["name"], "trained_by": selection.label(of.run), "eps": of.run["arguments"]["eps"],
+            "images": len(of.test.labels), "seed": args.seed, "methods": measures(bounds, np.concatenate(best))}
 
 
 def shard(of, part, seed):
@@ -45,15 +40,14 @@ def shard(of, part, seed):
         return rb.margin_bounds(of.net, ball, y, method, rng=np.random.default_rng([*seed, draw]), **options).astype(float)
 
     bounds = {method: np.array([s(method, draw) for draw in range(DRAWS.get(method, 1))]) for method in METHODS}
-    return bounds, s(BEST[0], **BEST[1])
+    return bounds, s("alpha", shared=False)
 
 
 def measures(bounds, best):
     """Loss and gap from the bounds, {method: (draws, N, c)}, and those of `alpha`, (N, c); both 0 in column y."""
     least = np.minimum(best, np.min([s.min(0) for s in bounds.values()], 0))  # (N, c)
     return {method: {"loss": np.logaddexp.reduce(s, 2).ravel().tolist(),  # (1)
-                     "gap": ((s - least).sum(2) / (s.shape[2] - 1)).ravel().tolist()}
-            for method, s in bounds.items()}
+                     "gap": ((s - least).sum(2) / (s.shape[2] - 1)).ravel().tolist()} for method, s in bounds.items()}
 
 
 def draw(plt, numbers):
@@ -61,29 +55,25 @@ def draw(plt, numbers):
     figure, panels = plt.subplots(1, 2, figsize=(style.WIDTH, 4), layout="constrained")
     figure.suptitle(f"{numbers['run']}, trained by {style.name(numbers['trained_by'])}: first {numbers['images']} test images, "
                     f"ε = {numbers['eps']:g}", fontsize=10)
-    methods = numbers["methods"]
-    violins(panels[0], {name: np.log10(values["loss"]) for name, values in methods.items()},
-            {name: np.mean(values["loss"]) for name, values in methods.items()})
-    violins(panels[1], {name: values["gap"] for name, values in methods.items()},
-            {name: np.mean(values["gap"]) for name, values in methods.items()})
-    low, high = panels[0].get_ylim()
-    decades = range(int(np.ceil(low)), int(np.floor(high)) + 1)
-    panels[0].set_yticks(decades, [f"$10^{{{k}}}$" for k in decades])
+    violins(panels[0], numbers["methods"], "loss", np.log10)
+    violins(panels[1], numbers["methods"], "gap", np.asarray)
+    panels[0].yaxis.set_major_locator(plt.MultipleLocator(1))
+    panels[0].yaxis.set_major_formatter("$10^{{{x:.0f}}}$")
     panels[0].set_ylabel("loss L(s̄)")
     panels[1].set(ylabel="tightness, mean over m of s̄ₘ − leastₘ", ylim=(0, None))
     return figure
 
 
-def violins(axes, values, means):
+def violins(axes, methods, measure, shown):
     """A violin for each method, its quartiles as a bar and its median as a dot; the mean beneath its name."""
-    places = range(1, len(values) + 1)
-    parts = axes.violinplot(list(values.values()), places, widths=0.85, showextrema=False, points=200)
-    for body, (method, v), x in zip(parts["bodies"], values.items(), places):
-        body.set(facecolor=COLOURS[method], edgecolor="black", linewidth=0.8, alpha=0.85)
+    places, values = range(1, len(methods) + 1), [shown(of[measure]) for of in methods.values()]
+    parts = axes.violinplot(values, places, widths=0.85, showextrema=False, points=200)
+    for body, method, v, x in zip(parts["bodies"], methods, values, places):
+        body.set(facecolor=style.COLOURS[method], edgecolor="black", linewidth=0.8, alpha=0.85)
         low, median, high = np.quantile(v, (0.25, 0.5, 0.75))
         axes.vlines(x, low, high, color="black", linewidth=4)
         axes.plot(x, median, "o", color="white", markeredgecolor="black", markersize=5)
-    axes.set_xticks(places, [f"{style.name(method)}\nmean {means[method]:#.3g}" for method in values])
     axes.set_xlabel("method (dot: median, bar: quartiles)")
+    axes.set_xticks(places, [f"{style.name(name)}\nmean {np.mean(of[measure]):#.3g}" for name, of in methods.items()])
     axes.tick_params(axis="x", labelsize=8.5)
     axes.grid(False, axis="x")
