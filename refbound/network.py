@@ -134,11 +134,11 @@ def save(net, path):
 
 
 def write_whole(path, content):
-    """Bytes to a file, under a name of this process's own that is then renamed: a reader finds all of them or none."""
+    """Bytes or text to a file, under a name of this process's own that is then renamed: a reader finds all or none."""
     part = f"{path}.{os.getpid()}.part"
     try:
         with open(part, "wb") as file:
-            file.write(content)
+            file.write(content.encode() if isinstance(content, str) else content)
         os.replace(part, path)
     except OSError as error:
         raise OSError(error.errno, f"{error.strerror}: {path}") from None

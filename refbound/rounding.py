@@ -96,8 +96,8 @@ def propagate(net, box, relu, start=0):
 
 def affine_box(net, i, box):
     """A Box around W z + bias: the interval bound, its radius widened by what the three products may have lost."""
-    layer, W, bias, xp = net.layers[i], net.params[f"{i}.weight"], layer_bias(net, i), namespace(box.centre)
-    K, model = product_terms(layer), Model(net.dtype)
+    layer, W, xp = net.layers[i], net.params[f"{i}.weight"], namespace(box.centre)
+    bias, K, model = layer.per_unit(net.params[f"{i}.bias"]), product_terms(layer), Model(net.dtype)
     c, r = product(layer, W, box.centre) + bias, product(layer, xp.abs(W), box.radius)
     size = product(layer, xp.abs(W), box.most) + xp.abs(bias)
     return Box(c, r + (model.gamma(K + 8) * size + layer.units * model.least))
@@ -154,7 +154,7 @@ def backward(net, C, lines, boxes, start):
     for i in reversed(range(start, len(net.layers))):
         layer, xp, most = net.layers[i], namespace(g), boxes[i].most
         if isinstance(layer, Affine):
-            W, bias = net.params[f"{i}.weight"], layer_bias(net, i)
+            W, bias = net.params[f"{i}.weight"], layer.per_unit(net.params[f"{i}.bias"])
             K, B = adjoint_terms(layer), dot_terms(net.units[i + 1])
             lost = model.gamma(K) * product(layer, xp.abs(W), most) + model.gamma(B) * xp.abs(bias) + K * model.least
             terms += [dot(bias, g), dot(lost, xp.abs(g))]
@@ -212,11 +212,6 @@ def adjoint_terms(layer):
 def parts(n):
     """p, the largest divisor of n up to √n."""
     return max(p for p in range(1, math.isqrt(n) + 1) if n % p == 0)
-
-
-def layer_bias(net, i):
-    """The bias of each unit that layer i puts out, (m,)."""
-    return net.layers[i].per_unit(net.params[f"{i}.bias"])
 
 
 class Model:

@@ -1,8 +1,5 @@
 """Studies: the runs of trainers/inputs/presets.py, each gathered into trainers/results when it is finished.
 
-    python -m trainers.study --results mine --jobs 2      all methods on `mlp` at ε = 0.1, 6 epochs, two runs at a time
-    python -m trainers.study --preset small      the runs on `small` whose results are not there yet
-    python -m trainers.study --preset longer --results mine      on `small`, OURS in more epochs and IBP beside it at 0.2
     python -m trainers.study --preset small --results mine --only ibp 'one-step-*-0.1-*' --epochs 60 -- --device cuda
 
 What stands after -- goes to every run (options of trainers.train). A study that was stopped goes on when the same command is

@@ -5,9 +5,6 @@
     .npz         read and written (a run folder is read too: its best network)
     .onnx        read as formats/onnx_operators.py says; written with opset 13, one node a layer
     .pt, .pth    a state_dict, written with the names of this project's file, which are those of an nn.Sequential
-
-A state_dict holds no architecture. Linear layers alone are read as they stand: a ReLU wherever the numbers of two layers
-leave room for it. Convolutions need --architecture, a JSON list of layers or a network file, for strides and paddings.
 """
 
 import io

@@ -57,7 +57,8 @@ def main(argv=None):
     bar = tqdm(range(len(rows), args.n), initial=min(len(rows), args.n), total=args.n, unit="image", disable=None)
     for i in bar:
         rows.append(one(net, ball[i:i + 1], y[i], i, args))
-        write(out, config, rows)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        checkpoint.write(out, "".join(json.dumps(line) + "\n" for line in [{"config": config}, *rows]))
         bar.set_postfix(counts(rows))
         if bar.disable:
             print(f"image {i}: {rows[-1]['answer']} in {rows[-1]['seconds']} s", flush=True)
@@ -109,12 +110,6 @@ def resume(path, config):
         if made.get(name) != value:
             raise ValueError(f"{path}: made with {name} {made.get(name)!r}, now {value!r}; give another --out")
     return rows
-
-
-def write(path, config, rows):
-    """Every row, all of them or none."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    checkpoint.write(path, "".join(json.dumps(line) + "\n" for line in [{"config": config}, *rows]))
 
 
 if __name__ == "__main__":

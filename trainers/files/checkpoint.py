@@ -16,14 +16,9 @@ import scipy
 
 import refbound as rb
 from refbound.arrays.ops import to_host, to_like
-from refbound.network import write_whole
+from refbound.network import write_whole as write
 
 FREE = ("run", "threads")  # arguments that a result does not depend on
-
-
-def write(path, content):
-    """Bytes or text to a file, whole or not at all."""
-    write_whole(path, content.encode() if isinstance(content, str) else content)
 
 
 @contextlib.contextmanager
