@@ -23,10 +23,8 @@ def pgd(net, ball, y, steps=100, step_size=None, restarts=1, rng=None):
     step_size = checks.step_size(step_size, ball, net)
     if rng is not None or restarts > 1:
         checks.generator("rng", rng, f"{restarts} restarts are drawn")
-    if rng is None:
-        starts = [as_rows(ball.x, net.dtype)]
-    else:
-        starts = (random_start(ball, rng, net.dtype) for _ in range(restarts))
+    drawn = (random_start(ball, rng, net.dtype) for _ in range(restarts))
+    starts = [as_rows(ball.x, net.dtype)] if rng is None else drawn
     return images(ascend(net, ball, y, steps, step_size, starts)[0], net.input_shape)
 
 
@@ -35,12 +33,11 @@ def ascend(net, ball, y, steps, step_size, starts):
 
     starts: a list of points (N, n), each projected onto the ball first; step_size: ρ, a number or (N, 1).
     """
-    dtype = net.dtype
-    C = margin_matrix(y, net.classes, dtype)
-    xp, worst = namespace(C), None
+    C, worst = margin_matrix(y, net.classes, net.dtype), None
+    xp = namespace(C)
     for x in starts:
         for step in range(steps + 1):
-            x = project(x, ball, dtype)
+            x = project(x, ball, net.dtype)
             z, inputs = forward(net, x)
             s = (C * z).sum(-1)
             if worst is None:

@@ -37,7 +37,6 @@ def generator(name, rng, why):
     """A numpy Generator, for what has to be drawn."""
     if not isinstance(rng, np.random.Generator):
         raise ValueError(f"{name}: {why} at random: expected rng, a numpy Generator, got rng={rng!r}")
-    return rng
 
 
 def problem(net, ball, y=NO_LABELS):

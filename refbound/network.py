@@ -165,8 +165,7 @@ def load(path):
             if name not in arrays:
                 raise ValueError(f"it has no array {name!r}")
         layers = [from_spec(entry) for entry in json.loads(str(arrays.pop("architecture")))]
-        net = Network(layers, {k: v for k, v in arrays.items() if k != "input_shape"}, arrays["input_shape"].tolist())
-        return net
+        return Network(layers, {k: v for k, v in arrays.items() if k != "input_shape"}, arrays["input_shape"].tolist())
     except FileNotFoundError:
         raise
     except Exception as error:  # zip, zlib and header parsers each raise their own classes on foreign bytes

@@ -1,7 +1,4 @@
-"""l2 and l1 balls: the point of the unit ball furthest along g, and the dual norm of the rows of a layer, with its gradient.
-
-The paper is about l∞, where the furthest point is sign(g) and an interval is exact through one layer.
-"""
+"""l2 and l1 balls: the point of the unit ball furthest along g, and the dual norm of the rows of a layer, with its gradient."""
 
 import numpy as np
 

@@ -3,8 +3,7 @@
     python -m verify.golden write DIR
     python -m verify.golden check [FILE ...] [--reference DIR] [--tolerance 1e-9]
 
-A case is one .npz file: a network, inputs, everything that is drawn, and what each method makes of them, in float64.
-verify/golden/README.md says what every array is. Where an array differs, it is computed again under the conventions
+verify/golden/README.md says what a case and every array in it is. Where an array differs, it is computed again under the conventions
 that implementations are known to choose otherwise, and under their ways of presenting it; one that matches is named.
 """
 

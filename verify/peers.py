@@ -4,9 +4,7 @@
     python -m verify.peers speed [--models mlp small ...] [--methods ibp ...] [--sweep] [--out FILE] [--figure FILE]
 
 The others (pytorch/; pip install 'refbound[peers]') are a rendering in PyTorch, written as one would write it there, and
-the published packages that are installed: bound-propagation, convex_adversarial, auto_LiRPA. `agreement` prints the
-worst difference in float64 of each quantity, for random networks and inputs and balls of each norm, and where a published
-implementation differs, why. Its exit status is 1 if the rendering differs by more than 1e-9.
+the published packages that are installed. The exit status of `agreement` is 1 if the rendering differs by more than 1e-9.
 """
 
 import math

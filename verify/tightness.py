@@ -2,10 +2,9 @@
 
     python -m verify.tightness MODEL --eps 0.1 --n 20 [--exact] [--figure FILE] [--out FILE]
 
-The measure is the paper's (Figure 3, right): Σ_m s̄_m(x), per image. "gap" is its distance to the least proven value:
-the exact optimum s* (--exact, by MILP, if every one was found in time) or the triangle LP over the tightest intermediate
-bounds (those of ibp, cap and crown intersected). There is an LP for the interval bounds too, since it is below a method
-only if the method's are the same or looser. A bound below the attack, the LP or s* stops the command: it is a bug.
+The measure is the paper's (Figure 3, right): Σ_m s̄_m(x), per image. "gap" is its distance to the least proven value: the
+exact optimum s* (--exact, if every one was found in time) or the triangle LP over the tightest intermediate bounds. A bound
+below the attack, the LP or s* stops the command: it is a bug. verify/README.md says what the rows are.
 """
 
 import time

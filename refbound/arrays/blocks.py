@@ -6,7 +6,7 @@ elsewhere the gradient runs the pass again.
 
 from .ops import namespace
 
-BLOCK = 2**19  # entries of the largest (S, N, n) array of a block; a few of them live at once
+BLOCK = 2**19     # entries of the largest (S, N, n) array of a block; a few of them live at once
 KEPT = 5 * 2**20  # entries of all rows of a ReLU, up to which what their gradient needs is kept
 
 

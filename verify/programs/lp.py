@@ -7,9 +7,8 @@
 
 with the chord ā = u / (u − l), b̄ = −l ā. Stable units are exact, and no constraint l ≤ z ≤ u is added.
 
-The backward linear bound (Definition 1) is the dual of the two-line LP at multipliers of which, for each unit, only that of
-one line is positive. So it is never below the LP, and equal to it unless the LP's optimum is *pinched*: both lines of some
-unit bind, which they do where they cross, outside l < z < u (verify/README.md says when).
+Definition 1 is the dual of the two-line LP at multipliers of which, for each unit, only that of one line is positive. So it is
+never below the LP, and equal unless the optimum is *pinched*: both lines of a unit bind, where they cross, outside l < z < u.
 The triangle LP has all the constraints of every a̲ in [0, 1]: it is never above a method with the same l and u.
 
 In float64 by scipy's HiGHS, to a feasibility of 1e-9. Balls are l∞, clipped or not, and l1.

@@ -9,8 +9,7 @@ The bounds l, u are arguments: s* does not depend on them as long as they hold, 
 What `robust` means: of each margin a bound that was given is negative, or HiGHS, working in floating point, found that
 no input brings it to −SLACK. HiGHS allows itself errors: at its default tolerances optima 2·10⁻⁴ too low were seen on
 the network of Wong and Kolter (margins of 10, with presolve). Hence no presolve, a tolerance of 10⁻⁹, and SLACK = 10⁻³
-of room; still no proof in exact arithmetic. `not robust` needs no trust: the witness has been run through the network in
-float64. A worst margin within SLACK of 0 may be `unknown`.
+of room; still no proof in exact arithmetic. A worst margin within SLACK of 0 may be `unknown`.
 """
 
 import time

@@ -1,10 +1,9 @@
 """The time of one training step, refbound's and others', in one interleaved run.
 
-A step is clean logits, bound, loss and gradients in float32, without an optimiser; refbound's is the trainer's own.
-Every implementation waits in a process of its own (worker.py) for its turn, A B C A B C, so that no two ever run at
-once; among them a 2048³ sgemm by NumPy, the rate of the machine itself at that time. Anything else that runs on the
-machine slows PyTorch most: run it alone. The GFLOP that a step needs are counted (cost.py). Exact cap takes as many
-examples of the batch (a power of two, at least one for each thread) as stay below --limit GFLOP; in a sweep, all.
+A step is clean logits, bound, loss and gradients in float32, without an optimiser. Every implementation waits in a process of
+its own (worker.py) for its turn, A B C A B C; among them a 2048³ sgemm by NumPy, the rate of the machine itself at that time.
+Anything else that runs there slows PyTorch most: run it alone. The GFLOP of a step are counted (cost.py). Exact cap takes as
+many examples (a power of two, at least one for each thread) as stay below --limit GFLOP; in a sweep, all.
 """
 
 import json
