@@ -48,8 +48,7 @@ def problem(net, ball, y=NO_LABELS):
     if tuple(ball.x.shape[1:]) != net.input_shape:
         raise ValueError(f"x: expected shape (N, {', '.join(map(str, net.input_shape))}), got {tuple(ball.x.shape)}")
     if namespace(ball.x) is not net.xp:
-        raise ValueError(f"x: expected an array of {net.xp.__name__}, as the network's are, "
-                         f"got one of {namespace(ball.x).__name__}")
+        raise ValueError(f"x: expected an array of {net.xp.__name__}, as the network's are, got one of {namespace(ball.x).__name__}")
     if y is not NO_LABELS:
         labels(y, len(ball.x), net.classes, net.xp)
     return ball.region(net.dtype)

@@ -215,6 +215,20 @@ def test_linear_layers_need_no_architecture(torch, tmp_path):
     assert image.input_shape == (1, 2, 3) and isinstance(image.layers[0], Flatten)
 
 
+@pytest.mark.parametrize("names", [("layers.0", "layers.1"), ("0", "1", "2"), ("fc1", "fc2"), ("a.0", "b.2"), ("f.0", "f.2", "g.4"),
+                                   ("2", "0"), ("net.0", "head")])
+def test_what_stands_between_layers_is_not_guessed_from_names_that_do_not_say_it(torch, tmp_path, names):
+    """A ModuleList's forward may do anything between: read as layer after layer, it was another function."""
+    state = {f"{name}.{kind}": torch.eye(2) if kind == "weight" else torch.zeros(2) for name in names for kind in ("weight", "bias")}
+    torch.save(state, tmp_path / "net.pth")
+    with pytest.raises(ValueError, match="do not say what stands between the layers; expected --architecture"):
+        read_torch(tmp_path / "net.pth")
+    spec = [{"type": "linear", "in_features": 2, "out_features": 2}, {"type": "relu"}] * len(names)
+    (tmp_path / "net.json").write_text(json.dumps(spec[:-1]))
+    x = np.array([[-1.0, 2.0]], np.float32)
+    assert read_torch(tmp_path / "net.pth", tmp_path / "net.json")(x).tolist() == [[0, 2]]
+
+
 def test_the_state_dict_loads_into_the_sequential_of_its_names(torch, tmp_path):
     net = build("stride 1, 2, padding 1", dtype=np.float32)
     save_any(net, tmp_path / "net.pth")

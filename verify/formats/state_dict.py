@@ -14,7 +14,7 @@ from . import optional
 
 
 def read_torch(path, architecture=None, input_shape=()):
-    """The Network of a state_dict: of this architecture (a path), or of Linear layers with ReLU between.
+    """The Network of a state_dict: of this architecture (a path), or of a Sequential of Linear layers with ReLU between.
 
     Its weights and biases are taken in their order, whatever the modules are called. Opened with weights_only=True:
     no code in the file is run.
@@ -58,21 +58,20 @@ def _pairs(arrays):
 
 
 def _infer(pairs, input_shape):
-    """Layers and input shape of a Sequential of Linear layers: numbered 0, 1 without a ReLU between, else with one."""
-    layers, before = [], None
+    """Layers and input shape of one Sequential of Linear layers: a ReLU wherever its numbers leave out some."""
     for module, (W, _) in pairs.items():
         if W.ndim not in (2, 4):
             raise ValueError(f"{module}.weight: expected that of a Linear or Conv2d layer, got shape {W.shape}")
         if W.ndim != 2:
             raise ValueError(f"{module}.weight: a state_dict holds no strides and paddings; expected --architecture")
-        number = module.rpartition(".")[2]
-        number = int(number) if number.isdecimal() else None
-        if layers and (None in (number, before) or number - before != 1):
-            layers.append(ReLU())
-        layers.append(Linear(*W.shape[::-1]))
-        before = number
-    if not layers:
+    if not pairs:
         raise ValueError("expected weights, got none")
+    parents, numbers = zip(*(module.rpartition(".")[::2] for module in pairs))
+    gaps = [int(b) - int(a) for a, b in zip(numbers, numbers[1:])] if all(map(str.isdecimal, numbers)) else [0]
+    if len(set(parents)) > 1 or min(gaps, default=1) < 1 or max(gaps, default=2) < 2:  # or a ModuleList, with anything between
+        raise ValueError(f"{', '.join(pairs)}: names that do not say what stands between the layers; expected --architecture")
+    layers = [layer for (W, _), gap in zip(pairs.values(), [1, *gaps])
+              for layer in [ReLU()] * (gap > 1) + [Linear(*W.shape[::-1])]]
     features = (layers[0].in_features,)
     image = len(input_shape) > 1 and math.prod(input_shape) == features[0]
     return [Flatten()] * image + layers, features
