@@ -55,7 +55,7 @@ class Method(NamedTuple):
     def preactivation(self, net, region, options):
         """The bounds of the ReLUs' inputs, as `pre`, and what their gradient needs."""
         given = {"net": net, "region": region, **options}
-        return self.bounds(**{name: given[name] for name in TAKES[self.bounds] if name in given})
+        return self.bounds(**{name: given[name] for name in signature(self.bounds).parameters if name in given})
 
     def preactivation_vjp(self, dpre, net, found):
         """Parameter gradients for the upstream (dl, du) of each ReLU."""
@@ -68,7 +68,7 @@ class Method(NamedTuple):
         slopes = options.get("slopes")
         if slopes is None:
             given = {"net": net, "region": region, "C": C, "pre": pre, **options}
-            slopes = self.slopes(**{name: given[name] for name in TAKES[self.slopes] if name in given})
+            slopes = self.slopes(**{name: given[name] for name in signature(self.slopes).parameters if name in given})
         lines = [enclose(l, u, a) for (l, u), a in zip(pre, slopes)]
         relaxation = relax(net, len(net.layers), C, lines)
         s, worst = maximise(relaxation, region)
@@ -110,4 +110,3 @@ METHODS = {
     "cap": Method(cap, parallel, ("slopes", "projections"), "convex outer polytope"),
     "crown": Method(crown, adaptive, ("slopes",), "adaptive slopes, layer by layer"),
 }
-TAKES = {f: tuple(signature(f).parameters) for row in METHODS.values() for f in (row.bounds, row.slopes) if f}

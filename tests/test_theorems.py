@@ -137,6 +137,16 @@ def test_sparse_at_its_extremes(name, ball):
     assert np.abs(bounds(net, ball, y, "sparse", p=1, q=0) - bounds(net, ball, y, "crown-ibp")).max() > 0.01
 
 
+def test_a_row_of_ones_own_is_a_method(monkeypatch):
+    """A rule takes what it names; the slopes 1/2 by a rule are those given."""
+    net = build("dense")
+    ball, y = batch(net)
+    monkeypatch.setitem(rb.METHODS, "half", rb.METHODS["crown-ibp"]._replace(slopes=lambda pre: [0 * l + 0.5 for l, _ in pre]))
+    half = [np.full((3, *net.shapes[i]), 0.5) for i in net.relus]
+    close(rb.margin_bounds(net, ball, y, "half"), rb.margin_bounds(net, ball, y, "crown-ibp", slopes=half))
+    assert rb.robust_loss(net, ball, y, "half").value > 0
+
+
 @on_networks
 @pytest.mark.parametrize("eta", [0.125, 2.0])
 def test_one_step_is_one_step_of_equation_7(name, ball, eta):

@@ -13,7 +13,7 @@ import numpy as np
 import refbound as rb
 from refbound import layerwise, relaxation, slopes
 from refbound.layers import add
-from refbound.methods import TAKES, Method
+from refbound.methods import Method
 
 from .cases import VARIANTS, outputs
 
@@ -60,7 +60,6 @@ def _tie(arrays, variant):
 
     for rule in (adaptive, bernoulli):
         usual = getattr(relaxation, rule.__name__)
-        yield patch.dict(TAKES, {rule: TAKES[usual]})
         yield patch.dict(rb.METHODS, {name: row._replace(slopes=rule) for name, row in rb.METHODS.items() if row.slopes is usual})
     yield patch.object(layerwise, "adaptive", adaptive)
     yield patch.object(slopes, "adaptive", adaptive)
