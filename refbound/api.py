@@ -88,10 +88,10 @@ def robust_loss(net, ball, y, method, beta=1.0, kappa=0.0, **options):
 
 def checked_loss(net, ball, y, method, beta, kappa, options):
     """The MixedLoss of arguments that are checked first."""
-    row, region = checks.method(method), checks.problem(net, ball, y)
-    beta, kappa = checks.number("beta", beta, 0, 1), checks.number("kappa", kappa, 0, 1)
+    row = checks.method(method)
     if not row.trains:
         raise ValueError(f"method: {method!r} is for evaluation and has no gradient; expected another")
-    mixture = (row, beta), (METHODS["ibp"], 1 - beta)
-    given = checks.method_options(net, ball, method, options)
-    return mixed_loss(net, region, as_rows(ball.x, net.dtype), y, mixture, given, kappa)
+    beta, kappa = checks.number("beta", beta, 0, 1), checks.number("kappa", kappa, 0, 1)
+    region = checks.problem(net, ball, y)
+    x, mixture = as_rows(ball.x, region.centre.dtype), ((row, beta), (METHODS["ibp"], 1 - beta))
+    return mixed_loss(net, region, x, y, mixture, checks.method_options(net, ball, method, options), kappa)

@@ -33,8 +33,7 @@ def ascend(net, ball, y, steps, step_size, starts):
 
     starts: a list of points (N, n), each projected onto the ball first; step_size: ρ, a number or (N, 1).
     """
-    C, worst = margin_matrix(y, net.classes, net.dtype), None
-    xp = namespace(C)
+    C, worst, xp = margin_matrix(y, net.classes, net.dtype), None, net.xp
     for x in starts:
         for step in range(steps + 1):
             x = project(x, ball, net.dtype)

@@ -47,11 +47,12 @@ def problem(net, ball, y=NO_LABELS):
         raise ValueError(f"ball: expected a Ball, got {type(ball).__name__}")
     if tuple(ball.x.shape[1:]) != net.input_shape:
         raise ValueError(f"x: expected shape (N, {', '.join(map(str, net.input_shape))}), got {tuple(ball.x.shape)}")
-    if namespace(ball.x) is not net.xp:
-        raise ValueError(f"x: expected an array of {net.xp.__name__}, as the network's are, got one of {namespace(ball.x).__name__}")
+    xp, dtype = namespace(*net.params.values()), next(iter(net.params.values())).dtype
+    if namespace(ball.x) is not xp:
+        raise ValueError(f"x: expected an array of {xp.__name__}, as the network's are, got one of {namespace(ball.x).__name__}")
     if y is not NO_LABELS:
-        labels(y, len(ball.x), net.classes, net.xp)
-    return ball.region(net.dtype)
+        labels(y, len(ball.x), net.classes, xp)
+    return ball.region(dtype)
 
 
 def labels(y, N, classes, xp):
@@ -112,9 +113,10 @@ def method_options(net, ball, name, given, drawn=True):
         wanted["projections"] = draw_projections(net, ball, wanted["projections"], rng)
     if drawn and "a0" in allowed and not {"a0", "slopes"} & set(wanted):
         generator("a0", rng, f"{name!r} draws its slopes")
-        kind = np.float32 if net.dtype == np.float32 else np.float64
+        dtype = next(iter(net.params.values())).dtype
+        kind = "float32" if dtype == np.float32 else "float64"
         draws = (rng.random((len(ball.x), *net.shapes[i]), kind) for i in net.relus)  # on the host: every device sees the same
-        wanted["a0"] = [to_like(as_rows(a, net.dtype), ball.x) for a in draws]
+        wanted["a0"] = [to_like(as_rows(a, dtype), ball.x) for a in draws]
     return wanted
 
 

@@ -43,6 +43,7 @@ def cross_entropy_vjp(d, s):
 def mixed_loss(net, region, x, y, mixture, options, kappa=0.0):
     """The MixedLoss for the region around the rows x (N, n). mixture: (method, weight) of each term of (3)."""
     logits, inputs = forward(net, x)
+    inputs = inputs if kappa > 0 else None  # not held where no gradient needs them
     C, found, terms, s = margin_matrix(y, net.classes, region.centre.dtype), {}, [], 0
     for method, weight in mixture:
         if weight > 0:
@@ -53,7 +54,7 @@ def mixed_loss(net, region, x, y, mixture, options, kappa=0.0):
     value = (1 - kappa) * cross_entropy(s)
     if kappa > 0:
         value = value + kappa * cross_entropy((C * logits).sum(-1))
-    return MixedLoss(value, s, logits, C, inputs if kappa > 0 else None, found, terms)  # no more is held than is needed
+    return MixedLoss(value, s, logits, C, inputs, found, terms)
 
 
 def mixed_loss_vjp(d, net, loss, kappa=0.0):

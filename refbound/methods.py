@@ -32,7 +32,7 @@ class Margins(NamedTuple):
     def linear_function(self, net):
         """g (S, N, n) and b (S, N) of Definition 1, for all layers: constant lines leave g = 0, b = s̄."""
         constant = len(self.lines) < len(net.relus)
-        return (namespace(self.s).zeros((*self.s.shape, net.units[0]), net.dtype), self.s) if constant else self.relaxation[:2]
+        return (namespace(self.s).zeros((*self.s.shape, net.units[0]), self.s.dtype), self.s) if constant else self.relaxation[:2]
 
 
 class Method(NamedTuple):

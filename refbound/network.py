@@ -17,15 +17,14 @@ import numpy as np
 from .arrays.ops import as_rows, is_array, namespace, to_host
 from .layers import Affine, Conv2d, Flatten, Linear, ReLU, forward
 
-LAYERS = {layer.kind: layer for layer in (Linear, Conv2d, Flatten, ReLU)}
+LAYERS = {layer.kind: layer for layer in (Linear, Conv2d, ReLU, Flatten)}
 
 
 class Network:
     """A classifier: layers, params {"0.weight": ..., "0.bias": ...}, input_shape (without the batch axis).
 
     Derived: classes; affine, the (index, layer) of each affine layer; relus, the indices of the ReLUs; head, where the layers after
-    the last ReLU begin; shapes and units (their number) at the input of each layer, the last at the output; dtype, and xp, the
-    array module of the parameters.
+    the last ReLU begin; shapes and units (their number) at the input of each layer, the last at the output.
 
     Raises ValueError where layers do not fit together or a parameter's shape, dtype or value cannot be.
     """
@@ -36,9 +35,8 @@ class Network:
         self._place(layers, tuple(int(n) for n in input_shape))
         if len(self.shapes[-1]) != 1 or self.shapes[-1][0] < 2:
             raise ValueError(f"network: expected an output of shape (c,) with at least 2 classes, got {self.shapes[-1]}")
-        self.classes = self.shapes[-1][0]
-        self._check(params)
-        self._hold(dict(params))
+        self.classes, self.params = self.shapes[-1][0], dict(params)
+        self._check(self.params)
 
     def _place(self, layers, input_shape):
         shape, placed, shapes = input_shape, [], [input_shape]
@@ -56,10 +54,6 @@ class Network:
         self.relus = tuple(i for i, layer in enumerate(self.layers) if isinstance(layer, ReLU))
         self.affine = [(i, layer) for i, layer in enumerate(self.layers) if isinstance(layer, Affine)]
         self.head = self.relus[-1] + 1 if self.relus else 0
-
-    def _hold(self, params):
-        self.params = params
-        self.dtype, self.xp = next(iter(params.values())).dtype, namespace(*params.values())
 
     def _check(self, params):
         shapes = {}
@@ -82,6 +76,15 @@ class Network:
         kinds = " ".join(type(layer).__name__ for layer in self.layers)
         return f"<Network of inputs {self.input_shape}, {self.classes} classes, {self.dtype}: {kinds}>"
 
+    @property
+    def dtype(self):
+        return next(iter(self.params.values())).dtype
+
+    @property
+    def xp(self):
+        """The array module of the parameters."""
+        return namespace(*self.params.values())
+
     def with_params(self, params):
         """The same architecture with other parameters."""
         return Network(self.layers, params, self.input_shape)
@@ -90,7 +93,7 @@ class Network:
         """A network of `layers`, which replace as many first ones of this, with its parameters and another input shape."""
         part = object.__new__(Network)
         part._place(layers, input_shape)
-        part._hold(self.params)
+        part.params = self.params
         return part
 
     def spec(self):

@@ -1,7 +1,9 @@
 """Networks in files: they come back exactly, nothing else is let in, and nothing is left half written."""
 
+import copy
 import json
 import os
+import pickle
 
 import numpy as np
 import pytest
@@ -27,6 +29,17 @@ def refuses(path, *words):
 
 
 # ---- there and back ----
+
+def test_a_network_is_copied_and_pickled_and_follows_its_parameters():
+    net = build("dense", dtype=np.float32)
+    ball, y = batch(net)
+    s = rb.margin_bounds(net, ball, y, "crown-ibp")
+    for other in (copy.deepcopy(net), pickle.loads(pickle.dumps(net)), rb.Network(net.layers, net.params.items(), (6,))):
+        np.testing.assert_array_equal(rb.margin_bounds(other, ball, y, "crown-ibp"), s)
+    for name, value in net.params.items():
+        net.params[name] = value.astype(np.float64)
+    assert net.dtype == np.float64 and rb.margin_bounds(net, ball, y, "crown-ibp").dtype == np.float64
+
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("name", ALL)

@@ -1,13 +1,9 @@
-"""How many rows of the identity a bound layer by layer takes at a time. Not needed to understand the method.
-
-BLOCK bounds the memory of one pass. What the gradient needs of a pass is kept where all rows of a ReLU are few (KEPT);
-elsewhere the gradient runs the pass again.
-"""
+"""How many rows of the identity a bound layer by layer takes at a time. Not needed to understand the method."""
 
 from .ops import namespace
 
 BLOCK = 2**19     # entries of the largest (S, N, n) array of a block; a few of them live at once
-KEPT = 5 * 2**20  # entries of all rows of a ReLU, up to which what their gradient needs is kept
+KEPT = 5 * 2**20  # entries of all rows of a ReLU, up to which what their gradient needs is kept; above it is computed again
 
 
 def largest(net, stop, region):
