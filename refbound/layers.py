@@ -233,3 +233,8 @@ def add(grads, more):
     """The sum of two dicts of gradients; a name that one lacks is 0 there."""
     return {name: grads[name] + more[name] if name in grads and name in more else grads.get(name, more.get(name))
             for name in {**grads, **more}}
+
+
+def add_pairs(pairs, more):
+    """The sums of two lists of pairs."""
+    return [(a + c, b + d) for (a, b), (c, d) in zip(pairs, more)]

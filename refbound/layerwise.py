@@ -18,7 +18,7 @@ from .arrays.field import field
 from .arrays.ops import namespace
 from .cap import projected, projected_vjp, two_sided, two_sided_vjp
 from .interval import interval, interval_vjp
-from .layers import Affine, add
+from .layers import Affine, add, add_pairs
 from .linear import maximise, relax, relax_vjp
 from .relaxation import adaptive, chord, chord_vjp, enclose
 
@@ -45,6 +45,7 @@ def cap(net, region, projections=None):
 
 
 def cap_vjp(dpre, net, found):
+    """Parameter gradients for the upstream (dl, du) of each ReLU, of the bounds or of their estimate."""
     return layerwise_vjp(dpre, PARALLEL, net, found) if isinstance(found, Layerwise) else projected_vjp(dpre, net, found)
 
 
@@ -54,6 +55,7 @@ def crown(net, region):
 
 
 def crown_vjp(dpre, net, found):
+    """Parameter gradients for the upstream (dl, du) of each ReLU."""
     return layerwise_vjp(dpre, ADAPTIVE, net, found)
 
 
@@ -102,35 +104,31 @@ def interval_is_exact(net, stop):
     return stop == net.relus[0] and sum(isinstance(layer, Affine) for layer in net.layers[:stop]) <= 1
 
 
-def add_pairs(pairs, more):
-    """The sums of two lists of pairs."""
-    return [(a + c, b + d) for (a, b), (c, d) in zip(pairs, more)]
-
-
-# ---- CAP: both sides at once;  l = m − d, u = m + d ----
-
 def parallel_sides(net, stop, E, chords, region):
+    """CAP: both sides at once, l = m − d, u = m + d."""
     bound = two_sided(net, stop, E, chords, region)
     return (bound.m - bound.d, bound.m + bound.d), bound
 
 
 def parallel_sides_vjp(dl, du, net, stop, bound, chords, region):
+    """dm = dl + du, dd = du − dl."""
     return two_sided_vjp(dl + du, du - dl, net, stop, bound, chords, region)
 
 
-# ---- CROWN: u = s̄(I), l = −s̄(−I); the lower slopes are constant ----
-
 def adaptive_lines(l, u):
+    """CROWN's lines around an earlier ReLU."""
     return enclose(l, u, adaptive([(l, u)])[0])
 
 
 def adaptive_sides(net, stop, E, lines, region):
+    """CROWN: u = s̄(I), l = −s̄(−I)."""
     bounds = [relax(net, stop, C, lines) for C in (E, -E)]
     (upper, worst), (minus_lower, worst_lower) = (maximise(bound, region) for bound in bounds)
     return (-minus_lower, upper), (*bounds, worst, worst_lower)
 
 
 def adaptive_sides_vjp(dl, du, net, stop, bounds, lines, region):
+    """Each side by itself; the lower slopes are constant."""
     upper, lower, worst, worst_lower = bounds
     grads, dlines = relax_vjp(du, net, stop, upper, lines, worst)
     more, dmore = relax_vjp(-dl, net, stop, lower, lines, worst_lower)

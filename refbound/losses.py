@@ -13,7 +13,7 @@ worst cross entropy over B. Certified training minimises the mean over the examp
 from typing import NamedTuple
 
 from .arrays.ops import namespace
-from .layers import add, forward, forward_vjp, margin_matrix
+from .layers import add, add_pairs, forward, forward_vjp, margin_matrix
 
 
 class MixedLoss(NamedTuple):
@@ -63,8 +63,7 @@ def mixed_loss_vjp(d, net, loss, kappa=0.0):
     dpre = {bounds: [(0, 0)] * len(net.relus) for bounds in loss.found}
     for method, weight, margins in loss.terms:
         more, dmore = method.margins_vjp(weight * ds, net, margins)
-        grads, before = add(grads, more), dpre[method.bounds]
-        dpre[method.bounds] = [(dl + more_l, du + more_u) for (dl, du), (more_l, more_u) in zip(before, dmore)]
+        grads, dpre[method.bounds] = add(grads, more), add_pairs(dpre[method.bounds], dmore)
     for method in {method.bounds: method for method, _, _ in loss.terms}.values() if net.relus else ():
         grads = add(grads, method.preactivation_vjp(dpre[method.bounds], net, loss.found[method.bounds]))
     if kappa > 0:

@@ -189,6 +189,7 @@ def affine(coefficients, constant, name):
 
 
 def fraction(value):
+    """A number as the fraction that it is, with a minus sign."""
     return str(Fraction(value).limit_denominator(99)).replace("-", "−")
 
 

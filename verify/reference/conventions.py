@@ -12,7 +12,7 @@ import numpy as np
 
 import refbound as rb
 from refbound import layerwise, relaxation, slopes
-from refbound.layers import add
+from refbound.layers import add, add_pairs
 from refbound.methods import Method
 
 from .cases import VARIANTS, outputs
@@ -34,7 +34,7 @@ class Apart(Method):
 
     def margins_vjp(self, ds, net, margins):
         (grads, dpre), (more, dmore) = (Method.margins_vjp(self, ds, net, part) for part in margins.worst)
-        return add(grads, more), layerwise.add_pairs(dpre, dmore)
+        return add(grads, more), add_pairs(dpre, dmore)
 
 
 def _unmerged(names, arrays, variant):
