@@ -23,6 +23,7 @@ from . import data
 from .files import checkpoint
 from .inputs import arguments
 from .inputs.arguments import argument
+from .inputs.draws import stream
 from .loop import parallel
 from .loop.minibatch import ball
 
@@ -136,14 +137,14 @@ def _shard(net, dataset, part, index, args):
     attacked = np.zeros(len(right), bool)
     if args.pgd_steps:
         adversarial = rb.pgd(net, ball(x, args.eps, args), y, args.pgd_steps, restarts=args.restarts,
-                             rng=np.random.default_rng([args.seed, index]))
+                             rng=stream("attack", args.seed, index))
         attacked = to_host(net(adversarial).argmax(1) != y)
     certified = np.zeros((args.draws, len(right)), bool)
     for draw in range(args.draws):
         for k, method in enumerate(args.method):
             left = np.flatnonzero(~certified[draw])
             if len(left):
-                here, rng = xp.asarray(left), np.random.default_rng([args.seed, index, draw, k])
+                here, rng = xp.asarray(left), stream("bound", args.seed, index, draw, k)
                 s = bounds(net, ball(x[here], args.eps, args), y[here], method, rng=rng, **options_taken(args, method))
                 certified[draw, left] = to_host(rb.certified(s, y[here]))
     return right, attacked, certified

@@ -1,6 +1,6 @@
 """The loss of a minibatch, and its gradient, from its shards: the sum in fixed order of what each thread computes.
 
-Every draw is seeded by the minibatch's seed and the shard's index: the same minibatch has the same random slopes for any
+Every draw is seeded by the run's seed, the minibatch and the shard: the same minibatch has the same random slopes for any
 parameters and any number of threads, unless it is asked to redraw them.
 """
 
@@ -13,6 +13,7 @@ import refbound as rb
 from refbound.landscape import loss_value, lower_slopes
 
 from .. import data
+from ..inputs.draws import stream
 from . import parallel
 
 NORMS = {"inf": np.inf, "2": 2, "1": 1}  # by their names on the command line
@@ -24,7 +25,7 @@ def over_shards(work, net, train, batch, seed, now, args, pmap, redraw=0):
     Its share of the minibatch, (ball, y, method), {β and κ}, {rng and the method's own options}. redraw = 1, 2, ...:
     other draws for the same images.
     """
-    images = data.augment(train.images[batch], np.random.default_rng(seed), args.data, args.crop)
+    images = data.augment(train.images[batch], stream("crop", *seed), args.data, args.crop)
     images = data.to_float(images, np.float32)
     size = args.shard or (args.batch if args.device == "cuda" else
                           parallel.shard_size(net, args.method, projections=args.projections))
@@ -32,7 +33,7 @@ def over_shards(work, net, train, batch, seed, now, args, pmap, redraw=0):
 
     def one(index):
         x, y = net.xp.asarray(images[parts[index]]), net.xp.asarray(labels[parts[index]])
-        rng = np.random.default_rng([*seed, index, redraw] if redraw else [*seed, index])
+        rng = stream("bound", *seed, index, redraw)
         weights, problem = {"beta": now["beta"], "kappa": now["kappa"]}, (ball(x, now["eps"], args), y, args.method)
         return work(len(y) / len(batch), problem, weights, {"rng": rng, **options_given(args)})
 

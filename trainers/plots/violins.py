@@ -14,6 +14,7 @@ import numpy as np
 
 import refbound as rb
 
+from ..inputs.draws import stream
 from ..loop import parallel
 from . import selection, style, subject
 
@@ -37,7 +38,7 @@ def shard(of, part, seed):
     ball, y = of.ball(part), of.test.labels[part]
 
     def s(method, draw=0, **options):
-        return rb.margin_bounds(of.net, ball, y, method, rng=np.random.default_rng([*seed, draw]), **options).astype(float)
+        return rb.margin_bounds(of.net, ball, y, method, rng=stream("bound", *seed, draw), **options).astype(float)
 
     bounds = {method: np.array([s(method, draw) for draw in range(DRAWS.get(method, 1))]) for method in METHODS}
     return bounds, s("alpha", shared=False)
