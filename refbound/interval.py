@@ -5,8 +5,8 @@ In centre and radius an affine layer is two products, and a ReLU acts on the end
     centre = A(W, centre) + bias     radius = A(|W|, radius)       l = centre − radius,  u = centre + radius
     centre = (u⁺ + l⁺) / 2           radius = (u⁺ − l⁺) / 2
 
-If the region is an l2 or l1 ball, the first affine layer takes radius = ε ‖W_i‖_q instead, row by row, with the dual
-norm q: exact, as the box is for l∞.
+If the region is an l2 or l1 ball, the first ReLU has radius = ε ‖W_i‖_q instead, row by row of all affine layers before it as
+one, with the dual norm q: exact, as the box is for l∞ through one of them.
 """
 
 from typing import NamedTuple
@@ -23,7 +23,7 @@ class Intervals(NamedTuple):
     """What `interval` found, and what its gradient needs."""
 
     pre: list     # (l, u), each (N, n), at the input of each ReLU
-    inputs: list  # of each layer up to the last ReLU: the Region at the input of an affine one, else None
+    inputs: list  # of each layer up to the last ReLU: the Region at its input, where it is affine or that is a ball; else None
 
 
 def interval(net, region, stop=None):
@@ -31,16 +31,16 @@ def interval(net, region, stop=None):
     xp = namespace(region.centre, *net.params.values())
     pre, inputs, (centre, radius, norm) = [], [], region
     for i, layer in enumerate(net.layers[:net.head if stop is None else stop]):
+        inputs.append(Region(centre, radius, norm) if isinstance(layer, Affine) or norm != np.inf else None)
         if isinstance(layer, ReLU) and norm != np.inf:
-            radius, norm = radius + 0 * centre, np.inf  # a ReLU on the input itself: the box around the ball
-        inputs.append(Region(centre, radius, norm) if isinstance(layer, Affine) else None)
+            radius, norm = radius * row_norms(net, i, inputs[i]), np.inf
         if isinstance(layer, ReLU):
             pre.append((centre - radius, centre + radius))
             centre, radius = rectified(*pre[-1])
         elif isinstance(layer, Affine):
             W, bias = net.params[f"{i}.weight"], layer.per_unit(net.params[f"{i}.bias"])
-            radius = layer.apply(xp.abs(W), layer.patches(radius)) if norm == np.inf else radius * row_norms(layer, W, norm)
-            centre, norm = layer.apply(W, layer.patches(centre)) + bias, np.inf
+            radius = layer.apply(xp.abs(W), layer.patches(radius)) if norm == np.inf else radius
+            centre = layer.apply(W, layer.patches(centre)) + bias
         elif isinstance(layer, Flatten):
             centre, radius = layer.reorder(centre), layer.reorder(radius) if norm == np.inf else radius
     return Intervals(pre, inputs)
@@ -63,10 +63,11 @@ def interval_vjp(dpre, net, found):
             if dcentre is not None:  # not the last ReLU
                 dl, du = (a + b for a, b in zip((dl, du), rectified_vjp(dcentre, dradius, *found.pre[k])))
             dcentre, dradius = dl + du, du - dl
+            if found.inputs[i] is not None:  # the ball ends here
+                grads.update(row_norms_vjp((dradius * found.inputs[i].radius).sum(0), net, i, found.inputs[i]))
         elif isinstance(layer, Affine):
             W, (centre, radius, norm), xp = net.params[f"{i}.weight"], found.inputs[i], namespace(dcentre)
-            by_radius = (xp.sign(W) * layer.outer(dradius, layer.patches(radius)) if norm == np.inf
-                         else row_norms_vjp((dradius * radius).sum(0), layer, W, norm))
+            by_radius = xp.sign(W) * layer.outer(dradius, layer.patches(radius)) if norm == np.inf else grads[f"{i}.weight"]
             grads[f"{i}.weight"] = layer.outer(dcentre, layer.patches(centre)) + by_radius
             grads[f"{i}.bias"] = layer.bias_gradient(dcentre)
             if i > first:

@@ -13,6 +13,8 @@ field, all positions at once (arrays/field.py). On a first reading take seen.net
 
 from typing import NamedTuple
 
+import numpy as np
+
 from .arrays.blocks import identity_blocks, keeps_all
 from .arrays.field import field
 from .arrays.ops import namespace
@@ -63,10 +65,10 @@ def layerwise(sides, net, region):
     """The Layerwise bounds at the input of each ReLU."""
     pre, passes = [], []
     for stop in net.relus:
-        if interval_is_exact(net, stop):
+        if interval_is_exact(net, stop, region.norm):
             pre, passes = pre + interval(net, region, stop + 1).pre, [None]
             continue
-        seen = field(net, stop)
+        seen = field(net, stop, len(region.centre))
         cut, lines = seen.region(region), [sides.lines(l, u) for l, u in seen.pre(pre)]
         keep, ends, bounds = keeps_all(seen.net, stop, cut), [], []
         for _, E in identity_blocks(seen.net, stop, cut):
@@ -83,10 +85,10 @@ def layerwise_vjp(dpre, sides, net, found):
     grads, dpre, (pre, region, passes) = {}, list(dpre), found
     for k in reversed(range(len(net.relus))):
         stop = net.relus[k]
-        if interval_is_exact(net, stop):
+        if interval_is_exact(net, stop, region.norm):
             grads = add(grads, interval_vjp([dpre[k]], net, interval(net, region, stop + 1)))
             continue
-        seen = field(net, stop)
+        seen = field(net, stop, len(region.centre))
         cut, earlier = seen.region(region), seen.pre(pre[:k])
         lines, dlines = [sides.lines(l, u) for l, u in earlier], [(0, 0)] * k
         dl, du = (d.reshape(len(cut.centre), -1).T for d in dpre[k])  # (S, N P)
@@ -99,9 +101,9 @@ def layerwise_vjp(dpre, sides, net, found):
     return grads
 
 
-def interval_is_exact(net, stop):
-    """Whether at most one affine layer, and no ReLU, comes before `stop`."""
-    return stop == net.relus[0] and sum(isinstance(layer, Affine) for layer in net.layers[:stop]) <= 1
+def interval_is_exact(net, stop, norm):
+    """Whether no ReLU comes before `stop`, and but one affine layer or an l2 or l1 ball."""
+    return stop == net.relus[0] and (norm != np.inf or sum(isinstance(layer, Affine) for layer in net.layers[:stop]) <= 1)
 
 
 def parallel_sides(net, stop, E, chords, region):

@@ -2,19 +2,21 @@
 
 import numpy as np
 import pytest
-from networks import ALL, BALLS, METHODS, batch, build, draws
+from networks import ALL, BALLS, CONV, METHODS, batch, build, draws
 
 import refbound as rb
-from refbound import relaxation
+from refbound import layerwise, relaxation
 from refbound.arrays import blocks
+from refbound.arrays.field import Field, field
 from refbound.cap import two_sided
 from refbound.interval import interval
 from refbound.arrays.ops import as_rows, images, with_true_class
 from refbound.linear import maximise, relax
-from refbound.layers import forward, margin_matrix
+from refbound.layers import Conv2d, forward, margin_matrix
+from verify.speed.cost import multiply_adds
 
 ON = [("dense", "inf"), ("stride 1, 2, padding 1", "inf, not clipped"), ("rectangular", "l2"),
-      ("ReLU on the input", "l1")]
+      ("ReLU on the input", "l1"), ("convolution after convolution", "inf, not clipped")]
 on_networks = pytest.mark.parametrize("name, ball", ON)
 everywhere = pytest.mark.parametrize("name, ball", [(name, ball) for name in ALL for ball in BALLS])
 
@@ -92,6 +94,70 @@ def test_blocks_change_nothing(name, ball, method, monkeypatch):
         close(parts.margins, whole.margins)
         for key, grad in whole.grads.items():
             close(parts.grads[key], grad)
+
+
+@on_networks
+@pytest.mark.parametrize("method", ["cap", "crown"])
+def test_receptive_fields_change_nothing(name, ball, method, monkeypatch):
+    net = build(name)
+    ball, y = batch(net, ball)
+    cut = rb.robust_loss(net, ball, y, method)
+    monkeypatch.setattr(layerwise, "field", lambda net, stop, N: Field(net, [], None))
+    whole = rb.robust_loss(net, ball, y, method)
+    close(cut.margins, whole.margins)
+    for key, grad in whole.grads.items():
+        close(cut.grads[key], grad)
+
+
+def normalised(net, scale, shift):
+    """The network on scale x + shift, (C,) each: a 1 × 1 convolution in front."""
+    C = len(scale)
+    later = {f"{int(name.split('.')[0]) + 1}.{name.split('.')[1]}": value for name, value in net.params.items()}
+    front = {"0.weight": np.diag(scale).reshape(C, C, 1, 1), "0.bias": shift}
+    return rb.Network([Conv2d(C, C, 1), *net.layers], {**front, **later}, net.input_shape)
+
+
+def same_bounds(one, ball, other, moved, y):
+    for method in ("ibp", "crown-ibp", "cap", "crown"):
+        close(rb.margin_bounds(one, ball, y, method), rb.margin_bounds(other, moved, y, method))
+        for a, b in zip(rb.preactivation_bounds(one, ball, method), rb.preactivation_bounds(other, moved, method)):
+            close(a, b)
+
+
+@pytest.mark.parametrize("ball", BALLS)
+@pytest.mark.parametrize("name", CONV)
+def test_a_normalisation_in_front_bounds_what_the_plain_network_does_on_the_normalised_ball(name, ball):
+    """Padding too, which is 0 after the normalisation."""
+    net = build(name)
+    ball, y = batch(net, ball)
+    scale, shift = 2.5, -0.7
+    domain = ball.domain and (shift, scale + shift)
+    moved = rb.Ball(scale * ball.x + shift, scale * ball.eps, norm=ball.norm, domain=domain)
+    C = net.input_shape[0]
+    same_bounds(normalised(net, np.full(C, scale), np.full(C, shift)), ball, net, moved, y)
+
+
+@pytest.mark.parametrize("ball", BALLS)
+@pytest.mark.parametrize("name", CONV)
+def test_a_normalisation_in_front_has_the_bounds_of_the_network_that_it_is_folded_into(name, ball):
+    """W scale and bias + W shift; with padding the shift is 0."""
+    net = build(name)
+    ball, y = batch(net, ball)
+    scale, shift = draws().uniform(0.5, 3, (2, net.input_shape[0]))
+    if net.layers[0].padding != (0, 0):
+        shift = 0 * shift
+    W, bias = net.params["0.weight"], net.params["0.bias"]
+    folded = {"0.weight": W * scale[:, None, None], "0.bias": bias + np.einsum("ochw,c->o", W, shift)}
+    same_bounds(normalised(net, scale, shift), ball, net.with_params({**net.params, **folded}), ball, y)
+
+
+@pytest.mark.parametrize("method", ["cap", "crown"])
+def test_a_normalisation_in_front_costs_little(method):
+    net = rb.models.small(draws(), dtype=np.float64)
+    front = normalised(net, np.ones(1), np.zeros(1))
+    assert multiply_adds(front, method) < 1.1 * multiply_adds(net, method)
+    for plain, behind in zip(net.relus, front.relus):
+        assert max(field(net, plain).net.units) == max(field(front, behind).net.units)
 
 
 @everywhere

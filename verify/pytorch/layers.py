@@ -58,31 +58,31 @@ def maximum(g, ball):
 def interval(model, ball, stop):
     """[(l, u)] of each ReLU in model[:stop], and the ball that encloses the output of model[:stop]."""
     pre, (c, r, norm) = [], ball
-    for layer, shape in zip(model, model.shapes[:stop]):
+    for i, layer in enumerate(model[:stop]):
         if isinstance(layer, nn.ReLU):
+            if norm != math.inf:
+                r, norm = (r.flatten(1) * row_norms(model, i, ball)).view_as(c), math.inf
             l, u = c - r, c + r
             pre.append((l, u))
-            c, r, norm = (u.relu() + l.relu()) / 2, (u.relu() - l.relu()) / 2, math.inf
-        elif isinstance(layer, nn.Flatten):
-            c, r = layer(c), layer(r)
+            c, r = (u.relu() + l.relu()) / 2, (u.relu() - l.relu()) / 2
         else:
-            c, r, norm = layer(c), widen(layer, r, norm, shape), math.inf
+            c, r = layer(c), r if norm != math.inf else widen(layer, r)
     return pre, Ball(c, r, norm)
 
 
-def widen(layer, r, norm, shape):
-    """The radius of the box around a ball's image by an affine layer: |W| r, or r times the dual norm of each row."""
-    W = layer.weight
-    if isinstance(layer, nn.Linear):
-        if norm == math.inf:
-            return F.linear(r, W.abs())
-        return r * torch.linalg.vector_norm(W, 2 if norm == 2 else math.inf, dim=1)
-    if norm == math.inf:
-        return F.conv2d(r, W.abs(), stride=layer.stride, padding=layer.padding)
-    seen = F.unfold(r.new_ones(1, *shape), layer.kernel_size, padding=layer.padding, stride=layer.stride)
-    rows = W.flatten(1).unsqueeze(2) * seen  # (out, k, positions): 0 where a kernel sees padding
-    rows = torch.linalg.vector_norm(rows, 2 if norm == 2 else math.inf, dim=1)
-    return r * rows.view(-1, *layer(r.new_zeros(1, *shape)).shape[2:])
+def widen(layer, r):
+    """The radius of the box around a box's image by an affine layer, |W| r; by Flatten, in its order."""
+    if isinstance(layer, nn.Flatten):
+        return layer(r)
+    W = layer.weight.abs()
+    return F.linear(r, W) if isinstance(layer, nn.Linear) else F.conv2d(r, W, stride=layer.stride, padding=layer.padding)
+
+
+def row_norms(model, stop, ball):
+    """The dual norm of each row of model[:stop], which has no ReLU, as one matrix: (1, units)."""
+    units = math.prod(model.shapes[stop])
+    rows, _ = backward(model, stop, torch.eye(units, dtype=ball.centre.dtype).view(1, units, *model.shapes[stop]), ())
+    return torch.linalg.vector_norm(rows.flatten(2), 2 if ball.norm == 2 else math.inf, dim=2)
 
 
 # ---- the two lines of a ReLU ----
