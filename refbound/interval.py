@@ -5,8 +5,8 @@ In centre and radius an affine layer is two products, and a ReLU acts on the end
     centre = A(W, centre) + bias     radius = A(|W|, radius)       l = centre − radius,  u = centre + radius
     centre = (u⁺ + l⁺) / 2           radius = (u⁺ − l⁺) / 2
 
-If the region is an l2 or l1 ball, the first ReLU has radius = ε ‖W_i‖_q instead, row by row of all affine layers before it as
-one, with the dual norm q: exact, as the box is for l∞ through one of them.
+If the region is an l2 or l1 ball, all affine layers before the first ReLU are one W, and radius = ε ‖W_i‖_q, row by row, with the
+dual norm q: exact, as the box is for l∞ if that is one layer (norms.py).
 """
 
 from typing import NamedTuple
@@ -23,7 +23,7 @@ class Intervals(NamedTuple):
     """What `interval` found, and what its gradient needs."""
 
     pre: list     # (l, u), each (N, n), at the input of each ReLU
-    inputs: list  # of each layer up to the last ReLU: the Region at its input, where it is affine or that is a ball; else None
+    inputs: list  # of each layer up to the last ReLU: the Region at its input, if it is affine or that is the ball; else None
 
 
 def interval(net, region, stop=None):

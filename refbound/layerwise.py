@@ -1,8 +1,8 @@
 """CAP and CROWN: intermediate bounds layer by layer, the linear bound of each ReLU's input in turn, with C = [I; −I].
 
 With parallel lines these are the bounds of CAP (Wong and Kolter 2018; Appendix C), and one backward pass gives both sides
-(cap.py); with adaptive slopes those of CROWN (Zhang et al. 2018), I and −I apart. One affine layer alone is bounded by
-intervals, which are exact.
+(cap.py); with adaptive slopes those of CROWN (Zhang et al. 2018), I and −I apart. Where intervals are exact, they are taken: for
+one affine layer alone, and over an l2 or l1 ball for all before the first ReLU.
 
 The gradient is one sweep over the ReLUs in reverse: the upstream of (l_k, u_k) adds to the parameters, and to that of every
 (l_j, u_j), j < k, whose lines the bound used.
@@ -102,7 +102,7 @@ def layerwise_vjp(dpre, sides, net, found):
 
 
 def interval_is_exact(net, stop, norm):
-    """Whether no ReLU comes before `stop`, and but one affine layer or an l2 or l1 ball."""
+    """Whether no ReLU comes before `stop`, and at most one affine layer or an l2 or l1 ball."""
     return stop == net.relus[0] and (norm != np.inf or sum(isinstance(layer, Affine) for layer in net.layers[:stop]) <= 1)
 
 

@@ -98,6 +98,6 @@ def split(net, stop):
 def unit_ball(net, affine, ball):
     """The part of the network up to the last of these layers, the unit ball at its input, and where it ends."""
     xp, end = net.xp, affine[-1][0] + 1
-    seen = field(net, end)
+    seen = field(net, end, 1)
     unit = ball._replace(centre=xp.zeros((1, net.units[0]), net.dtype), radius=xp.ones((1, 1), net.dtype))
     return seen.net, seen.region(unit), end

@@ -119,6 +119,22 @@ def test_what_is_read_computes_what_the_reference_computes(onnx, tmp_path, name)
     assert net.dtype == np.float32 and len(net.input_shape) in (1, 3)
 
 
+@pytest.mark.parametrize("pads, arithmetic, kernels", [
+    ([0, 0, 0, 0], [("Sub", ["x", "mean"], "s", {}), ("Div", ["s", "std"], "d", {})], [(3, 2)]),
+    ([1, 0, 1, 0], [("Div", ["x", "std"], "d", {})], [(3, 2)]),
+    ([1, 0, 1, 0], [("Sub", ["x", "mean"], "s", {}), ("Div", ["s", "std"], "d", {})], [(1, 1), (3, 2)])])
+def test_a_normalisation_goes_into_the_convolution_where_padding_does_not_forbid_it(onnx, tmp_path, pads, arithmetic, kernels):
+    flat = {"w": f32(4 * (2 + pads[0] + pads[2]) * 2, 3)}
+    nodes = [*arithmetic, ("Conv", ["d", "k", "b"], "h", {"pads": pads}), ("Relu", ["h"], "r", {}), ("Flatten", ["r"], "f", {}),
+             ("Gemm", ["f", "w"], "z", {})]
+    used = {name for _, inputs, _, _ in nodes for name in inputs}
+    model = write_graph(onnx, tmp_path / "net.onnx", nodes, {k: v for k, v in {**CONSTANTS, **flat}.items() if k in used}, ("N", 3, 4, 3))
+    net = load_any(tmp_path / "net.onnx")
+    assert [layer.kernel_size for layer in net.layers if isinstance(layer, Conv2d)] == kernels
+    x = f32(5, 3, 4, 3)
+    np.testing.assert_allclose(net(x), reference(onnx, model, x), rtol=1e-4, atol=1e-4)
+
+
 def test_constant_nodes_are_constants_and_may_be_transposed(onnx, tmp_path):
     value = onnx.numpy_helper.from_array(f32(3, 4))
     model = write_graph(onnx, tmp_path / "net.onnx", [("Constant", [], "k", {"value": value}), ("Transpose", ["k"], "t", {}),

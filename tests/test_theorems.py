@@ -16,7 +16,7 @@ from refbound.layers import Conv2d, forward, margin_matrix
 from verify.speed.cost import multiply_adds
 
 ON = [("dense", "inf"), ("stride 1, 2, padding 1", "inf, not clipped"), ("rectangular", "l2"),
-      ("ReLU on the input", "l1"), ("convolution after convolution", "inf, not clipped")]
+      ("ReLU on the input", "l1")]
 on_networks = pytest.mark.parametrize("name, ball", ON)
 everywhere = pytest.mark.parametrize("name, ball", [(name, ball) for name in ALL for ball in BALLS])
 
@@ -96,9 +96,9 @@ def test_blocks_change_nothing(name, ball, method, monkeypatch):
             close(parts.grads[key], grad)
 
 
-@on_networks
+@pytest.mark.parametrize("name, ball", [*ON[1:3], ("convolution after convolution", "inf"), ("convolution after convolution", "l2")])
 @pytest.mark.parametrize("method", ["cap", "crown"])
-def test_receptive_fields_change_nothing(name, ball, method, monkeypatch):
+def test_the_receptive_field_changes_nothing(name, ball, method, monkeypatch):
     net = build(name)
     ball, y = batch(net, ball)
     cut = rb.robust_loss(net, ball, y, method)
@@ -157,7 +157,7 @@ def test_a_normalisation_in_front_costs_little(method):
     front = normalised(net, np.ones(1), np.zeros(1))
     assert multiply_adds(front, method) < 1.1 * multiply_adds(net, method)
     for plain, behind in zip(net.relus, front.relus):
-        assert max(field(net, plain).net.units) == max(field(front, behind).net.units)
+        assert max(field(net, plain, 1).net.units) == max(field(front, behind, 1).net.units)
 
 
 @everywhere

@@ -8,8 +8,8 @@ of a convolution of kernel k, stride s and padding p, the window at its input is
     w ← (w − 1) s + k,        t ← t s,        q ← q s + p
 
 and begins with (1, 1, 0). Beyond the border of a hidden layer its convolution sees zeros: a window there holds units with
-l = u = 0, whose two lines are 0; and beyond the border of the input centre = radius = 0. What a convolution directly before it,
-such as one that normalises the image, would put out there is set to 0 (`Bordered`).
+l = u = 0, whose two lines are 0; and beyond the border of the input centre = radius = 0. A convolution that another one feeds
+directly, as one that normalises the image, puts zeros there itself (`Inside`).
 """
 
 from dataclasses import dataclass, replace
@@ -48,7 +48,7 @@ class Field(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Bordered(Conv2d):
+class Inside(Conv2d):
     """A convolution that sees zeros beyond the border, whatever the convolution before it puts out there."""
 
     inside: object = attribute(default=None, compare=False)  # (N P, K), 1 where its window is inside of the image, else 0
@@ -60,7 +60,7 @@ class Bordered(Conv2d):
         return self.inside * super().adjoint(W, g)
 
 
-def field(net, stop, N=1):
+def field(net, stop, N):
     """The Field of the units that layers[:stop] put out, for N examples.
 
     They are cut where all layers are convolutions and ReLUs, the last a convolution.
@@ -76,7 +76,7 @@ def field(net, stop, N=1):
         units, window, layers[i] = layers[i].units, before(layers[i], window), replace(layers[i], padding=(0, 0))
         if i and kinds[i - 1] == "conv2d" and window.padding != (0, 0):
             inside = net.xp.tile(cut(net.xp.ones((1, units), net.dtype), window), (N, 1))
-            layers[i] = Bordered(**{name: getattr(layers[i], name) for name in Conv2d.__match_args__}, inside=inside)
+            layers[i] = Inside(**{name: getattr(layers[i], name) for name in Conv2d.__match_args__}, inside=inside)
     layers[-1] = replace(layers[-1], stride=layers[-1].kernel_size)  # it has one position
     return Field(net.part(layers, (window.shape[2], *window.kernel)), cuts, window)
 

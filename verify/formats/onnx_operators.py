@@ -5,9 +5,9 @@
     Relu                 ReLU
     Flatten, Reshape     Flatten    axis 1; a Reshape of the input to an image only names its shape
     Add, Sub             a constant, after an affine layer: into its bias
-    Add, Sub, Mul, Div   a constant, on the input: x ↦ a x + b, computed in float64. A dense layer takes it into its weights,
-                         W a and bias + W b, rounded once; before a convolution, whose padding is 0 after such arithmetic, it
-                         becomes a 1 × 1 convolution
+    Add, Sub, Mul, Div   a constant, on the input: x ↦ a x + b, computed in float64. The layer behind it takes it into its
+                         weights, W a and bias + W b, rounded once; where padding, which is 0 after such arithmetic,
+                         forbids that, it becomes a 1 × 1 convolution
     Identity, Dropout    nothing
 """
 
@@ -16,6 +16,8 @@ import math
 import numpy as np
 
 from refbound.layers import Conv2d, Flatten, Linear, ReLU
+
+from .normalisation import into_convolution
 
 
 def require(condition, expected):
@@ -40,19 +42,24 @@ def gemm(chain, attributes, B, C=None):
 
 
 def conv(chain, attributes, W, bias=None):
-    """A convolution; arithmetic on the input before it becomes a 1×1 convolution of its own."""
+    """A convolution; arithmetic on the input goes into it, or before padding becomes a 1×1 convolution of its own."""
     require(W.ndim == 4 and len(chain.shape) == 3, f"a kernel (out, in, kh, kw) and an image, got {W.shape} and {chain.shape}")
     pads, group = list(attributes.get("pads", (0, 0, 0, 0))), attributes.get("group", 1)
     require(attributes.get("auto_pad", b"NOTSET") in (b"NOTSET", b"VALID"), "auto_pad NOTSET or VALID")
     require(pads[:2] == pads[2:], f"symmetric pads, got {pads}")
     require(group == 1, f"group 1, got {group}")
     require(set(attributes.get("dilations", (1,))) == {1}, f"dilations 1, got {attributes.get('dilations')}")
+    layer = Conv2d(W.shape[1], W.shape[0], W.shape[2:], tuple(attributes.get("strides", (1, 1))), tuple(pads[:2]))
+    layer.at(chain.shape)
+    bias = np.zeros(len(W), W.dtype) if bias is None else bias
     if not chain.params and ((chain.scale != 1).any() or (chain.shift != 0).any()):
         C = chain.shape[0]
-        scale, shift = chain.per_row(chain.scale, C).astype(W.dtype), chain.shift.astype(W.dtype)
-        chain.add(Conv2d(C, C, 1), np.diag(scale).reshape(C, C, 1, 1), shift)
-    layer = Conv2d(W.shape[1], W.shape[0], W.shape[2:], tuple(attributes.get("strides", (1, 1))), tuple(pads[:2]))
-    chain.add(layer, W, np.zeros((len(W), 1, 1), W.dtype) if bias is None else bias.reshape(-1, 1, 1))
+        scale, shift = (chain.per_row(values, C) for values in (chain.scale, chain.shift))
+        if folded := into_convolution(scale, shift, W, bias, pads):
+            W, bias = folded
+        else:
+            chain.add(Conv2d(C, C, 1), np.diag(scale.astype(W.dtype)).reshape(C, C, 1, 1), shift.astype(W.dtype)[:, None, None])
+    chain.add(layer, W, bias.reshape(-1, 1, 1))
 
 
 def relu(chain, attributes):
