@@ -94,8 +94,8 @@ def test_a_pinched_lp_is_below_definition_1():
     ball, y, slopes = rb.Ball(np.zeros((1, 1)), 2.0, domain=None), np.array([1]), [np.ones((1, 1)), np.full((1, 1), 0.25)]
     assert np.isclose(rb.margin_bounds(net, ball, y, "crown-ibp", slopes=slopes)[0, 0], 0.75)
     pre = [(l[0], u[0]) for l, u in rb.preactivation_bounds(net, ball, "crown-ibp")]
-    s, pinched = two_line_lp(net, ball, 1, pre, [a[0] for a in slopes])
-    assert np.allclose(s, [0.5, 0]) and pinched.tolist() == [True, False]
+    s, pinched, found = two_line_lp(net, ball, 1, pre, [a[0] for a in slopes])
+    assert np.allclose(s, [0.5, 0]) and pinched.tolist() == [True, False] and found.all()
     # crown-ibp's own slopes, at an end of [l, u]: x ∈ [−2, 3], z2 = 2 − h1 ∈ [−1, 2], s = h2 ≤ (2 z2 + 2)/3 ≤ (6 − 2 x)/3 ≤ 10/3,
     # but h2 ≥ z2 crosses that line at z2 = u = 2
     params |= {"2.weight": [[-1]], "2.bias": [2]}
@@ -103,8 +103,8 @@ def test_a_pinched_lp_is_below_definition_1():
     ball, y = rb.Ball(np.full((1, 1), 0.5), 2.5, domain=None), np.array([0])
     assert np.isclose(rb.margin_bounds(net, ball, y, "crown-ibp")[0, 1], 10 / 3)
     pre = [(l[0], u[0]) for l, u in rb.preactivation_bounds(net, ball, "crown-ibp")]
-    s, pinched = two_line_lp(net, ball, 0, pre, [np.ones(1), np.ones(1)])
-    assert np.allclose(s, [0, 2]) and pinched.tolist() == [False, True]
+    s, pinched, found = two_line_lp(net, ball, 0, pre, [np.ones(1), np.ones(1)])
+    assert np.allclose(s, [0, 2]) and pinched.tolist() == [False, True] and found.all()
 
 
 @pytest.mark.parametrize("method", ["crown-ibp", "cap-ibp", "one-step", "cap", "crown"])
