@@ -73,7 +73,7 @@ def main(argv=None):
         certificates, skipped, stopped = first_certificates(net, test, str(args.eps), not args.no_clip, args)
         seconds = time.perf_counter() - started
         if stopped:
-            more = "a smaller --eps" if "cap" in args.method else "--method cap, whose l and u are no interval bounds,"
+            more = "a smaller --eps" if "cap" in args.method or not net.relus else "--method cap, whose l and u are no interval bounds,"
             print(f"stopped after {args.give_up} images in a row without a certificate (--give-up): {more} may find some")
     if args.save:
         for name, certificate in certificates:
