@@ -8,14 +8,15 @@ import numpy as np
 import pytest
 from networks import INF, hand
 from scipy.optimize import linprog
-from test_lp import random_network
+from test_lp import last_layer_times, random_network
 
 import refbound as rb
 from refbound.layers import Conv2d, Flatten, Linear, ReLU
 from trainers.inputs import arguments
 from verify import milp
 from verify.programs import mixed_integer
-from verify.programs.mixed_integer import SLACK, check_witness, double, exact_margins, verdict
+from verify.programs.mixed_integer import SLACK, check_witness, double, exact_margins, scaled, verdict
+from verify.programs.sparse import fold
 
 WONG = Path(__file__).resolve().parents[2] / "shared" / "models" / "wong2018_mnist.npz"
 BOUNDS = ("ibp", "crown-ibp", "cap-ibp", "cap", "crown", "alpha")

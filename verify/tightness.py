@@ -8,6 +8,7 @@ intermediate bounds. A bound below the attack, the LP or s* stops the command: i
 rows are.
 """
 
+import math
 import time
 from dataclasses import dataclass
 
@@ -24,7 +25,7 @@ from trainers.plots.colours import COLOURS
 
 from .formats.load import Given, as_the_run, load_any
 from .programs.lp import triangle
-from .programs.mixed_integer import double, exact_margins
+from .programs.mixed_integer import double, exact_margins, scaled
 from .programs.sparse import fold
 
 METHODS = {  # row -> (method, options)
@@ -88,7 +89,7 @@ def bounds(net, ball, y, args):
         seconds[name] = time.time() - started
 
     def attack():
-        z = net(rb.pgd(net, ball, y, args.pgd_steps, rng=stream("attack", args.seed)))
+        z = net(rb.pgd(scaled(net, ball.x), ball, y, args.pgd_steps, rng=stream("attack", args.seed)))
         return z - z[np.arange(len(y)), y][:, None]
 
     timed("PGD", attack)
@@ -155,9 +156,9 @@ def check(values):
 
 
 def unit(values):
-    """What the margins are printed in units of: 1, or a power of 1000 where those of the attack are far from 1."""
-    size = np.abs(values["PGD"]).max(1).mean()
-    return 1.0 if size == 0 or 0.01 <= size < 1e4 else 1000.0 ** np.floor(np.log10(size) / 3)
+    """What the margins are printed in units of: the power of 1000 by which the attack's largest are between 0.2 and 200."""
+    size = float(np.abs(values["PGD"]).max(1).mean())
+    return 1000.0 ** math.floor(math.log10(size) / 3 + 0.25) if size else 1.0
 
 
 def table(values, seconds, y):

@@ -158,6 +158,16 @@ def double(net):
     return net.with_params({name: value.astype(np.float64) for name, value in net.params.items()})
 
 
+def scaled(net, x):
+    """The network with its last layer times what brings the spread of its logits at x (N, ...) to 20 on average, to be attacked.
+
+    An attack that ascends a softmax of the margins depends on their unit; what is misclassified does not.
+    """
+    i, spread = net.affine[-1][0] if net.affine else None, np.ptp(net(x), axis=1).mean()
+    return net.with_params({name: value * (20 / spread if spread and name in (f"{i}.weight", f"{i}.bias") else 1)
+                            for name, value in net.params.items()})
+
+
 def margins(net, x, y):
     """z_m − z_y at x (*input_shape), −∞ for y: (c,)."""
     z = net(x[None])[0]
