@@ -163,7 +163,7 @@ def scaled(net, x):
 
     An attack that ascends a softmax of the margins depends on their unit; what is misclassified does not.
     """
-    i, spread = net.affine[-1][0] if net.affine else None, np.ptp(net(x), axis=1).mean()
+    (i, _), spread = net.affine[-1], np.ptp(net(x), axis=1).mean()
     return net.with_params({name: value * (20 / spread if spread and name in (f"{i}.weight", f"{i}.bias") else 1)
                             for name, value in net.params.items()})
 
