@@ -12,7 +12,8 @@ never below the LP, and equal unless the optimum is *pinched*: both lines of a u
 The triangle LP has all the constraints of every a̲ in [0, 1]: it is never above a method with the same l and u.
 
 In float64 by scipy's HiGHS, to a feasibility of 1e-9. Its multipliers are taken, its optimum is not: weak duality makes a
-bound of any multipliers, and so of those that HiGHS found, whatever its tolerance was. Balls are l∞, clipped or not, and l1.
+bound of any multipliers, and so of those that HiGHS found, whatever its tolerance was; the rounding of its own sums is not
+counted. Balls are l∞, clipped or not, and l1.
 """
 
 from typing import NamedTuple

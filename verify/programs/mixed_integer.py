@@ -49,7 +49,7 @@ class Verdict(NamedTuple):
 
 
 def exact_margins(net, ball, y, pre, time_limit=120, classes=None):
-    """An Exact for each class m of `classes` (default: all); time_limit seconds for each.
+    """An Exact for each class m of `classes` (default: all); time_limit seconds for each program.
 
     A ball of one example, its label y, and pre [(l, u)] shaped as the input of each ReLU, in float64.
     Raises ValueError for an argument that cannot be, RuntimeError where HiGHS fails or contradicts the network.
@@ -140,7 +140,7 @@ def solve(folded, m, y, seconds, floor=None):
     if result.status not in ((OPTIMAL, LIMIT) if floor is None else (OPTIMAL, LIMIT, INFEASIBLE)):
         raise RuntimeError(f"milp: HiGHS failed on class {m}: {' '.join(result.message.split())}")
     reached = result.mip_dual_bound
-    if reached is None and result.status == OPTIMAL and len(folded.u):  # at v = 0 scipy passes it not on
+    if reached is None and result.status == OPTIMAL and len(folded.u):  # which scipy does not pass on at v = 0
         reached = result.fun
     return result.status, result.x, None if reached is None else size * (c0 - reached)
 
