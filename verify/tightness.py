@@ -67,8 +67,8 @@ def main(argv=None):
     if len(failed) == len(y):
         raise RuntimeError("HiGHS failed on every image")
     values, seconds = {name: np.delete(s, failed, axis=0) for name, s in {**values, **more}.items()}, {**seconds, **time_of}
-    y, predicted = (np.delete(labels, failed) for labels in (y, net(ball.x).argmax(1)))
-    check(values)
+    y, predicted, numbers = (np.delete(v, failed) for v in (y, net(ball.x).argmax(1), np.arange(len(y))))
+    check(values, numbers)
     rows = table(values, seconds, y)
     print(report(rows, unit(values), args, predicted, y))
     if args.out:
@@ -140,8 +140,11 @@ def tightest(net, ball, methods):
     return [(np.max([l[0] for l, _ in pre], 0), np.min([u[0] for _, u in pre], 0)) for pre in found]
 
 
-def check(values):
-    """ValueError where the sandwich does not hold: a lower value above an upper one, by more than the solver's tolerance."""
+def check(values, numbers):
+    """ValueError where the sandwich does not hold: a lower value above an upper one, by more than the solver's tolerance.
+
+    numbers (N,): of the images.
+    """
     order = [("PGD", "exact"), *((low, high) for low in ("PGD", "exact") for high in ("LP", "LP on interval")),
              ("LP", "LP on interval"), ("LP", "cap"), ("LP", "crown"), *(("LP on interval", name) for name in ("ibp", *BY_INTERVAL)),
              *(("exact" if "exact" in values else "PGD", name) for name in METHODS)]
@@ -151,7 +154,7 @@ def check(values):
             size = np.abs([values[low], values[high]]).max((0, 2))[:, None]
             if not (excess <= TOLERANCE * size).all():
                 n, m = np.unravel_index(np.nanargmax(excess - TOLERANCE * size), excess.shape)
-                raise ValueError(f"image {n}, class {m}: {low} {values[low][n, m]:.9g} is above {high} "
+                raise ValueError(f"image {numbers[n]}, class {m}: {low} {values[low][n, m]:.9g} is above {high} "
                                  f"{values[high][n, m]:.9g}: one of them is wrong")
 
 
