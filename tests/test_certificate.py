@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from networks import ALL, build
+from test_lp import last_layer_times
 
 import refbound as rb
 from refbound.layers import Affine, Linear, ReLU
@@ -349,6 +350,47 @@ def test_the_command_makes_proves_saves_and_reads(tmp_path, capsys):
                             ([model, "--read", str(tmp_path / "none")], "no certificates")):
         with pytest.raises(ValueError, match=line):
             main(arguments)
+
+
+def test_a_command_that_finds_nothing_to_certify_stops_and_says_what_helps(tmp_path, capsys):
+    """A network that says 3 to everything certifies image 18, 30 and 32 of the test set first: the images that are a 3."""
+    net = rb.models.mlp(np.random.default_rng(0), (784, 8, 10), input_shape=(1, 28, 28))
+    net.params["3.bias"][3] += 50
+    rb.save(net, tmp_path / "net.npz")
+    command = [str(tmp_path / "net.npz"), "--eps", "0.01", "--n", "3"]
+    assert main([*command, "--give-up", "18"]) == 1
+    out = capsys.readouterr().out
+    assert "stopped after 18 images in a row without a certificate (--give-up): --method cap," in out
+    assert "0 certificates" in out and "18 images among them have no float bound" in out
+    assert main([*command, "--give-up", "19"]) == 0
+    assert "3 certificates: 3 held" in (out := capsys.readouterr().out) and "stopped" not in out
+    assert main([*command, "--give-up", "10", "--method", "cap"]) == 1 and "a smaller --eps may find some" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="--give-up: expected at least 1"):
+        main([*command, "--give-up", "0"])
+
+
+def test_a_network_without_a_relu_is_certified_and_proved(tmp_path, capsys):
+    net = rb.models.initialise(np.random.default_rng(0), [Linear(784, 10)], (784,), np.float32)
+    net.params["0.bias"][7] += 5
+    rb.save(net, tmp_path / "net.npz")
+    for method in MAKERS:
+        assert main([str(tmp_path / "net.npz"), "--eps", "0.01", "--n", "1", "--method", method]) == 0
+        assert "1 certificates: 1 held" in capsys.readouterr().out
+    assert main([str(tmp_path / "net.npz"), "--eps", "1", "--no-clip", "--n", "1", "--give-up", "3"]) == 1
+    assert "a smaller --eps may find some" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("c", [2.0**-20, 2.0**30])
+def test_a_last_layer_times_c_has_the_same_certificates(c):
+    net, _, images, labels = problem("dense", seed=1, N=6)
+    labels = net(to_float(images, net.dtype)).argmax(1)
+    methods = ("cap-ibp", "crown-ibp", "alpha")
+    found, other = (make(n, images, labels, "0.01", methods=methods) for n in (net, last_layer_times(net, np.float32(c))))
+    assert any(bound < 0 for _, bound in found) and any(bound >= 0 for _, bound in found)
+    for (one, bound), (two, of_two) in zip(found, other):
+        assert of_two == pytest.approx(c * bound, rel=1e-12)
+        for kind in "lusa":
+            assert all((v == w).all() for v, w in zip(getattr(one, kind), getattr(two, kind), strict=True))
 
 
 @pytest.mark.parametrize("field, value", [("label", False), ("label", True), ("label", 0.0), ("eps", float("inf")), ("eps", 0.1),

@@ -8,7 +8,8 @@ import refbound as rb
 from refbound.arrays.ops import images
 from refbound.checks import method_options
 from refbound.layers import Conv2d, Flatten, Linear, ReLU
-from verify.programs.lp import triangle_lp, two_line_lp
+from verify.programs import lp
+from verify.programs.lp import triangle, triangle_lp, two_line_lp
 from verify.programs.sparse import fold
 
 LINES = ("crown-ibp", "cap-ibp", "random", "one-step", "cap", "crown")  # methods whose final bound has two lines
@@ -44,6 +45,12 @@ def lines_of(net, ball, y, method, **options):
     shapes = [net.shapes[i] for i in net.relus]
     pre = [(images(l, shape)[0], images(u, shape)[0]) for (l, u), shape in zip(found.pre, shapes)]
     return found.s[:, 0], pre, [np.clip(images(a.a_lo, shape)[0], 0, 1) for a, shape in zip(found.lines, shapes)]
+
+
+def last_layer_times(net, c):
+    """The network with its last affine layer times c."""
+    i, _ = net.affine[-1]
+    return net.with_params({name: value * (c if name.startswith(f"{i}.") else 1) for name, value in net.params.items()})
 
 
 def others(y, classes):
@@ -94,8 +101,8 @@ def test_a_pinched_lp_is_below_definition_1():
     ball, y, slopes = rb.Ball(np.zeros((1, 1)), 2.0, domain=None), np.array([1]), [np.ones((1, 1)), np.full((1, 1), 0.25)]
     assert np.isclose(rb.margin_bounds(net, ball, y, "crown-ibp", slopes=slopes)[0, 0], 0.75)
     pre = [(l[0], u[0]) for l, u in rb.preactivation_bounds(net, ball, "crown-ibp")]
-    s, pinched = two_line_lp(net, ball, 1, pre, [a[0] for a in slopes])
-    assert np.allclose(s, [0.5, 0]) and pinched.tolist() == [True, False]
+    s, pinched, found = two_line_lp(net, ball, 1, pre, [a[0] for a in slopes])
+    assert np.allclose(s, [0.5, 0]) and pinched.tolist() == [True, False] and found.all()
     # crown-ibp's own slopes, at an end of [l, u]: x ∈ [−2, 3], z2 = 2 − h1 ∈ [−1, 2], s = h2 ≤ (2 z2 + 2)/3 ≤ (6 − 2 x)/3 ≤ 10/3,
     # but h2 ≥ z2 crosses that line at z2 = u = 2
     params |= {"2.weight": [[-1]], "2.bias": [2]}
@@ -103,8 +110,8 @@ def test_a_pinched_lp_is_below_definition_1():
     ball, y = rb.Ball(np.full((1, 1), 0.5), 2.5, domain=None), np.array([0])
     assert np.isclose(rb.margin_bounds(net, ball, y, "crown-ibp")[0, 1], 10 / 3)
     pre = [(l[0], u[0]) for l, u in rb.preactivation_bounds(net, ball, "crown-ibp")]
-    s, pinched = two_line_lp(net, ball, 0, pre, [np.ones(1), np.ones(1)])
-    assert np.allclose(s, [0, 2]) and pinched.tolist() == [False, True]
+    s, pinched, found = two_line_lp(net, ball, 0, pre, [np.ones(1), np.ones(1)])
+    assert np.allclose(s, [0, 2]) and pinched.tolist() == [False, True] and found.all()
 
 
 @pytest.mark.parametrize("method", ["crown-ibp", "cap-ibp", "one-step", "cap", "crown"])
@@ -134,6 +141,99 @@ def test_triangle_lp_without_unstable_units_is_the_network():
     z = net(ball.x)[0]
     assert np.allclose(triangle_lp(net, point, y[0], pre), z - z[y[0]], rtol=0, atol=1e-9)
 
+
+# ---- weak duality ----
+
+def programs(monkeypatch, seed):
+    """[(the arguments of weak_duality, HiGHS's optimum of C v)] of the triangle and the two-line LPs of a random network."""
+    net, ball, y = random_network(seed)
+    real_duality, real_linprog, calls, optima = lp.weak_duality, lp.linprog, [], []
+    with monkeypatch.context() as patch:
+        patch.setattr(lp, "weak_duality", lambda *given: calls.append(given) or real_duality(*given))
+        patch.setattr(lp, "linprog", lambda *given, **more: optima.append(real_linprog(*given, **more)) or optima[-1])
+        for method in ("crown-ibp", "random"):
+            _, pre, slopes = lines_of(net, ball, y, method)
+            triangle_lp(net, ball, y[0], pre)
+            two_line_lp(net, ball, y[0], pre, slopes)
+    return [(given, -result.fun) for given, result in zip(calls, optima, strict=True)]
+
+
+def of_the_relaxation(folded, a_lo, least, rng):
+    """A point v of the program: an input, then each h somewhere between its lines, or on one."""
+    inputs, a = folded.inputs, folded.u / (folded.u - folded.l)
+    p = rng.uniform(inputs.low, inputs.high)
+    p *= min(1, *(inputs.b / (inputs.A @ p))) if len(inputs.b) else 1
+    v = np.append(p, 0 * folded.l)
+    for j in range(len(a)):
+        z = (folded.Z[[j]] @ v + folded.z0[j])[0]
+        low, high = max(a_lo[j] * z, least), a[j] * (z - folded.l[j])
+        if low > high:
+            return None  # lines that cross: this input has no point
+        v[len(p) + j] = low + rng.choice([0, 1, rng.random()]) * (high - low)
+    return v
+
+
+def test_the_dual_bound_equals_the_optimum_and_is_never_below_it(monkeypatch):
+    for seed in range(20):
+        for given, optimum in programs(monkeypatch, seed):
+            assert -1e-12 <= lp.weak_duality(*given) - optimum <= 1e-9  # of margins of size 1
+
+
+def test_the_dual_bound_is_one_whatever_the_multipliers(monkeypatch):
+    """Of multipliers that are off, negative or nothing. The dual objective alone, b·λ, is none: it falls below the optimum."""
+    rng, below = np.random.default_rng(0), 0
+    for seed in range(12):
+        for (folded, C, a_lo, least, *multipliers), optimum in programs(monkeypatch, seed):
+            found = (of_the_relaxation(folded, a_lo, least, rng) for _ in range(20))
+            met = [C @ v for v in found if v is not None]
+            for noise in (1e-6, 1e-2, 1.0):
+                off = [value + noise * rng.normal(size=len(value)) for value in multipliers]
+                bound = lp.weak_duality(folded, C, a_lo, least, *off)
+                assert bound >= max([optimum - 1e-12, *met]), seed
+                lower, upper, ends = (np.maximum(value, 0) for value in off)
+                a = folded.u / (folded.u - folded.l)
+                below += upper @ (a * (folded.z0 - folded.l)) - lower @ (a_lo * folded.z0) + ends @ folded.inputs.b < optimum
+            nothing = [0 * value for value in multipliers]
+            assert lp.weak_duality(folded, C, a_lo, least, *nothing) >= optimum - 1e-12
+    assert below > 10
+
+
+def test_without_time_the_lp_is_a_bound_all_the_same():
+    for seed in range(6):
+        net, ball, y = random_network(seed)
+        pre = [(l[0], u[0]) for l, u in rb.preactivation_bounds(net, ball, "crown")]
+        folded = fold(net, ball, y[0], pre)
+        s, _, found = triangle(folded, y[0], seconds=0)
+        assert (s >= triangle(folded, y[0]).s - 1e-12).all() and np.isfinite(s).all() and s[y[0]] == 0
+        assert found.tolist() == [m == y[0] for m in range(3)] or not len(folded.l)
+
+
+@pytest.mark.parametrize("c", [1e-6, 1e-3, 1e6, 1e9])
+def test_an_lp_of_a_last_layer_times_c_is_c_times_the_lp(c):
+    for seed in range(12):
+        net, ball, y = random_network(seed)
+        _, pre, slopes = lines_of(net, ball, y, "crown-ibp")
+        for solve in (lambda net: triangle_lp(net, ball, y[0], pre), lambda net: two_line_lp(net, ball, y[0], pre, slopes).s):
+            expected = solve(net)
+            np.testing.assert_allclose(solve(last_layer_times(net, c)), c * expected, rtol=0, atol=c * 1e-9 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("scale", [1e-9, 1.0, 1e9])
+def test_bounds_that_cross_by_their_rounding_are_taken_whatever_their_scale(scale):
+    net, ball, y = random_network(0)
+    net = net.with_params({name: value * (scale if name.startswith("0.") else 1) for name, value in net.params.items()})
+    (l, u), *rest = [(l[0], u[0]) for l, u in rb.preactivation_bounds(net, ball, "ibp")]
+
+    def crossed(by):
+        gap = by * max(np.abs(l).max(), np.abs(u).max())
+        return [(np.append(gap, l[1:]), np.append(0, u[1:])), *rest]
+
+    fold(net, ball, y[0], crossed(1e-12))
+    with pytest.raises(ValueError, match="pre: .*finite l ≤ u"):
+        fold(net, ball, y[0], crossed(1e-6))
+
+
+# ---- what cannot be ----
 
 def test_arguments_that_cannot_be_are_named():
     net, ball, y = random_network(2)

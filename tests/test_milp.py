@@ -8,14 +8,15 @@ import numpy as np
 import pytest
 from networks import INF, hand
 from scipy.optimize import linprog
-from test_lp import random_network
+from test_lp import last_layer_times, random_network
 
 import refbound as rb
 from refbound.layers import Conv2d, Flatten, Linear, ReLU
 from trainers.inputs import arguments
 from verify import milp
 from verify.programs import mixed_integer
-from verify.programs.mixed_integer import SLACK, check_witness, double, exact_margins, verdict
+from verify.programs.mixed_integer import SLACK, check_witness, double, exact_margins, scaled, verdict
+from verify.programs.sparse import fold
 
 WONG = Path(__file__).resolve().parents[2] / "shared" / "models" / "wong2018_mnist.npz"
 BOUNDS = ("ibp", "crown-ibp", "cap-ibp", "cap", "crown", "alpha")
@@ -38,6 +39,12 @@ def tiny(seed):
     params = {name: 2 * value for name, value in net.params.items()}  # so that more units are unstable
     norm, domain = ((INF, (0.0, 1.0)), (INF, None), (1, None))[seed % 3]
     return net.with_params(params), rb.Ball(rng.random((1, *shape)), 0.5, norm=norm, domain=domain), int(rng.integers(3))
+
+
+def slack(net, ball, y):
+    """SLACK, of the largest margin's size."""
+    folded = fold(net, ball, y, tightest(net, ball))
+    return SLACK * max(folded.margin(m, y)[2] for m in range(net.classes) if m != y)
 
 
 def by_patterns(net, ball, m, y):
@@ -112,7 +119,7 @@ def test_verdicts_agree_with_exact_margins(seed, eps):
     y = int(net(ball.x)[0].argmax())
     pre = tightest(net, ball)
     worst = max(e.value for m, e in enumerate(exact_margins(net, ball, y, pre)) if m != y)
-    assert abs(worst) > 2 * SLACK
+    assert abs(worst) > 2 * slack(net, ball, y)
     for upper in (None, rb.margin_bounds(net, ball, np.array([y]), "crown")[0]):
         found = verdict(net, ball, y, pre, upper)
         assert found.answer == ("not robust" if worst >= 0 else "robust")
@@ -135,13 +142,23 @@ def test_a_margin_within_slack_of_zero_is_not_called_robust(shift, answer):
     net, ball, y = shifted(shift)
     found = verdict(net, ball, y, tightest(net, ball))
     assert found.answer == answer
-    assert found.bound <= -SLACK if answer == "robust" else found.bound >= min(shift, SLACK) - 1e-6
+    room = slack(net, ball, y)
+    assert found.bound <= -room if answer == "robust" else found.bound >= min(shift, room) - 1e-6
 
 
 def test_a_bound_of_the_solver_above_minus_slack_is_no_proof(monkeypatch):
     net, ball, y = shifted(-0.01)
-    monkeypatch.setattr(mixed_integer, "decide", lambda *arguments: (-SLACK / 2, None))
+    monkeypatch.setattr(mixed_integer, "decide", lambda *arguments: (-slack(net, ball, y) / 2, None))
     assert verdict(net, ball, y, tightest(net, ball)).answer == "unknown"
+
+
+def test_a_bound_by_weak_duality_needs_no_slack():
+    """Without a ReLU the LP is the margin: x1 − 1 over [−1, 1] × [−1, 1], a little lower."""
+    params = {"0.weight": np.array([[0.0, 0], [1, 0]]), "0.bias": np.array([0, -1 - 1e-9])}
+    net, ball = rb.Network([Linear(2, 2)], params, (2,)), rb.Ball(np.zeros((1, 2)), 1.0, domain=None)
+    assert verdict(net, ball, 0, []).answer == "robust" and exact_margins(net, ball, 0, [])[1].bound < 0
+    at_zero = net.with_params({**params, "0.bias": np.array([0, -1.0])})
+    assert verdict(at_zero, ball, 0, []).answer == "not robust"
 
 
 def test_without_time_the_answer_is_unknown_with_a_bound():
@@ -186,6 +203,32 @@ def test_bounds_that_are_not_numbers_are_an_error():
             verdict(net, ball, y, tightest(net, ball), upper=upper)
 
 
+@pytest.mark.parametrize("c", [1e-6, 1e9])
+def test_a_last_layer_times_c_changes_no_verdict_and_no_optimum_but_by_c(c):
+    answers = set()
+    for seed in range(8):
+        net, ball, y = random_network(seed)
+        pre, times = tightest(net, ball), last_layer_times(net, c)
+        for one, other in zip(exact_margins(net, ball, y[0], pre), exact_margins(times, ball, y[0], pre)):
+            assert (other.value / c, other.bound / c) == pytest.approx((one.value, one.bound), rel=1e-6, abs=1e-6)
+        for radius in (0.02, 0.2):
+            near = rb.Ball(ball.x, radius, norm=ball.norm, domain=ball.domain)
+            label, pre = int(net(ball.x)[0].argmax()), tightest(net, near)
+            one, other = verdict(net, near, label, pre), verdict(times, near, label, pre)
+            answers.add(one.answer)
+            assert one.answer == other.answer and one.bound == pytest.approx(other.bound / c, rel=1e-6, abs=1e-6)
+    assert answers == {"robust", "not robust"}
+
+
+def test_what_is_attacked_has_the_same_classes_and_logits_of_one_size():
+    for seed, c in itertools.product(range(4), (1e-6, 1.0, 1e9)):
+        net, ball, _ = random_network(seed)
+        found = scaled(last_layer_times(net, c), ball.x)(ball.x)
+        assert np.ptp(found) == pytest.approx(20) and (np.argsort(found) == np.argsort(net(ball.x))).all()
+    nothing = net.with_params({name: 0 * value for name, value in net.params.items()})
+    assert (scaled(nothing, ball.x)(ball.x) == 0).all()
+
+
 # ---- the command ----
 
 @pytest.fixture
@@ -221,6 +264,39 @@ def test_an_interrupted_run_goes_on_where_it_stopped(model, tmp_path, monkeypatc
     counted = milp.counts(rows(whole))
     assert sum(counted.values()) == 12 and counted["robust"] and counted["not robust"]
     assert ", ".join(f"{n} {answer}" for answer, n in counted.items()) in capsys.readouterr().out
+
+
+def test_an_image_that_the_solver_fails_on_is_unknown_and_the_others_go_on(model, tmp_path, monkeypatch, capsys):
+    command = [str(model), "--eps", "0.1", "--n", "12", "--out"]
+    monkeypatch.setattr(rb, "pgd", lambda net, ball, *rest, **more: ball.x)  # what is not robust is found by the solver
+    milp.main([*command, str(tmp_path / "whole.jsonl")])
+    whole = rows(tmp_path / "whole.jsonl")
+    real = mixed_integer.milp
+
+    def failing(*given, **more):
+        result = real(*given, **more)
+        result.status, result.message = 4, "numerical difficulties"
+        return result
+
+    monkeypatch.setattr(mixed_integer, "milp", failing)
+    capsys.readouterr()
+    milp.main([*command, str(tmp_path / "failed.jsonl")])
+    printed, failed = capsys.readouterr().out, rows(tmp_path / "failed.jsonl")
+    unknown = [row["image"] for row in failed if row["answer"] == "unknown"]
+    assert unknown and len(unknown) < 12 and f"{len(unknown)} unknown of 12 images" in printed
+    assert all(f"image {i}: unknown: milp: HiGHS failed on class" in printed for i in unknown)
+    assert [row for row in failed if row["image"] not in unknown] == [row for row in whole if row["image"] not in unknown]
+    assert all(failed[i]["bound"] >= whole[i]["bound"] and failed[i]["witness"] is None for i in unknown)
+
+
+@pytest.mark.parametrize("c", [1e-6, 1e9])
+def test_the_verdicts_of_the_command_do_not_depend_on_the_last_layers_scale(c, model, tmp_path):
+    rb.save(last_layer_times(rb.load(model), np.float32(c)), tmp_path / "times.npz")
+    for path in (model, tmp_path / "times.npz"):
+        milp.main([str(path), "--eps", "0.003", "--n", "12", "--out", str(tmp_path / f"{path.stem}.jsonl")])
+    one, other = rows(tmp_path / "model.jsonl"), rows(tmp_path / "times.jsonl")
+    assert [row["answer"] for row in one] == [row["answer"] for row in other]
+    assert [row["bound"] for row in one] == pytest.approx([row["bound"] / c for row in other], rel=1e-4, abs=1e-5)
 
 
 def test_results_of_another_computation_are_refused(model, tmp_path):

@@ -35,7 +35,7 @@ from .prover.claims import Certificate, Rejected, network_digest, read, save
 
 BITS = 20            # of l and u, below the largest of its layer
 SLOPE_BITS = 16
-CLEAR = -1e-3        # a float bound below this is not looked at by the next method
+CLEAR = -1e-4        # a float bound below this, of the size of the image's largest, is not looked at by the next method
 BATCH = 20           # images
 ROWS = 2**22         # entries of the largest array of a block of rows of CAP
 MAKERS = (*(name for name, method in METHODS.items() if method.bounds is interval and method.slopes), "cap")
@@ -48,6 +48,7 @@ class Args(Given):
 
     eps: str = argument(None, "radius of the l∞ ball, a decimal fraction (default: that of the run)", type=str)
     n: int = argument(100, "certificates: of the first n test images that a float bound certifies")
+    give_up: int = argument(100, "stop after so many images in a row without a certificate")
     method: tuple = argument(DEFAULT, "whose slopes to try, in this order", choices=MAKERS)
     steps: int = argument(20, "of alpha, which has its own slopes for each margin")
     save: str = argument(None, "also write each certificate to this folder", type=str)
@@ -57,7 +58,7 @@ class Args(Given):
 def main(argv=None):
     """Makes or reads certificates, and proves them; the exit status, 0 if all hold."""
     args = arguments.parse(Args, "verify.certificate", argv)
-    arguments.at_least(args, n=1, steps=0, seed=0)
+    arguments.at_least(args, n=1, give_up=1, steps=0, seed=0)
     net = load_any(args.model)
     network = exact.Network(net.spec(), net.params, net.input_shape)
     if args.read:
@@ -69,8 +70,11 @@ def main(argv=None):
         as_the_run(args)
         started = time.perf_counter()
         test = data.load("mnist", "test", args.data_dir)
-        certificates, skipped = first_certificates(net, test, str(args.eps), not args.no_clip, args)
+        certificates, skipped, stopped = first_certificates(net, test, str(args.eps), not args.no_clip, args)
         seconds = time.perf_counter() - started
+        if stopped:
+            more = "a smaller --eps" if "cap" in args.method or not net.relus else "--method cap, whose l and u are no interval bounds,"
+            print(f"stopped after {args.give_up} images in a row without a certificate (--give-up): {more} may find some")
     if args.save:
         for name, certificate in certificates:
             write(certificate, Path(args.save) / name)
@@ -96,19 +100,21 @@ def make(net, images, labels, eps, clipped=True, methods=DEFAULT, steps=20, seed
     digest = network_digest(net.spec(), net.params, net.input_shape)
     ball = rb.Ball(data.to_float(images, np.float64).reshape(len(images), *net.input_shape), radius,
                    domain=(0.0, 1.0) if clipped else None)
-    worst, best = np.full(len(images), np.inf), [None] * len(images)
+    worst, best, clear = np.full(len(images), np.inf), [None] * len(images), np.zeros(len(images), bool)
     for method in methods:
-        todo = np.flatnonzero(worst >= CLEAR)
+        todo = np.flatnonzero(~clear)
         if len(todo):
-            for i, bound, *claims in zip(todo, *claim(wide, ball[todo], labels[todo], method, steps, seed)):
+            for i, s, *claims in zip(todo, *claim(wide, ball[todo], labels[todo], method, steps, seed)):
+                bound = s.max()
                 if best[i] is None or bound < worst[i]:
                     worst[i], best[i] = np.nan_to_num(bound, nan=np.inf), claims  # NaN: the next method is tried
+                    clear[i] = bound < CLEAR * np.abs(s).max()
     return [(Certificate(digest, image.reshape(-1), int(label), str(eps), clipped, *claims).sealed(), bound)
             for image, label, claims, bound in zip(images, labels, best, worst)]
 
 
 def claim(net, ball, y, method, steps=20, seed=0):
-    """The float bound of the worst margin (N,), and what a certificate claims: lists of l, u, s and a for each example."""
+    """The float bounds of the margins (N, S), and what a certificate claims: lists of l, u, s and a for each example."""
     region, rng, row = ball.region(np.float64), np.random.default_rng(seed), METHODS[method]
     pre = outward_bounds(net, region, row.bounds is not interval)
     options = {"a0": [rng.random(l.shape) for l, _ in pre], "steps": steps, "shared": False}
@@ -116,7 +122,7 @@ def claim(net, ball, y, method, steps=20, seed=0):
     arrays = [[l for l, _ in pre], [u for _, u in pre], [short(chord(l, u)[0]) for l, u in pre],
               [short(np.clip(line.a_lo, 0, 1)) for line in margins.lines]]
     arrays = [[images(v, net.shapes[i]).reshape(v.shape) for i, v in zip(net.relus, kind)] for kind in arrays]
-    return margins.s.max(0), *([[v[..., i, :] for v in kind] for i in range(len(y))] for kind in arrays)
+    return margins.s.T, *([[v[..., i, :] for v in kind] for i in range(len(y))] for kind in arrays)
 
 
 def outward_bounds(net, region, by_cap=False):
@@ -164,18 +170,19 @@ def short(slope):
 # ---- the command ----
 
 def first_certificates(net, dataset, eps, clipped, args):
-    """[(file name, Certificate)] of the first args.n images that a float bound certifies, and how many it did not."""
-    (images, labels), certificates = data.first(dataset, 0, net), []
+    """[(file name, Certificate)] of the first args.n images that a float bound certifies, how many it did not, and whether it gave up."""
+    (images, labels), certificates, in_a_row = data.first(dataset, 0, net), [], 0
     parts = (slice(i, i + BATCH) for i in range(0, len(images), BATCH))
     made = (pair for part in parts
             for pair in make(net, images[part], labels[part], eps, clipped, args.method, args.steps, args.seed))
     bar = tqdm(made, "make", len(images), unit=" images", disable=None, leave=False)
     for index, (certificate, worst) in enumerate(bar):
+        in_a_row = 0 if worst < 0 else in_a_row + 1
         if worst < 0:
             certificates.append((f"{index:05}.npz", certificate))
-        if len(certificates) == args.n:
-            return certificates, index + 1 - args.n
-    return certificates, len(images) - len(certificates)
+        if len(certificates) == args.n or in_a_row == args.give_up:
+            break
+    return certificates, index + 1 - len(certificates), in_a_row == args.give_up
 
 
 def write(certificate, path):

@@ -24,7 +24,7 @@ from trainers.inputs.arguments import argument
 from trainers.inputs.draws import stream
 
 from .formats.load import Given, as_the_run, load_any
-from .programs.mixed_integer import ANSWERS, check_witness, double, margins, verdict
+from .programs.mixed_integer import ANSWERS, Verdict, check_witness, double, margins, scaled, verdict
 
 
 @dataclass
@@ -71,14 +71,18 @@ def main(argv=None):
 
 
 def one(net, ball, y, i, args):
-    """The row of image i. Bounds are the tightest of `cap` and `crown`, all in float64."""
+    """The row of image i; unknown, with a line that says why, where HiGHS fails. Bounds are the tightest of `cap` and `crown`, in float64."""
     start, label = time.monotonic(), np.array([y])
-    attack = rb.pgd(net, ball, label, restarts=3, rng=stream("attack", args.seed, i))[0]
+    attack = rb.pgd(scaled(net, ball.x), ball, label, restarts=3, rng=stream("attack", args.seed, i))[0]
     witness = attack if margins(net, attack, y).max() >= 0 else None
     found = [rb.preactivation_bounds(net, ball, method) for method in ("cap", "crown")]
     pre = [(np.maximum(a[0], b[0])[0], np.minimum(a[1], b[1])[0]) for a, b in zip(*found)]
     upper = np.minimum(*(rb.margin_bounds(net, ball, label, method)[0] for method in ("cap", "crown")))
-    answer = verdict(net, ball, y, pre, upper, args.time_limit, witness)
+    try:
+        answer = verdict(net, ball, y, pre, upper, args.time_limit, witness)
+    except RuntimeError as error:
+        tqdm.write(f"image {i}: unknown: {error}")
+        answer = Verdict("unknown", float(np.delete(upper, y).max()), None, None)
     row = {"image": i, "label": int(y), "seconds": round(time.monotonic() - start, 2), **answer._asdict()}
     return {**row, "witness": None if answer.witness is None else answer.witness.tolist()}
 

@@ -6,10 +6,11 @@ Each unstable ReLU takes a binary t, 1 where it is active; stable ones fold away
 
 The bounds l, u are arguments: s* does not depend on them as long as they hold, only the time to find it does.
 
-What `robust` means: of each margin a bound that was given is negative, or HiGHS, working in floating point, found that
-no input brings it to −SLACK. HiGHS allows itself errors: at its default tolerances optima 2·10⁻⁴ too low were seen on
-the network of Wong and Kolter (margins of 10, with presolve). Hence no presolve, a tolerance of 10⁻⁹, and SLACK = 10⁻³
-of room; still no proof in exact arithmetic. A worst margin within SLACK of 0 may be `unknown`.
+What `robust` means: of each margin a bound that was given, or that of the triangle LP by weak duality, is negative, or
+HiGHS, working in floating point, found that no input brings it to −SLACK. HiGHS allows itself errors: at its default
+tolerances optima 2·10⁻⁴ too low were seen on the network of Wong and Kolter (margins of 10, with presolve). Hence no
+presolve, a tolerance of 10⁻⁹, and SLACK = 10⁻⁴ of room, both in units of the margin's size (sparse.py); still no proof in
+exact arithmetic. A worst margin within SLACK of 0 may be `unknown`.
 """
 
 import time
@@ -20,20 +21,20 @@ import numpy as np
 import scipy.sparse as sp
 from scipy.optimize import Bounds, LinearConstraint, milp
 
-from .lp import triangle
+from .lp import LIMIT, OPTIMAL, triangle
 from .sparse import fold, widened
 
-SLACK = 1e-3
+SLACK = 1e-4  # of the size of a margin
 ANSWERS = ("robust", "not robust", "unknown")
 ANY = 1e30  # the relative gap at which any feasible point ends the search
-OPTIMAL, LIMIT, INFEASIBLE = 0, 1, 2  # scipy's statuses
+INFEASIBLE = 2  # scipy's status
 
 
 class Exact(NamedTuple):
     """What is known of s* = max z_m − z_y over B: value ≤ s* ≤ bound."""
 
     value: float   # the margin at x, through the network itself; −inf where none was found
-    bound: float   # as HiGHS reports it
+    bound: float   # as HiGHS reports it, or of the triangle LP
     x: object      # (*input_shape), or None
     status: str    # "optimal" or "time limit"
 
@@ -42,13 +43,13 @@ class Verdict(NamedTuple):
     """What is known of a ball, and the witness if it is not robust."""
 
     answer: str      # "robust", "not robust" or "unknown"
-    bound: float     # the greatest bound known of a margin; above −SLACK the solver's are no proof
+    bound: float     # the greatest bound known of a margin; above −SLACK the MILP's are no proof
     witness: object  # (*input_shape), an input of B that is misclassified, or None
     margin: object   # max_m z_m − z_y at the witness, at least 0; or None
 
 
 def exact_margins(net, ball, y, pre, time_limit=120, classes=None):
-    """An Exact for each class m of `classes` (default: all); time_limit seconds for each.
+    """An Exact for each class m of `classes` (default: all); time_limit seconds for each program.
 
     A ball of one example, its label y, and pre [(l, u)] shaped as the input of each ReLU, in float64.
     Raises ValueError for an argument that cannot be, RuntimeError where HiGHS fails or contradicts the network.
@@ -61,9 +62,9 @@ def exact_margins(net, ball, y, pre, time_limit=120, classes=None):
         status, v, bound = solve(folded, m, y, time_limit)
         x = None if v is None else at(folded.inputs, v, ball)
         value = -np.inf if x is None else float(margins(net, x, y)[m])
-        if bound is None:  # without a feasible point scipy passes no bound on
-            bound = triangle(folded, y, [m])[0]
-        if value > bound + SLACK:
+        if bound is None:  # no unstable unit, or no feasible point in time
+            bound = triangle(folded, y, [m], time_limit).s[0]
+        if value > bound + SLACK * folded.margin(m, y)[2]:
             raise RuntimeError(f"milp: class {m}: the network attains {value:g}, above the bound {bound:g} of HiGHS")
         found.append(Exact(value, max(value, float(bound)), x, "optimal" if status == OPTIMAL else "time limit"))
     return found
@@ -84,20 +85,21 @@ def verdict(net, ball, y, pre, upper=None, time_limit=120, witness=None):
         witness = ball.x[0]
     if witness is not None:
         return Verdict("not robust", float(upper.max()), witness, check_witness(net, ball, y, witness))
-    left = [m for m in np.argsort(-upper) if upper[m] >= 0]
-    upper[left] = np.minimum(upper[left], triangle(folded, y, left))
-    for m in sorted(left, key=lambda m: -upper[m]):
-        if upper[m] >= -SLACK:
-            upper[m], x = decide(folded, net, ball, m, y, upper[m], deadline)
-            if x is not None:
-                return Verdict("not robust", float(upper.max()), x, check_witness(net, ball, y, x))
-    settled = all(upper[m] <= -SLACK for m in left)
+    for m in np.flatnonzero(upper >= 0):
+        upper[m] = min(upper[m], triangle(folded, y, [m], max(deadline - time.monotonic(), 0)).s[0])
+    left = sorted(np.flatnonzero(upper >= 0), key=lambda m: -upper[m])
+    for m in left:
+        upper[m], x = decide(folded, net, ball, m, y, upper[m], deadline)
+        if x is not None:
+            return Verdict("not robust", float(upper.max()), x, check_witness(net, ball, y, x))
+    settled = all(upper[m] <= -SLACK * folded.margin(m, y)[2] for m in left)
     return Verdict("robust" if settled else "unknown", float(upper.max()), None, None)
 
 
 def decide(folded, net, ball, m, y, bound, deadline):
     """(bound of the margin, witness or None): is there a point of at least −SLACK, and if it is no witness, of SLACK?"""
-    for floor in (-SLACK, SLACK):
+    size = folded.margin(m, y)[2]
+    for floor in (-SLACK * size, SLACK * size):
         seconds = deadline - time.monotonic()
         if seconds <= 0:
             break
@@ -126,21 +128,21 @@ def program(folded):
 
 def solve(folded, m, y, seconds, floor=None):
     """(scipy's status, v or None, bound or None) of max z_m − z_y; with a floor, of any point that reaches it."""
-    given, (C, c0) = program(folded), folded.margin(m, y)
-    C = widened(C, len(given["integrality"]))
+    given, (C, c0, size) = program(folded), folded.margin(m, y)
+    C = np.append(C, 0 * folded.u)
     if floor is not None:
-        given["constraints"].append(LinearConstraint(-C, ub=c0 - floor))
+        given["constraints"].append(LinearConstraint(-C, ub=c0 - floor / size))
     options = {"time_limit": seconds, "presolve": False, "mip_rel_gap": 0.0 if floor is None else ANY,
-               "mip_feasibility_tolerance": 1e-9}
+               "mip_abs_gap": 1e-9, "mip_feasibility_tolerance": 1e-9}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # scipy hands the tolerance to HiGHS, and warns that it does
-        result = milp(-C.toarray()[0], **given, options=options)
+        warnings.simplefilter("ignore", RuntimeWarning)  # scipy hands both to HiGHS, and warns that it does
+        result = milp(-C, **given, options=options)
     if result.status not in ((OPTIMAL, LIMIT) if floor is None else (OPTIMAL, LIMIT, INFEASIBLE)):
         raise RuntimeError(f"milp: HiGHS failed on class {m}: {' '.join(result.message.split())}")
     reached = result.mip_dual_bound
-    if reached is None and result.status == OPTIMAL:  # no unstable unit: a linear program
+    if reached is None and result.status == OPTIMAL and len(folded.u):  # which scipy does not pass on at v = 0
         reached = result.fun
-    return result.status, result.x, None if reached is None else c0 - reached
+    return result.status, result.x, None if reached is None else size * (c0 - reached)
 
 
 def at(inputs, v, ball):
@@ -154,6 +156,16 @@ def at(inputs, v, ball):
 def double(net):
     """The network in float64: the real function of its weights, as near as floating point is."""
     return net.with_params({name: value.astype(np.float64) for name, value in net.params.items()})
+
+
+def scaled(net, x):
+    """The network with its last layer times what brings the spread of its logits at x (N, ...) to 20 on average, to be attacked.
+
+    An attack that ascends a softmax of the margins depends on their unit; what is misclassified does not.
+    """
+    (i, _), spread = net.affine[-1], np.ptp(net(x), axis=1).mean()
+    return net.with_params({name: value * (20 / spread if spread and name in (f"{i}.weight", f"{i}.bias") else 1)
+                            for name, value in net.params.items()})
 
 
 def margins(net, x, y):

@@ -7,8 +7,9 @@ An active ReLU (l ≥ 0) is the identity and an inactive one (u ≤ 0) is zero, 
     unstable units   z = Z v + z0,    h = H v
     logits           f = F v + f0
 
-Every unstable unit is given in units of its own size, max(−l, u): a solver's tolerances are absolute, and it takes entries
-near 1e-9 for 0, so that W t and W' / t, the same function, would else be another program.
+A solver's tolerances are absolute, and it takes entries near 1e-9 for 0. So every unstable unit is given in units of its own
+size, max(−l, u), and every margin in units of the most that it may be while low ≤ p ≤ high and 0 ≤ h ≤ u: else W t and W' / t,
+the same function, or a last layer times t, the same verdicts, would be other programs.
 
 Written from the definitions of the layers and of the ball, in float64; no code is shared with refbound's bounds.
 """
@@ -52,8 +53,11 @@ class Folded(NamedTuple):
         return sp.diags_array(np.ones(U), offsets=V - U, shape=(U, V), format="csr")
 
     def margin(self, m, y):
-        """(C, c0): z_m − z_y = C v + c0, C (1, V) sparse."""
-        return self.F[[m]] - self.F[[y]], self.f0[m] - self.f0[y]
+        """(C, c0, size): z_m − z_y = size (C v + c0), C (V,); size is the most that |z_m − z_y| may be over the box of v."""
+        C, c0 = (self.F[[m]] - self.F[[y]]).toarray()[0], self.f0[m] - self.f0[y]
+        low, high = (np.concatenate([end, h]) for end, h in ((self.inputs.low, 0 * self.u), (self.inputs.high, self.u)))
+        size = max(c0 + np.maximum(C * low, C * high).sum(), -c0 - np.minimum(C * low, C * high).sum()) or 1.0
+        return C / size, c0 / size, size
 
 
 def fold(net, ball, y, pre):
@@ -135,5 +139,6 @@ def check(net, ball, y, pre):
     if [(np.shape(l), np.shape(u)) for l, u in pre] != [(shape, shape) for shape in shapes]:
         raise ValueError(f"pre: expected (l, u) for each ReLU, of shapes {shapes}, got {[np.shape(l) for l, _ in pre]}")
     for k, (l, u) in enumerate(pre):
-        if not np.all(np.isfinite(l) & np.isfinite(u) & (l <= u + 1e-9 * (1 + np.abs(u)))):
+        room = 1e-9 * max(np.abs(l).max(), np.abs(u).max())  # for rounding, where they are the better of two methods'
+        if not np.all(np.isfinite(l) & np.isfinite(u) & (l <= u + room)):
             raise ValueError(f"pre: expected finite l ≤ u, got others at ReLU {k}")
