@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 import refbound as rb
-from trainers import data, evaluate, train
+from refbound.layers import Linear, ReLU
+from trainers import data, evaluate, figures, train
 from trainers.files import checkpoint
 from trainers.inputs import arguments, draws
 from trainers.loop import optim
@@ -263,16 +264,57 @@ def test_a_method_is_asked_for_the_images_that_those_before_it_left(few, monkeyp
     args = evaluate.Args(eps=0.002, method=("ibp", "crown", "ibp"), norm="inf", pgd_steps=0, seed=0, threads=1, shard=len(x))
     found = evaluate.evaluate(net, test, args, quiet=True)["verified_error"]
     either, right = alone["ibp"] | alone["crown"], net(x).argmax(1) == test.labels
-    assert asked == [len(x), (~alone["ibp"]).sum(), (~either).sum()] and 0 < asked[2] < asked[1] < asked[0]
+    assert asked == [right.sum(), (right & ~alone["ibp"]).sum(), (right & ~either).sum()] and 0 < asked[2] < asked[1] < asked[0]
     assert found == pytest.approx(100 * (1 - (either & right).mean()))
 
 
-@pytest.mark.parametrize("steps", [20, 0], ids=["attacked", "misclassified"])
-def test_a_certified_image_that_is_wrong_stops_the_evaluation(steps, few, tmp_path, monkeypatch):
-    rb.save(rb.models.mlp(np.random.default_rng(0), input_shape=(1, 28, 28)), tmp_path / "net.npz")
-    monkeypatch.setattr(rb, "certified", lambda s, y: np.ones(len(y), bool))
-    with pytest.raises(ValueError, match="certified, yet misclassified or attacked"):
-        evaluate.main([str(tmp_path / "net.npz"), "--data-dir", few, "--eps", "0.3", "--pgd-steps", str(steps)])
+def leading(w, dtype=np.float32):
+    """logits 10⁴ + w Σ max(x, 0) for class 1, 10⁴ for 0 and 2: in float32 numbers there are 2⁻¹⁰ apart."""
+    second = np.zeros((3, 4), dtype)
+    second[1] = w
+    params = {"0.weight": np.eye(4, dtype=dtype), "0.bias": np.zeros(4, dtype), "2.weight": second, "2.bias": np.full(3, 1e4, dtype)}
+    return rb.Network([Linear(4, 4), ReLU(), Linear(4, 3)], params, (4,))
+
+
+def near(method, **more):
+    """(three images with Σ x = 2.0078, how they are evaluated) at ε = 0.05, over which Σ x goes from 1.81 to 2.21."""
+    images = data.Dataset(np.full((3, 1, 2, 2), 128, np.uint8), np.array([1, 2, 1]))
+    return images, evaluate.Args(**{"eps": 0.05, "norm": "inf", "method": (method,), "seed": 0, "threads": 1, **more})
+
+
+@pytest.mark.parametrize("norm, method", [("inf", "ibp"), ("inf", "one-step"), ("inf", "cap"), ("2", "crown"), ("1", "crown-ibp")])
+def test_a_rounding_tie_is_counted_as_unverified_and_reported(norm, method):
+    """Class 1 leads by 4.9·10⁻⁴ or more: that rounds to 2⁻¹⁰ at x, and to 0 at points of the ball where it is below 2⁻¹¹."""
+    net, (images, args) = leading(2**-11 * 1.004 / 2.0078), near(method, norm=norm)
+    found = evaluate.evaluate(net, images, args, quiet=True)
+    assert found["standard_error"] == pytest.approx(100 / 3) and found["pgd_error"] == found["verified_error"] == 100
+    assert found["ties"] == 2 and "2 certified, yet attacked by a rounding error: counted as unverified" in evaluate.report(found)
+    wide = evaluate.evaluate(leading(2**-11 * 1.004 / 2.0078, np.float64), images, args, quiet=True)
+    assert wide["ties"] == 0 and wide["verified_error"] == pytest.approx(100 / 3) and "rounding" not in evaluate.report(wide)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_bound_below_an_attack_by_more_than_rounding_stops_the_evaluation(dtype, monkeypatch):
+    """Class 1 is 8·10⁻⁵ behind class 0 at x, and up to 1.9·10⁻³ ahead in the ball; the bounds are 3·10⁻³ too low."""
+    net, (images, args), bounds = leading(-0.01, dtype), near("crown-ibp"), rb.margin_bounds
+    net.params["2.bias"][:] = (0, 0.02, -1)
+    images = images._replace(labels=np.array([1, 0, 0]))
+    assert evaluate.evaluate(net, images, args, quiet=True)["ties"] == 0
+    monkeypatch.setattr(rb, "margin_bounds", lambda *given, **more: bounds(*given, **more) - 3e-3)
+    with pytest.raises(ValueError, match="image 1: certified, yet attacked, by more than rounding"):
+        evaluate.evaluate(net, images, args, quiet=True)
+
+
+def test_a_misclassified_image_is_not_bounded_and_leaves_the_others_their_draws(few, monkeypatch):
+    net, test = rb.models.mlp(np.random.default_rng(0), (784, 20, 10), (1, 28, 28)), data.load("mnist", "test", few)
+    asked, bounds = [], rb.margin_bounds
+    monkeypatch.setattr(rb, "margin_bounds", lambda net, ball, y, *rest, **more: asked.append((y, more["a0"])) or bounds(net, ball, y, *rest, **more))
+    args = evaluate.Args(eps=0.3, method=("random",), norm="inf", pgd_steps=0, seed=3, threads=1, shard=100)
+    evaluate.evaluate(net, test, args, quiet=True)
+    right = net(data.to_float(test.images, np.float32)).argmax(1) == test.labels
+    [(y, [a0])] = asked
+    assert 0 < right.sum() < 100 and np.array_equal(y, test.labels[right])
+    assert np.array_equal(a0, draws.stream("bound", 3, 0, 0, 0).random((100, 20), np.float32)[right])
 
 
 @pytest.mark.parametrize("content", [b"", b"not a zip", b"PK\x03\x04 cut"], ids=["empty", "text", "cut"])
