@@ -122,7 +122,7 @@ def load_model(path):
     if not path.exists():
         raise ValueError(f"{path}: no such file or folder; expected a network (.npz) or a run folder")
     if path.suffix in (".onnx", ".pt", ".pth"):
-        raise ValueError(f"{path}: expected a network (.npz) or a run folder; python -m verify.exchange {path} NAME.npz writes one")
+        raise ValueError(f"{path}: expected a network (.npz) or a run folder; python -m verify.exchange makes one of it")
     if not path.is_dir():
         return rb.load(path), {}
     if not (path / "best.npz").exists():
