@@ -333,6 +333,15 @@ def test_a_bound_below_an_attack_by_more_than_rounding_stops_the_evaluation(dtyp
         evaluate.evaluate(net, images, args, quiet=True)
 
 
+@pytest.mark.parametrize("norm", ["inf", "2", "1"])
+def test_an_attack_that_leaves_the_ball_stops_the_evaluation(norm, monkeypatch):
+    net, (images, args), pgd = leading(0.1), near("crown-ibp", norm=norm), rb.pgd
+    assert evaluate.evaluate(net, images, args, quiet=True)["verified_error"] == pytest.approx(100 / 3)
+    monkeypatch.setattr(rb, "pgd", lambda net, ball, *rest, **more: pgd(net, ball, *rest, **more) - np.float32(0.6))
+    with pytest.raises(ValueError, match="image 0: certified, yet attacked, by more than rounding"):
+        evaluate.evaluate(net, images, args, quiet=True)
+
+
 def test_a_misclassified_image_is_not_bounded_and_leaves_the_others_their_draws(few, monkeypatch):
     net, test = rb.models.mlp(np.random.default_rng(0), (784, 20, 10), (1, 28, 28)), data.load("mnist", "test", few)
     asked, bounds = [], rb.margin_bounds

@@ -171,12 +171,13 @@ def drawn(net, method, rng, chosen):
 
 
 def beyond_rounding(net, x, at, y, args):
-    """(n,) bool: in float64, is a bound below the margin at `at`, a point of the ball, by more than rounding can take it?"""
+    """(n,) bool: by more than rounding, is the point `at` outside of the ball, or in float64 a bound below the margin there?"""
     net, xp = net.with_params({name: value.astype(np.float64) for name, value in net.params.items()}), net.xp
-    here, at, y = ball(xp.asarray(x), args.eps, args), xp.asarray(at), xp.asarray(y)
-    z = net(images(project(as_rows(at, np.float64), here, np.float64), net.input_shape))
+    here, rows, y = ball(xp.asarray(x), args.eps, args), as_rows(xp.asarray(at), np.float64), xp.asarray(y)
+    nearest = project(rows, here, np.float64)
+    apart = (xp.abs(nearest - rows) > net.units[0] * float(np.finfo(at.dtype).eps)).any(1)
+    z = net(images(nearest, net.input_shape))
     least = z - xp.take_along_axis(z, y[:, None], 1) - rounding_allowance(net, here, y)  # (n, c)
-    apart = xp.zeros(len(y), bool)
     for method in args.method:
         s = bounds(args)(net, here, y, method, rng=stream("bound", args.seed), **options_taken(args, method))
         apart |= (s < least).any(1)

@@ -134,10 +134,10 @@ def examples(args):
     The test set is not used yet: what is wrong with it should not be found after training.
     """
     whole, test = (data.load(args.data, split, args.data_dir) for split in ("train", "test"))
-    kinds = [(of.images.shape[1:], int(of.labels.max()) + 1) for of in (whole, test)]
-    if kinds[0][0] != kinds[1][0] or kinds[0][1] < kinds[1][1]:
-        raise ValueError("the test set: expected images {} of at most {} classes, as the training set, got {} of {}".format(
-            *kinds[0], *kinds[1]))
+    (shape, classes), (other, others) = ((of.images.shape[1:], int(of.labels.max()) + 1) for of in (whole, test))
+    if other != shape or others > classes:
+        raise ValueError(f"the test set: expected images {shape} of at most {classes} classes, as the training set, "
+                         f"got {other} of {others}")
     if args.validation >= len(whole.labels):
         raise ValueError(f"--validation: expected less than the {len(whole.labels)} training images, got {args.validation}")
     if args.crop and args.crop >= min(whole.images.shape[2:]):
@@ -146,7 +146,7 @@ def examples(args):
     train = data.Dataset(*(column[:args.limit or None] for column in train))
     if len(train.labels) < args.batch:
         raise ValueError(f"--batch: expected at most the {len(train.labels)} training images, got {args.batch}")
-    return train, held_out, int(whole.labels.max()) + 1
+    return train, held_out, classes
 
 
 def new_network(args, xp, input_shape, classes):
