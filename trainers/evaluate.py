@@ -10,6 +10,7 @@ attack further apart than rounding can take them, one of them is wrong, and the 
 
 import time
 from dataclasses import asdict, dataclass
+from functools import partial
 
 import numpy as np
 from tqdm import tqdm
@@ -53,7 +54,7 @@ class Args:
     data_dir: str = argument(None, "its folder (default: that of the run, or MNIST as shipped)", type=str)
     dtype: str = argument("float32", "arithmetic of the bounds", choices=("float32", "float64"))
     device: str = argument("cpu", "cpu or cuda", choices=("cpu", "cuda"))
-    threads: int = argument(0, "threads (0: one for each core)")
+    threads: int = argument(0, "cores, a process each where the system can fork (0: all)")
     shard: int = argument(0, "images worked on at a time; seeds the draws (0: by network, methods and device)")
     out: str = argument(None, "also write the result to this JSON file", type=arguments.file)
 
@@ -111,7 +112,7 @@ def evaluate(net, dataset, args, quiet=False):
                           * (GPU if args.device == "cuda" else 1))
     parts = parallel.shards(len(dataset.labels), size)
     with parallel.workers(parallel.threads(args)) as pmap:
-        results = pmap(lambda i: _shard(net, dataset, parts[i], i, args), range(len(parts)))
+        results = pmap(partial(_shard, net, dataset, parts, args), range(len(parts)))
         outcomes = list(tqdm(results, "evaluate", len(parts), disable=True if quiet else None, leave=False))
     right, attacked, certified = (np.concatenate(columns, -1) for columns in zip(*outcomes))
     both, estimate = attacked & certified, is_estimate(args)
@@ -126,12 +127,12 @@ def evaluate(net, dataset, args, quiet=False):
             "dtype": str(net.dtype), "seconds": round(time.time() - started, 1)}
 
 
-def _shard(net, dataset, part, index, args):
+def _shard(net, dataset, parts, args, index):
     """(right (n,), attacked (n,), certified (draws, n)) of some images; every draw is seeded by the shard's index.
 
     An image that is misclassified is not bounded. Raises ValueError where bound and attack are further apart than by rounding.
     """
-    xp, x, y = net.xp, data.to_float(dataset.images[part], net.dtype), dataset.labels[part]
+    xp, x, y = net.xp, data.to_float(dataset.images[parts[index]], net.dtype), dataset.labels[parts[index]]
     right, attacked = to_host(net(xp.asarray(x)).argmax(1)) == y, np.zeros(len(y), bool)
     if args.pgd_steps:
         adversarial = rb.pgd(net, ball(xp.asarray(x), args.eps, args), xp.asarray(y), args.pgd_steps, restarts=args.restarts,
@@ -151,7 +152,7 @@ def _shard(net, dataset, part, index, args):
     if len(both) and not is_estimate(args):
         apart = beyond_rounding(net, x[both], to_host(adversarial)[both], y[both], args)
         if apart.any():
-            raise ValueError(f"image {part.start + both[apart][0]}: certified, yet attacked, by more than rounding: "
+            raise ValueError(f"image {parts[index].start + both[apart][0]}: certified, yet attacked, by more than rounding: "
                              "a bound or the attack is wrong")
     return right, attacked, certified
 
