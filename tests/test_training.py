@@ -324,7 +324,7 @@ def test_a_rounding_tie_on_the_device_is_the_one_on_the_host(device):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_a_bound_below_an_attack_by_more_than_rounding_stops_the_evaluation(dtype, monkeypatch):
     """Class 1 is 8·10⁻⁵ behind class 0 at x, and up to 1.9·10⁻³ ahead in the ball; the bounds are 3·10⁻³ too low."""
-    net, (images, args), bounds = leading(-0.01, dtype), near("crown-ibp"), rb.margin_bounds
+    net, (images, args), bounds = leading(-0.01, dtype), near("crown-ibp", shard=1, threads=2), rb.margin_bounds
     net.params["2.bias"][:] = (0, 0.02, -1)
     images = images._replace(labels=np.array([1, 0, 0]))
     assert evaluate.evaluate(net, images, args, quiet=True)["ties"] == 0
