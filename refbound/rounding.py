@@ -26,7 +26,7 @@ import numpy as np
 from . import checks
 from .arrays.ops import as_rows, namespace, with_true_class
 from .interval import interval
-from .layers import Affine, Conv2d, Flatten, ReLU, margin_matrix
+from .layers import Affine, Conv2d, Flatten, ReLU, forward, margin_matrix
 from .methods import METHODS
 from .relaxation import Lines, chord
 
@@ -73,6 +73,24 @@ def sound_margin_bounds(net, ball, y, method, **options):
         lines = [rounded_lines(l, u, line.a_lo) for (l, u), line in zip(pre, plain.lines)]
     boxes = propagate(net, boxes[start], lambda k, box: between(lines[k], box), start)
     return checks.finite(with_true_class(backward(net, C, lines, boxes, start), y), "sound_margin_bounds")
+
+
+def rounding_allowance(net, ball, y):
+    """τ (N, c): a bound of z_m − z_y that lies below the network's own margin in the ball by more than τ is wrong: rounding
+    alone, of the bound and of the margin, cannot do that. For every method and norm; coarse, and meant for float64.
+
+    Let ζ be the logits of the network of |W| and |bias| at max|x′| over the ball, ζ_k its values at ReLU k of K, and γ = γ_N
+    for the N roundings that a product on its way from input to margin can meet. To first order:
+      the logits are off by γ ζ, for max(z, 0) passes errors on and adds none (Higham, Section 3.1);
+      a bound sums the products of ζ times slopes in [0, 1], and those of each b̄_k ≤ max(−l_k, u_k) / 2, and so by induction
+      −l_k, u_k ≤ (3/2)^k ζ_k: its own sums are off by γ (3/2)^k ζ_k, and its chords by γ (3/2)^j ζ_j at each j < k;
+      what l_j and u_j miss, lines of slopes in [0, 1] miss no more of. Together e_k = γ (3 (3/2)^k − 2) + Σ_{j<k} e_j ≤ 4^k γ.
+    The sum for z_m and z_y, and for bound and margin, is at most 2 · 4^K γ (ζ_m + ζ_y).
+    """
+    xp, (low, high), N = net.xp, ball.box(net.dtype), 2 * sum(net.units) + 8 * len(net.layers)
+    sizes = net.with_params({name: xp.abs(value) for name, value in net.params.items()})
+    zeta = forward(sizes, xp.maximum(xp.abs(low), xp.abs(high)))[0]  # (N, c)
+    return 2 * 4.0 ** len(net.relus) * Model(net.dtype).gamma(N) * (zeta + xp.take_along_axis(zeta, y[:, None], 1))
 
 
 # ---- forward ----

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from networks import HAND_MARGINS, HAND_SECOND, hand
-from test_training import command, refused
+from test_training import bytes_of, command, refused, written
 
 import refbound as rb
 from trainers import data, figures, landscape, table1, train
@@ -248,6 +248,13 @@ def one(results, few):
     of = subject.load(subject.fixed(runs, given), given)
     assert of.run["name"] == "one-step"
     return runs, given, of.net, of.test, rb.Ball(data.to_float(of.test.images, of.net.dtype), 0.02)
+
+
+def test_a_data_set_that_does_not_fit_the_network_is_said(results, tmp_path):
+    folder = written(tmp_path, ("test", bytes_of(9, 4, 8), np.arange(9)))
+    runs, given = record.read([results]), args(data_dir=folder)
+    with pytest.raises(selection.Missing, match=r"expected inputs \(1, 4, 8\), as the data, got \(1, 28, 28\) \(--data-dir\)"):
+        subject.load(subject.fixed(runs, given), given)
 
 
 def test_violins_show_the_loss_of_the_bounds(one):

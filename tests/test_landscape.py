@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -228,8 +229,20 @@ def test_a_run_without_probes_and_a_flag_without_probes_are_refused(few, tmp_pat
 
 def test_means_over_the_seeds_by_hand():
     def run(seed, method, l2, error):
-        return {"run": f"{method}-{seed}", "model": "mlp", "eps": 0.1, "heading": method, "verified_error": error,
+        return {"run": f"{method}-{seed}", "model": "mlp", "eps": 0.1, "heading": method, "verified_error": error, "alike": {},
                 "phases": {"ramp": {"variation": 0.5, "l2_distance": l2, "cosine_distance": None}}}
     _, _, first, second = landscape.by_seeds([run(0, "IBP", 1.0, 9.0), run(0, "OURS", 2.0, 3.0), run(1, "OURS", 4.0, 4.0)]).splitlines()
     assert [cell.strip() for cell in first.split("|")[3:-1]] == ["OURS", "2", "0.5", "3 (2 to 4)", "–", "3.50 (3.00 to 4.00)"]
     assert [cell.strip() for cell in second.split("|")[3:-1]] == ["IBP", "1", "0.5", "1", "–", "9.00"]
+
+
+def test_runs_that_differ_in_more_than_their_seeds_are_not_averaged():
+    def summary(seed, **more):
+        given = asdict(train.Args(seed=seed, threads=seed, **more))
+        measured = {"time": [1.0], "variation": [1.0 + seed]}
+        return landscape.summary({"name": "run", "arguments": given, "landscape": measured, "result": {}, "exact": None,
+                                  "log": {"seconds": [1.0], "probe_seconds": [0.1]}})
+
+    others = [{"data_dir": "fashion"}, {"epochs": 7}, {"norm": "2"}, {"train_eps": 0.2}]
+    rows = landscape.by_seeds([summary(0), summary(1), *(summary(2, **more) for more in others)]).splitlines()[2:]
+    assert sorted([cell.strip() for cell in row.split("|")[4:6]] for row in rows) == [["1", "3"]] * 4 + [["2", "1.5 (1 to 2)"]]

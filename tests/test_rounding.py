@@ -133,6 +133,29 @@ def test_lines_enclose_relu_over_the_exact_intervals(dtype, monkeypatch):
                 assert (np.maximum(z, Fraction(0)) <= a_up * z + b_up).all()
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_rounding_takes_no_bound_and_no_margin_further_than_the_allowance(dtype):
+    """At ε = 0, where bounds meet margins: by every method some lie below the exact ones, none by more than τ."""
+    below = dict.fromkeys(rb.METHODS, 0)
+    for net, ball, y in problems(dtype):
+        least, z = exact_margins(net, exact(as_rows(ball.x, dtype)), y), net(ball.x)
+        for norm in (np.inf, 2, 1):
+            ball = rb.Ball(ball.x, 0.0, norm=norm, domain=None)
+            most = others(rounding.rounding_allowance(net, ball, y), y)
+            assert (abs(least - others(z - z[0, y], y)) <= most).all()
+            for method in rb.METHODS:
+                s = others(rb.margin_bounds(net, ball, y, method, rng=draws()), y)
+                assert (least - s <= most).all()
+                below[method] += (least > s).sum()
+    assert all(below.values()), below
+
+
+def test_the_allowance_is_small_in_float64():
+    net = rb.models.small(draws(), dtype=np.float64)
+    ball, y = rb.Ball(draws().random((4, 1, 28, 28)), 0.1), np.arange(4)
+    assert (rounding.rounding_allowance(net, ball, y) < 1e-6 * abs(rb.margin_bounds(net, ball, y, "ibp")).max()).all()
+
+
 def test_a_bound_negative_only_by_rounding_is_not_certified():
     caught = 0
     for seed in range(40):

@@ -3,6 +3,7 @@
 import json
 import resource
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -10,12 +11,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import FILES
 
 import refbound as rb
-from trainers import data, evaluate, train
-from trainers.files import checkpoint
+from refbound.layers import Linear, ReLU
+from trainers import data, evaluate, figures, train
+from trainers.files import checkpoint, record
 from trainers.inputs import arguments, draws
 from trainers.loop import optim
+from verify import milp, tightness
+from verify.formats import load
 
 ROOT = Path(__file__).parent.parent
 SHORT = ["--model", "mlp", "--method", "ibp", "--epochs", "3", "--warmup", "0.5", "--ramp", "1", "--milestones", "2",
@@ -207,13 +212,31 @@ def test_an_evaluation_that_cannot_be_is_refused(arguments, words, few, tmp_path
 
 
 @pytest.mark.parametrize("train_eps", [0.05, 0.002])
-def test_validation_is_at_the_radius_of_the_test_wherever_training_ends(train_eps, few, tmp_path):
+def test_validation_is_at_the_radius_of_the_test_wherever_training_ends(train_eps, few, tmp_path, capsys):
     train.main([*SHORT, "--eps", "0.01", "--train-eps", str(train_eps), "--data-dir", few, "--run", str(tmp_path / "run")])
     rows = checkpoint.read_log(tmp_path / "run" / "log.csv")
     _, held_out = data.split_validation(data.load("mnist", "train", few), 100, 0)
     args = evaluate.Args(eps=0.01, method=("ibp",), norm="inf", pgd_steps=0, seed=0, threads=1, shard=20)
     found = evaluate.evaluate(rb.load(tmp_path / "run" / "model.npz"), held_out, args, quiet=True)
     assert rows[-1]["eps"] == train_eps and rows[-1]["validation_verified_error"] == found["verified_error"]
+    assert [row["validation_eps"] for row in rows] == pytest.approx([0.005, 0.01, 0.01])  # --warmup 0.5 --ramp 1
+    assert [("at ε 0.005" in line, "at ε 0.010" in line) for line in capsys.readouterr().out.splitlines()[:3]] == [
+        (True, False), (False, True), (False, True)]
+
+
+def test_a_run_whose_log_lacks_a_column_of_now_goes_on(few, tmp_path, interrupted_in_epoch_3, capsys):
+    arguments, run = [*SHORT, "--data-dir", few, "--run", str(tmp_path / "run")], tmp_path / "run"
+    interrupted_in_epoch_3(arguments)
+    with np.load(run / "checkpoint.npz") as file:
+        arrays = dict(file)
+    meta = json.loads(str(arrays["meta"]))
+    for row in meta["rows"]:
+        del row["validation_eps"]
+    np.savez(run / "checkpoint.npz", **{**arrays, "meta": json.dumps(meta)})
+    train.main(arguments)
+    rows = checkpoint.read_log(run / "log.csv")
+    assert [row["validation_eps"] for row in rows] == [None, None, 0.1] and [row["epoch"] for row in rows] == [1, 2, 3]
+    assert " at ε" not in capsys.readouterr().out
 
 
 def test_a_ramp_of_no_length_is_a_step(few, tmp_path):
@@ -263,16 +286,72 @@ def test_a_method_is_asked_for_the_images_that_those_before_it_left(few, monkeyp
     args = evaluate.Args(eps=0.002, method=("ibp", "crown", "ibp"), norm="inf", pgd_steps=0, seed=0, threads=1, shard=len(x))
     found = evaluate.evaluate(net, test, args, quiet=True)["verified_error"]
     either, right = alone["ibp"] | alone["crown"], net(x).argmax(1) == test.labels
-    assert asked == [len(x), (~alone["ibp"]).sum(), (~either).sum()] and 0 < asked[2] < asked[1] < asked[0]
+    assert asked == [right.sum(), (right & ~alone["ibp"]).sum(), (right & ~either).sum()] and 0 < asked[2] < asked[1] < asked[0]
     assert found == pytest.approx(100 * (1 - (either & right).mean()))
 
 
-@pytest.mark.parametrize("steps", [20, 0], ids=["attacked", "misclassified"])
-def test_a_certified_image_that_is_wrong_stops_the_evaluation(steps, few, tmp_path, monkeypatch):
-    rb.save(rb.models.mlp(np.random.default_rng(0), input_shape=(1, 28, 28)), tmp_path / "net.npz")
-    monkeypatch.setattr(rb, "certified", lambda s, y: np.ones(len(y), bool))
-    with pytest.raises(ValueError, match="certified, yet misclassified or attacked"):
-        evaluate.main([str(tmp_path / "net.npz"), "--data-dir", few, "--eps", "0.3", "--pgd-steps", str(steps)])
+def leading(w, dtype=np.float32):
+    """logits 10⁴ + w Σ max(x, 0) for class 1, 10⁴ for 0 and 2: in float32 numbers there are 2⁻¹⁰ apart."""
+    second = np.zeros((3, 4), dtype)
+    second[1] = w
+    params = {"0.weight": np.eye(4, dtype=dtype), "0.bias": np.zeros(4, dtype), "2.weight": second, "2.bias": np.full(3, 1e4, dtype)}
+    return rb.Network([Linear(4, 4), ReLU(), Linear(4, 3)], params, (4,))
+
+
+def near(method, **more):
+    """(three images with Σ x = 2.0078, how they are evaluated) at ε = 0.05, over which Σ x goes from 1.81 to 2.21."""
+    images = data.Dataset(np.full((3, 1, 2, 2), 128, np.uint8), np.array([1, 2, 1]))
+    return images, evaluate.Args(**{"eps": 0.05, "norm": "inf", "method": (method,), "seed": 0, "threads": 1, **more})
+
+
+@pytest.mark.parametrize("norm, method", [("inf", "ibp"), ("inf", "one-step"), ("inf", "cap"), ("2", "crown"), ("1", "crown-ibp")])
+def test_a_rounding_tie_is_counted_as_unverified_and_reported(norm, method):
+    """Class 1 leads by 4.9·10⁻⁴ or more: that rounds to 2⁻¹⁰ at x, and to 0 at points of the ball where it is below 2⁻¹¹."""
+    net, (images, args) = leading(2**-11 * 1.004 / 2.0078), near(method, norm=norm)
+    found = evaluate.evaluate(net, images, args, quiet=True)
+    assert found["standard_error"] == pytest.approx(100 / 3) and found["pgd_error"] == found["verified_error"] == 100
+    assert found["ties"] == 2 and "2 certified, yet attacked by a rounding error: counted as unverified" in evaluate.report(found)
+    wide = evaluate.evaluate(leading(2**-11 * 1.004 / 2.0078, np.float64), images, args, quiet=True)
+    assert wide["ties"] == 0 and wide["verified_error"] == pytest.approx(100 / 3) and "rounding" not in evaluate.report(wide)
+
+
+def test_a_rounding_tie_on_the_device_is_the_one_on_the_host(device):
+    net, (images, args) = leading(2**-11 * 1.004 / 2.0078), near("one-step", device="cuda")
+    there = net.with_params({name: device.asarray(value) for name, value in net.params.items()})
+    assert evaluate.evaluate(there, images, args, quiet=True)["ties"] == 2
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_bound_below_an_attack_by_more_than_rounding_stops_the_evaluation(dtype, monkeypatch):
+    """Class 1 is 8·10⁻⁵ behind class 0 at x, and up to 1.9·10⁻³ ahead in the ball; the bounds are 3·10⁻³ too low."""
+    net, (images, args), bounds = leading(-0.01, dtype), near("crown-ibp", shard=1, threads=2), rb.margin_bounds
+    net.params["2.bias"][:] = (0, 0.02, -1)
+    images = images._replace(labels=np.array([1, 0, 0]))
+    assert evaluate.evaluate(net, images, args, quiet=True)["ties"] == 0
+    monkeypatch.setattr(rb, "margin_bounds", lambda *given, **more: bounds(*given, **more) - 3e-3)
+    with pytest.raises(ValueError, match="image 1: certified, yet attacked, by more than rounding"):
+        evaluate.evaluate(net, images, args, quiet=True)
+
+
+@pytest.mark.parametrize("norm", ["inf", "2", "1"])
+def test_an_attack_that_leaves_the_ball_stops_the_evaluation(norm, monkeypatch):
+    net, (images, args), pgd = leading(0.1), near("crown-ibp", norm=norm), rb.pgd
+    assert evaluate.evaluate(net, images, args, quiet=True)["verified_error"] == pytest.approx(100 / 3)
+    monkeypatch.setattr(rb, "pgd", lambda net, ball, *rest, **more: pgd(net, ball, *rest, **more) - np.float32(0.6))
+    with pytest.raises(ValueError, match="image 0: certified, yet attacked, by more than rounding"):
+        evaluate.evaluate(net, images, args, quiet=True)
+
+
+def test_a_misclassified_image_is_not_bounded_and_leaves_the_others_their_draws(few, monkeypatch):
+    net, test = rb.models.mlp(np.random.default_rng(0), (784, 20, 10), (1, 28, 28)), data.load("mnist", "test", few)
+    asked, bounds = [], rb.margin_bounds
+    monkeypatch.setattr(rb, "margin_bounds", lambda net, ball, y, *rest, **more: asked.append((y, more["a0"])) or bounds(net, ball, y, *rest, **more))
+    args = evaluate.Args(eps=0.3, method=("random",), norm="inf", pgd_steps=0, seed=3, threads=1, shard=100)
+    evaluate.evaluate(net, test, args, quiet=True)
+    right = net(data.to_float(test.images, np.float32)).argmax(1) == test.labels
+    [(y, [a0])] = asked
+    assert 0 < right.sum() < 100 and np.array_equal(y, test.labels[right])
+    assert np.array_equal(a0, draws.stream("bound", 3, 0, 0, 0).random((100, 20), np.float32)[right])
 
 
 @pytest.mark.parametrize("content", [b"", b"not a zip", b"PK\x03\x04 cut"], ids=["empty", "text", "cut"])
@@ -280,6 +359,8 @@ def test_evaluating_a_foreign_file_is_one_line(content, tmp_path):
     (tmp_path / "net.npz").write_bytes(content)
     refused(command("trainers.evaluate", str(tmp_path / "net.npz"), "--eps", "0.1"), "net.npz")
     refused(command("trainers.evaluate", str(tmp_path / "missing.npz"), "--eps", "0.1"), "missing.npz")
+    (tmp_path / "net.onnx").write_bytes(content)
+    refused(command("trainers.evaluate", str(tmp_path / "net.onnx"), "--eps", "0.1"), "net.onnx", "verify.exchange")
 
 
 @pytest.mark.parametrize("method", ["one-step", "cap"])
@@ -344,6 +425,73 @@ def test_a_test_set_that_cannot_be_read_is_found_before_training(few, tmp_path):
     with pytest.raises(ValueError, match="t10k-images"):
         train.main([*SHORT, "--data-dir", str(tmp_path), "--run", str(tmp_path / "run")])
     assert not (tmp_path / "run").exists()
+
+
+def written(folder, *parts):
+    """A data set in MNIST's format, of (split, images, labels)."""
+    for split, *arrays in parts:
+        for name, a in zip(FILES[split], arrays):
+            (folder / name).write_bytes(struct.pack(f">{1 + a.ndim}I", 0x800 + a.ndim, *a.shape) + a.astype(np.uint8).tobytes())
+    return str(folder)
+
+
+def bytes_of(n, height, width, most=256):
+    return np.random.default_rng(0).integers(0, most, (n, height, width))
+
+
+@pytest.mark.parametrize("test, words", [
+    ((bytes_of(9, 8, 4), np.arange(9) % 4), ["(1, 4, 8) of at most 4 classes", "(1, 8, 4) of 4"]),
+    ((bytes_of(9, 4, 8), np.arange(9)), ["(1, 4, 8) of at most 4 classes", "(1, 4, 8) of 9"]),
+    ((bytes_of(9, 4, 8, most=2), np.arange(9) % 4), ["the test images: found pixels of at most 1, expected bytes from 0 to 255"])],
+    ids=["size", "classes", "range"])
+def test_a_test_set_that_does_not_fit_is_found_before_training(test, words, tmp_path):
+    folder = written(tmp_path, ("train", bytes_of(60, 4, 8), np.arange(60) % 4), ("test", *test))
+    with pytest.raises(ValueError) as caught:
+        train.main([*SHORT, "--batch", "8", "--validation", "8", "--data-dir", folder, "--run", str(tmp_path / "run")])
+    assert all(word in str(caught.value) for word in words) and not (tmp_path / "run").exists()
+
+
+def test_a_test_set_that_lacks_classes_fits(tmp_path):
+    folder = written(tmp_path, ("train", bytes_of(60, 4, 8), np.arange(60) % 4), ("test", bytes_of(9, 4, 8), np.arange(9) % 2))
+    train.main([*SHORT, "--batch", "8", "--validation", "8", "--data-dir", folder, "--run", str(tmp_path / "run")])
+    assert (tmp_path / "run" / "result.json").exists()
+
+
+def test_the_data_of_a_run_are_found_from_any_folder(few, tmp_path, monkeypatch):
+    """As --data-dir was given, from where the run was started; where nothing is there, the error says where it looked."""
+    run, relative = str(tmp_path / "run"), Path(few).name
+    (tmp_path / "elsewhere" / relative).mkdir(parents=True)  # another folder of that name is not taken
+    monkeypatch.chdir(Path(few).parent)
+    train.main([*SHORT, "--data-dir", relative, "--run", run])
+    config = checkpoint.read_json(Path(run) / "config.json")
+    assert config["arguments"]["data_dir"] == relative
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    evaluate.main([run, "--pgd-steps", "0", "--n", "5"])
+    assert record.read([run])[0]["arguments"]["data_dir"] == few
+    args = arguments.parse(milp.Args, "verify.milp", [run])
+    load.as_the_run(args)
+    assert args.data_dir == few
+    checkpoint.write_json(Path(run) / "config.json", {**config, "started_in": "/gone"})
+    with pytest.raises(FileNotFoundError, match=f"^{relative}: found no file"):  # then it is looked for here: all may have moved
+        evaluate.main([run])
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileNotFoundError, match=f"/gone/{relative}: found no such folder"):
+        evaluate.main([run])
+    checkpoint.write_json(Path(run) / "config.json", {k: v for k, v in config.items() if k != "started_in"})
+    with pytest.raises(FileNotFoundError, match=f"{relative}: found no such folder in {tmp_path}"):
+        evaluate.main([run])
+
+
+@pytest.mark.parametrize("module", [train, evaluate, figures, milp, tightness])
+def test_eps_is_a_number_or_a_fraction(module, capsys):
+    model = [] if module in (train, figures) else ["net.npz"]
+    for text, value in (("8/255", 8 / 255), ("1/3", 1 / 3), ("0.1", 0.1), ("1e-3", 1e-3)):
+        assert arguments.parse(module.Args, "command", [*model, "--eps", text]).eps == value
+    for text in ("8/", "1/0", "8/255/2", "a"):
+        with pytest.raises(SystemExit):
+            arguments.parse(module.Args, "command", [*model, "--eps", text])
+        assert capsys.readouterr().err == (f"error: argument --eps: expected a number or a fraction such as 8/255, got {text!r}\n")
+    assert arguments.parse(train.Args, "command", ["--beta", "1", "1/2", "--milestones", "7/2"]).milestones == (3.5,)
 
 
 @pytest.mark.parametrize("argv, words", [

@@ -54,17 +54,21 @@ def summary(run):
     verified = (run["exact"] or run["result"]).get("verified_error")
     return {"run": run["name"], "method": given["method"], "heading": table1.heading(given), "verified_error": verified,
             "model": given["model"], "eps": given["eps"], "probe": given["probe"], "phases": phases,
+            "alike": {k: v for k, v in sorted(record.settings(given).items()) if k not in table1.ALONE and v is not None},
             "probe_seconds": sum(log["probe_seconds"]), "seconds": sum(log["seconds"])}
 
 
 def by_seeds(runs):
-    """Of the ramp, for each network, ε and method: mean and range over the seeds, in the order of the verified error, in %."""
+    """Of the ramp, for each network, ε and method: mean and range over the seeds, in the order of the verified error, in %.
+
+    Runs that differ in more than their seeds, as in the data set or the epochs, have rows of their own.
+    """
     groups = {}
     for run in runs:
         if "ramp" in run["phases"]:
-            groups.setdefault((run["model"], run["eps"], run["heading"]), []).append(run)
+            groups.setdefault((run["model"], run["eps"], run["heading"], str(run["alike"])), []).append(run)
     rows = []
-    for (model, eps, name), of in groups.items():
+    for (model, eps, name, _), of in groups.items():
         measured = [ranged([run["phases"]["ramp"].get(measure) for run in of]) for measure in tuple(MEASURES)[:3]]
         error = mean(run["verified_error"] for run in of)
         rows.append(((model, eps, math.inf if error is None else error),

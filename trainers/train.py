@@ -129,9 +129,15 @@ def check(args):
 
 
 def examples(args):
-    """(the images to train on, those held out, the number of classes), once everything can be read that will be."""
-    whole = data.load(args.data, "train", args.data_dir)
-    data.load(args.data, "test", args.data_dir)  # not used yet: what cannot be read should not be found after training
+    """(the images to train on, those held out, the number of classes), once everything can be read that will be, and fits.
+
+    The test set is not used yet: what is wrong with it should not be found after training.
+    """
+    whole, test = (data.load(args.data, split, args.data_dir) for split in ("train", "test"))
+    (shape, classes), (other, others) = ((of.images.shape[1:], int(of.labels.max()) + 1) for of in (whole, test))
+    if other != shape or others > classes:
+        raise ValueError(f"the test set: expected images {shape} of at most {classes} classes, as the training set, "
+                         f"got {other} of {others}")
     if args.validation >= len(whole.labels):
         raise ValueError(f"--validation: expected less than the {len(whole.labels)} training images, got {args.validation}")
     if args.crop and args.crop >= min(whole.images.shape[2:]):
@@ -140,7 +146,7 @@ def examples(args):
     train = data.Dataset(*(column[:args.limit or None] for column in train))
     if len(train.labels) < args.batch:
         raise ValueError(f"--batch: expected at most the {len(train.labels)} training images, got {args.batch}")
-    return train, held_out, int(whole.labels.max()) + 1
+    return train, held_out, classes
 
 
 def new_network(args, xp, input_shape, classes):
@@ -163,7 +169,7 @@ def train_epochs(net, train, held_out, args, pmap, folder):
         net, state, row, found = train_epoch(net, state, train, epoch, args, pmap, folder)
         fraction = schedule.ramp(epoch, args.warmup, args.ramp, args.ramp_shape)  # where the epoch ends
         validation = errors(net, held_out, args, fraction * args.eps)
-        rows.append({**row, **{f"validation_{kind}": validation[kind] for kind in ("standard_error", "verified_error")},
+        rows.append({**row, **{f"validation_{kind}": validation[kind] for kind in ("eps", "standard_error", "verified_error")},
                      "probe_seconds": round(sum(one.pop("seconds") for one in found), 2),
                      "seconds": round(time.time() - started, 1)})
         probes += found
@@ -214,10 +220,11 @@ def errors(net, dataset, args, eps, attack=False):
 
 
 def line(row, args):
-    """An epoch of the log for a person."""
+    """An epoch of the log for a person; the ε of the validation where it is not that of the training."""
+    at = "" if args.train_eps in (None, args.eps) else f" at ε {row['validation_eps']:.3f}"
     return (f"epoch {row['epoch']:3d}/{args.epochs}  ε {row['eps']:.3f}  loss {row['loss']:.4f}  "
             f"train {row['standard_error']:5.2f} / {row['verified_error']:6.2f} %  "
-            f"validation {row['validation_standard_error']:5.2f} / {row['validation_verified_error']:6.2f} %  "
+            f"validation {row['validation_standard_error']:5.2f} / {row['validation_verified_error']:6.2f} %{at}  "
             f"{row['seconds']:.1f} s")
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from ..inputs.draws import stream
 from . import cifar10, idx, svhn
 from .augment import AUGMENT, augment, random_crop, random_flip
+from .files import wrong
 
 __all__ = ["AUGMENT", "Dataset", "augment", "first", "load", "random_crop", "random_flip", "split_validation", "to_float"]
 
@@ -33,11 +34,15 @@ def load(name, split, data_dir=None):
 
     Without data_dir: MNIST as shipped, its SHA-256 checked. With it: the files of that folder; for "mnist" any set in the
     same format under the same file names, such as Fashion-MNIST. CIFAR-10 and SVHN are not shipped and need data_dir.
+    Images whose pixels are all 0 or 1 were divided by 255 already, or cut, and are refused.
     """
     for argument, value, known in (("name", name, tuple(READERS)), ("split", split, ("train", "test"))):
         if value not in known:
             raise ValueError(f"{argument}: found {value!r}, expected one of {', '.join(known)}")
-    return Dataset(*READERS[name](split, data_dir))
+    found = Dataset(*READERS[name](split, data_dir))
+    if found.images.max() <= 1:
+        raise wrong(f"{data_dir}: the {split} images", f"pixels of at most {found.images.max()}", "bytes from 0 to 255")
+    return found
 
 
 def first(dataset, n, net):

@@ -14,7 +14,8 @@ def existing_folder(data_dir, holding):
         raise wrong("data_dir", "None", f"a folder holding {holding}")
     folder = Path(data_dir)
     if not folder.is_dir():
-        raise FileNotFoundError(f"{folder}: found no such folder, expected one holding {holding}")
+        seen = "" if folder.is_absolute() else f" in {Path.cwd()}"
+        raise FileNotFoundError(f"{folder}: found no such folder{seen}, expected one holding {holding}")
     return folder
 
 

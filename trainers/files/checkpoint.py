@@ -61,7 +61,7 @@ def open_folder(folder, arguments, report):
     folder.mkdir(parents=True, exist_ok=True)
     if any(path.suffix != ".part" for path in folder.iterdir()):
         raise ValueError(f"{folder}: holds files, but no config.json; expected a new folder, or that of a run")
-    write_json(folder / "config.json", {"arguments": arguments, "versions": versions()})
+    write_json(folder / "config.json", {"arguments": arguments, "versions": versions(), "started_in": os.getcwd()})
     return None
 
 
@@ -77,8 +77,8 @@ def write_json(path, value):
 
 
 def write_log(path, rows):
-    """A CSV of rows (dicts with the same names)."""
-    lines = [",".join(rows[0])] + [",".join(str(v) for v in row.values()) for row in rows]
+    """A CSV of rows, dicts with the names of the last; what one that an earlier version wrote lacks is left empty."""
+    lines = [",".join(rows[-1])] + [",".join(str(row.get(name, "")) for name in rows[-1]) for row in rows]
     write(path, "\n".join(lines) + "\n")
 
 
@@ -121,11 +121,13 @@ def load_model(path):
     path = Path(path)
     if not path.exists():
         raise ValueError(f"{path}: no such file or folder; expected a network (.npz) or a run folder")
+    if path.suffix in (".onnx", ".pt", ".pth"):
+        raise ValueError(f"{path}: expected a network (.npz) or a run folder; python -m verify.exchange makes one of it")
     if not path.is_dir():
         return rb.load(path), {}
     if not (path / "best.npz").exists():
         raise ValueError(f"{path}: expected a run folder with best.npz, found none (is the run finished?)")
-    return rb.load(path / "best.npz"), read_config(path)["arguments"]
+    return rb.load(path / "best.npz"), arguments_of(path)
 
 
 def read_config(folder):
@@ -134,6 +136,15 @@ def read_config(folder):
     if not isinstance(config.get("arguments"), dict):
         raise ValueError(f"{folder}: expected the folder of a run, found no arguments in its config.json")
     return config
+
+
+def arguments_of(folder):
+    """The arguments of a run. A data_dir is as it is found from here: a relative one from where the run was started."""
+    config = read_config(folder)
+    given, found = config["arguments"], Path(config.get("started_in", ""), config["arguments"].get("data_dir") or "")
+    if given.get("data_dir") and (found.is_dir() or not Path(given["data_dir"]).is_dir()):
+        return {**given, "data_dir": str(found)}
+    return given
 
 
 def read_json(path):

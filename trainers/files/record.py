@@ -33,7 +33,7 @@ def gather(folder):
     result, exact = (checkpoint.read_json(path) if path.exists() else {}
                      for path in (folder / "result.json", folder / "exact.json"))
     return whole(folder, {
-        "name": folder.resolve().name, "arguments": config["arguments"],
+        "name": folder.resolve().name, "arguments": checkpoint.arguments_of(folder),
         "versions": (result or config).get("versions"), "result": errors(result), "exact": errors(exact) or None,
         **{name: columns(folder / f"{name}.csv") for name in ("log", "landscape")}})
 

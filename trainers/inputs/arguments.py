@@ -5,6 +5,7 @@ import dataclasses
 import math
 import os
 import sys
+from fractions import Fraction
 from pathlib import Path
 
 PICTURES = (".png", ".pdf", ".svg")
@@ -48,6 +49,9 @@ def _add(parser, field, opposites):
     """A field as an option. A switch can be turned off (--no-clip, --clip) with `opposites`, or if its default is None."""
     more, name, default = dict(field.metadata), "--" + field.name.replace("_", "-"), field.default
     kind = more.pop("type", type(default))
+    if kind is tuple:
+        kind = type(default[0]) if default else float
+    kind = number if kind is float else kind
     if more.pop("positional", False):
         parser.add_argument(field.name, type=kind, **more)
     elif kind is bool:
@@ -56,8 +60,6 @@ def _add(parser, field, opposites):
             off = "--" + (name[5:] if name.startswith("--no-") else "no-" + name[2:])
             parser.add_argument(off, dest=field.name, action="store_false", default=default, help=f"not {name}")
     else:
-        if kind is tuple:
-            kind = type(default[0]) if default else float
         if default not in (None, "", ()):
             more["help"] += f" (default: {default})"
         parser.add_argument(name, type=kind, default=default, **more)
@@ -70,6 +72,14 @@ def at_least(args, **least):
         if value is not None and not bound <= value < math.inf:
             expected = "a finite number" if value == math.inf else f"at least {bound}"
             raise ValueError(f"--{name.replace('_', '-')}: expected {expected}, got {value}")
+
+
+def number(text):
+    """A number, or a fraction such as 8/255."""
+    try:
+        return float(Fraction(text) if "/" in text else text)
+    except (ValueError, ArithmeticError):
+        raise argparse.ArgumentTypeError(f"expected a number or a fraction such as 8/255, got {text!r}") from None
 
 
 def file(text):

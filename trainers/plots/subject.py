@@ -46,7 +46,6 @@ def load(run, args):
     of, net = run["arguments"], rb.load(run["network"])
     try:
         test = data.load(of["data"], "test", args.data_dir or of["data_dir"])
+        return Subject(run, net, data.first(test, min(args.n, len(test.labels)), net))
     except (OSError, ValueError) as error:
         raise Missing(f"{error} (--data-dir)") from None
-    images = test.images[:args.n].reshape(-1, *net.input_shape)
-    return Subject(run, net, data.Dataset(images, test.labels[:args.n]))

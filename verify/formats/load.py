@@ -34,7 +34,7 @@ def as_the_run(args):
 
     ValueError if the run is of another norm than l∞ or of other data than MNIST's kind, or if there is no ε.
     """
-    given = checkpoint.read_config(args.model)["arguments"] if Path(args.model).is_dir() else {}
+    given = checkpoint.arguments_of(args.model) if Path(args.model).is_dir() else {}
     for name, value in {"norm": "inf", "data": "mnist"}.items():
         if given.get(name, value) != value:
             raise ValueError(f"{args.model}: expected a run of --{name} {value}, got one of {given[name]}")
