@@ -15,8 +15,8 @@ from .norms import furthest
 def pgd(net, ball, y, steps=100, step_size=None, restarts=1, rng=None):
     """x_adv (N, *input_shape) in the ball: the worst point met by projected gradient ascent, for each example.
 
-    step_size defaults to ε/4. The first start is x itself without rng, else every start is random. ValueError for an argument
-    that cannot be.
+    step_size is shaped as ε may be (Ball), and defaults to ε/4. The first start is x itself without rng, else every start is
+    random. ValueError for an argument that cannot be.
     """
     checks.problem(net, ball, y)
     steps, restarts = checks.whole("steps", steps, 0), checks.whole("restarts", restarts, 1)
@@ -31,7 +31,7 @@ def pgd(net, ball, y, steps=100, step_size=None, restarts=1, rng=None):
 def ascend(net, ball, y, steps, step_size, starts):
     """The worst point met for each example, (N, n), and its margins (S, N).
 
-    starts: a list of points (N, n), each projected onto the ball first; step_size: ρ, a number or (N, 1).
+    starts: a list of points (N, n), each projected onto the ball first; step_size: ρ, a number, (N, 1) or (N, n).
     """
     C, worst, xp = margin_matrix(y, net.classes, net.dtype), None, net.xp
     for x in starts:
@@ -61,7 +61,7 @@ def project(x, ball, dtype):
     if ball.norm == float("inf"):
         low, high = ball.box(dtype)
         return namespace(x).clip(x, low, high)
-    centre, eps = as_rows(ball.x, dtype), ball.eps[:, None].astype(dtype)
+    centre, eps = as_rows(ball.x, dtype), as_rows(ball.eps, dtype)
     return centre + (_onto_l2 if ball.norm == 2 else _onto_l1)(x - centre, eps)
 
 
