@@ -98,7 +98,7 @@ def radii(certificate):
     except (ValueError, ZeroDivisionError):
         found = []
     if len(found) != len(each) or len(each) not in (1, n) or min(found) < 0:
-        raise Rejected(f"eps: expected a decimal fraction of at least 0, or {n} of them, got {eps!r}")
+        raise Rejected(f"eps: expected a decimal fraction of at least 0, or {n} of them, got {eps!r:.60}")
     return found * (n // len(found))
 
 
