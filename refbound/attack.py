@@ -1,6 +1,7 @@
 """Projected gradient descent (Madry et al. 2018): the other side of the sandwich.
 
     x ← Π_B(x + ρ furthest(∇_x L(x))),    furthest(g) the point of the unit ball furthest along g (ball.py)
+                                           ρ a number, or one for each example or pixel, as ε
 
 ascends the loss log Σ exp s_m over the classes m ≠ y, from starts in B(x, ε). The largest margin of an example over all
 points met is a lower bound of its exact worst case; an example is attacked if that is not negative.
@@ -15,8 +16,8 @@ from .norms import furthest
 def pgd(net, ball, y, steps=100, step_size=None, restarts=1, rng=None):
     """x_adv (N, *input_shape) in the ball: the worst point met by projected gradient ascent, for each example.
 
-    step_size is shaped as ε may be (Ball), and defaults to ε/4. The first start is x itself without rng, else every start is
-    random. ValueError for an argument that cannot be.
+    step_size defaults to ε/4. The first start is x itself without rng, else every start is random. ValueError for an argument
+    that cannot be.
     """
     checks.problem(net, ball, y)
     steps, restarts = checks.whole("steps", steps, 0), checks.whole("restarts", restarts, 1)
@@ -31,7 +32,7 @@ def pgd(net, ball, y, steps=100, step_size=None, restarts=1, rng=None):
 def ascend(net, ball, y, steps, step_size, starts):
     """The worst point met for each example, (N, n), and its margins (S, N).
 
-    starts: a list of points (N, n), each projected onto the ball first; step_size: ρ, a number, (N, 1) or (N, n).
+    starts: a list of points (N, n), each projected onto the ball first; step_size: ρ, a number or (N, 1).
     """
     C, worst, xp = margin_matrix(y, net.classes, net.dtype), None, net.xp
     for x in starts:
