@@ -1,7 +1,7 @@
 """Projected gradient descent (Madry et al. 2018): the other side of the sandwich.
 
     x ← Π_B(x + ρ furthest(∇_x L(x))),    furthest(g) the point of the unit ball furthest along g (ball.py)
-                                           ρ a number, or one for each example or pixel, as ε
+                                          ρ, as ε, one number or one for each example or pixel
 
 ascends the loss log Σ exp s_m over the classes m ≠ y, from starts in B(x, ε). The largest margin of an example over all
 points met is a lower bound of its exact worst case; an example is attacked if that is not negative.

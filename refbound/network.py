@@ -21,7 +21,7 @@ LAYERS = {layer.kind: layer for layer in (Linear, Conv2d, ReLU, Flatten)}
 
 
 class Network:
-    """A classifier: layers, params {"0.weight": ..., "0.bias": ...}, input_shape (without the batch axis).
+    """A classifier: layers, params {"0.weight": ..., "0.bias": ...}, float32 or float64, input_shape (without the batch axis).
 
     Derived: classes; affine, the (index, layer) of each affine layer; relus, the indices of the ReLUs; head, where the layers after
     the last ReLU begin; shapes and units (their number) at the input of each layer, the last at the output.
