@@ -4,7 +4,7 @@ After Lee, Lee, Park and Lee, "Towards Better Understanding of Training Certifia
 Adversarial Examples", NeurIPS 2021. The symbols, everywhere:
 
     symbol      meaning                                                         shape inside       in the paper
-    x, ε        an input and the radius of its ball B(x, ε)                     (N, n), (N,)       Section 3.1
+    x, ε        an input and the radius of its ball; of a box also radii (N, n) (N, n), (N,)       Section 3.1
     z           logits f(x)                                                     (N, c)             Section 3.1
     y           labels                                                          (N,)               Section 3.1
     C           the margin matrix C(y): rows e_m − e_y                          (S, N, c)          Section 3.1

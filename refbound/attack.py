@@ -1,6 +1,7 @@
 """Projected gradient descent (Madry et al. 2018): the other side of the sandwich.
 
     x ← Π_B(x + ρ furthest(∇_x L(x))),    furthest(g) the point of the unit ball furthest along g (ball.py)
+                                          ρ, as ε, one number or one for each example or pixel
 
 ascends the loss log Σ exp s_m over the classes m ≠ y, from starts in B(x, ε). The largest margin of an example over all
 points met is a lower bound of its exact worst case; an example is attacked if that is not negative.
@@ -61,7 +62,7 @@ def project(x, ball, dtype):
     if ball.norm == float("inf"):
         low, high = ball.box(dtype)
         return namespace(x).clip(x, low, high)
-    centre, eps = as_rows(ball.x, dtype), ball.eps[:, None].astype(dtype)
+    centre, eps = as_rows(ball.x, dtype), as_rows(ball.eps, dtype)
     return centre + (_onto_l2 if ball.norm == 2 else _onto_l1)(x - centre, eps)
 
 

@@ -7,7 +7,8 @@ furthest(g) is the point of the unit ball furthest along g:
     l∞  sign(g)        l2  g / ‖g‖₂        l1  sign(g_i) e_i at the largest |g_i|
 
 so that furthest(g)·g is the dual norm of g. For l2 and l1, the centre is x and the radius ε. For l∞, B is the box of the x′
-with |x′ − x| ≤ ε that also lie in the input domain, and centre and radius are the box's, one for each input.
+with |x′ − x| ≤ ε that also lie in the input domain, and centre and radius are the box's, one for each input: ε may differ from
+pixel to pixel.
 
 The maximum's gradient in g is its maximiser x* (Danskin's theorem): no other derivative is needed.
 """
@@ -17,8 +18,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .arrays.ops import as_rows, is_array, namespace, to_like
+from .arrays.ops import as_rows, described, is_array, is_float, namespace, to_like
 from .norms import furthest
+
+ULPS = 4  # how far outside of its domain a pixel may be rounded, in units of eps(dtype) times the larger end
 
 
 class Region(NamedTuple):
@@ -45,19 +48,20 @@ class Region(NamedTuple):
 class Ball:
     """B(x, ε) = {x′ : ‖x′ − x‖ ≤ ε}, intersected with the input domain.
 
-    x       (N, *input_shape), float, finite, within the domain
-    eps     ε ≥ 0 in the units of x (pixels in [0, 1]); a number, or (N,) one for each example
+    x       (N, *input_shape), float32 or float64, finite, within the domain
+    eps     ε ≥ 0 in the units of x (pixels in [0, 1]): a number, or (N,) one for each example; for l∞ also shaped as x, one for
+            each pixel. ball.eps is (N,) or shaped as x
     norm    np.inf, 2 or 1
     domain  (low, high), in the dtype of x, or None for no clipping. The default is (0, 1) for l∞; for l2 and l1 it is None,
-            and no other is offered, for the maximum (2) over their intersection with a box has no such formula
+            and no other is offered, for the maximum (2) over their intersection with a box has no such formula. A pixel that
+            rounding left outside, by at most 4 eps(dtype) max(|low|, |high|), is moved onto the end: ball.x holds it there
 
     Raises ValueError naming the argument, what came and what was expected.
     """
 
     def __init__(self, x, eps, norm=np.inf, domain="default"):
-        if not is_array(x) or x.dtype.kind != "f" or x.dtype.itemsize < 4 or x.ndim < 2:
-            raise ValueError("x: expected a float32 or float64 array (N, ...) of pixels in [0, 1], got "
-                             f"{getattr(x, 'dtype', type(x).__name__)} {getattr(x, 'shape', '')}")
+        if not is_float(x) or x.ndim < 2:
+            raise ValueError(f"x: expected a float32 or float64 array (N, ...) of pixels in [0, 1], got {described(x)}")
         if len(x) == 0:
             raise ValueError(f"x: expected at least one example, got shape {x.shape}")
         if not isinstance(norm, Real) or isinstance(norm, bool) or norm not in (np.inf, 2, 1):
@@ -65,9 +69,9 @@ class Ball:
         xp = namespace(x)
         if not bool(xp.isfinite(x).all()):
             raise ValueError("x: expected finite pixels, got a NaN or an infinity")
-        self.x, self.norm = x, norm
-        self.eps = _check_eps(eps, x)
+        self.norm, self.eps = norm, _check_eps(eps, x, norm)
         self.domain = _check_domain(domain, x, norm)
+        self.x = x if self.domain is None else xp.clip(x, *self.domain)
 
     def __repr__(self):
         least, most = float(self.eps.min()), float(self.eps.max())
@@ -90,7 +94,7 @@ class Ball:
 
     def box(self, dtype):
         """The least and greatest value of every input, (N, n) each."""
-        x, eps = as_rows(self.x, dtype), self.eps[:, None].astype(dtype)  # (N, n), (N, 1)
+        x, eps = as_rows(self.x, dtype), as_rows(self.eps, dtype)  # (N, n), (N, 1) or (N, n)
         if self.domain is None:
             return x - eps, x + eps
         xp = namespace(x)
@@ -99,29 +103,34 @@ class Ball:
     def region(self, dtype):
         """The ball in rows, in the dtype of a network."""
         if self.norm != np.inf:
-            return Region(as_rows(self.x, dtype), self.eps[:, None].astype(dtype), self.norm)
+            return Region(as_rows(self.x, dtype), as_rows(self.eps, dtype), self.norm)
         low, high = self.box(dtype)
         return Region((high + low) / 2, (high - low) / 2, self.norm)
 
 
-def _check_eps(eps, x):
-    """ε as an array (N,) where x lives."""
-    xp = namespace(x)
+def radius_shapes(x, norm):
+    """The shapes of an array of radii: one for each example, of a box also one for each pixel."""
+    return ((len(x),), x.shape) if norm == np.inf else ((len(x),),)
+
+
+def _check_eps(eps, x, norm):
+    """ε as an array (N,), or shaped as x, where x lives."""
+    xp, shapes = namespace(x), radius_shapes(x, norm)
+    expected = f"eps: expected a number or an array of shape {' or '.join(map(str, shapes))} with norm {norm}"
     if eps is None or isinstance(eps, (str, bool)):
-        raise ValueError(f"eps: expected a number or one for each example, got {eps!r}")
-    if not is_array(eps):
+        raise ValueError(f"{expected}, got {eps!r}")
+    if not is_array(eps) and not isinstance(eps, np.ndarray):
         try:
             eps = to_like(np.asarray(eps, dtype=x.dtype), x)
         except (TypeError, ValueError):
-            raise ValueError(f"eps: expected a number or one for each example, got {eps!r}") from None
+            raise ValueError(f"{expected}, got {eps!r}") from None
     elif namespace(eps) is not xp:
         raise ValueError(f"eps: expected an array of {xp.__name__}, as x is, got one of {namespace(eps).__name__}")
-    if eps.shape not in ((), (len(x),)) or eps.dtype.kind not in "fiu":
-        raise ValueError(f"eps: expected a number or one for each of the {len(x)} examples, "
-                         f"got {eps.dtype} of shape {eps.shape}")
+    if not is_array(eps) or eps.shape not in ((), *shapes) or eps.dtype.kind not in "fiu":
+        raise ValueError(f"{expected}, got {described(eps)}")
     if not bool((eps >= 0).all()) or not bool(xp.isfinite(eps).all()):
         raise ValueError(f"eps: expected finite numbers of at least 0, got {float(eps.min())}")
-    return xp.broadcast_to(eps.astype(x.dtype) if eps.dtype.kind != "f" else eps, (len(x),))
+    return xp.broadcast_to(eps if is_float(eps) else eps.astype(x.dtype), eps.shape or (len(x),))
 
 
 def _check_domain(domain, x, norm):
@@ -134,7 +143,8 @@ def _check_domain(domain, x, norm):
     if not isinstance(domain, (tuple, list)) or len(domain) != 2 or not all(isinstance(v, Real) for v in domain) \
             or not domain[0] < domain[1]:
         raise ValueError(f"domain: expected None or (low, high) with low < high, got {domain!r}")
-    low, high = (float(x.dtype.type(v)) for v in domain)  # as x is rounded, so that x lies in it; a plain number widens nothing
-    if (bool((x < low).any()) or bool((x > high).any())):
+    low, high = (float(x.dtype.type(v)) for v in domain)  # as x is rounded; a plain number widens nothing
+    room = ULPS * float(np.finfo(x.dtype).eps) * max(abs(low), abs(high))
+    if bool((x < low - room).any()) or bool((x > high + room).any()):
         raise ValueError(f"x: expected pixels in the domain [{low}, {high}], got [{float(x.min())}, {float(x.max())}]")
     return (low, high)

@@ -7,8 +7,8 @@ from numbers import Integral, Real
 
 import numpy as np
 
-from .arrays.ops import as_rows, is_array, namespace, rows, to_like
-from .ball import Ball
+from .arrays.ops import UNLIKE, as_rows, described, is_array, namespace, rows, to_like
+from .ball import Ball, radius_shapes
 from .methods import METHODS
 from .network import Network
 
@@ -57,9 +57,8 @@ def problem(net, ball, y=NO_LABELS):
 
 def labels(y, N, classes, xp):
     """Labels (N,) from 0 to classes − 1."""
-    if not isinstance(y, xp.ndarray) or y.shape != (N,) or y.dtype.kind not in "iu":
-        raise ValueError(f"y: expected an integer array of {xp.__name__} of shape ({N},), "
-                         f"got {getattr(y, 'dtype', type(y).__name__)} {getattr(y, 'shape', '')}")
+    if not isinstance(y, xp.ndarray) or isinstance(y, UNLIKE) or y.shape != (N,) or y.dtype.kind not in "iu":
+        raise ValueError(f"y: expected an integer array of {xp.__name__} of shape ({N},), got {described(y)}")
     if N and not 0 <= int(y.min()) <= int(y.max()) < classes:
         raise ValueError(f"y: expected labels from 0 to {classes - 1}, got {int(y.min())} to {int(y.max())}")
 
@@ -67,7 +66,7 @@ def labels(y, N, classes, xp):
 def margins(s, y):
     """Margin bounds (N, c) and labels (N,)."""
     if not is_array(s) or s.ndim != 2:
-        raise ValueError(f"s: expected margin bounds (N, c), got {getattr(s, 'shape', type(s).__name__)}")
+        raise ValueError(f"s: expected margin bounds (N, c), got {described(s)}")
     labels(y, s.shape[0], s.shape[1], namespace(s))
     if bool(namespace(s).isnan(s).any()):
         raise ValueError("s: expected margin bounds, got NaN")
@@ -81,16 +80,17 @@ def finite(s, name):
 
 
 def step_size(value, ball, net):
-    """A step as a number, or (N, 1) in the network's dtype; ε/4 for None."""
+    """A step as a number, or (N, 1) or (N, n) in the network's dtype; ε/4 for None."""
     if value is None:
-        return ball.eps[:, None].astype(net.dtype) / 4
-    if not is_array(value) or value.ndim == 0:
+        return as_rows(ball.eps, net.dtype) / 4
+    if isinstance(value, Real) or is_array(value) and value.ndim == 0:
         return number("step_size", value if not is_array(value) else float(value), 0)
-    if value.shape != (len(ball),) or value.dtype.kind not in "fiu" \
+    shapes = radius_shapes(ball.x, ball.norm)
+    if not is_array(value) or value.shape not in shapes or value.dtype.kind not in "fiu" \
             or not bool(((value >= 0) & namespace(value).isfinite(value)).all()):
-        raise ValueError(f"step_size: expected a number or one of at least 0 for each example, ({len(ball)},), "
-                         f"got {value.dtype} of shape {value.shape}")
-    return value[:, None].astype(net.dtype)
+        raise ValueError(f"step_size: expected a number or an array of shape {' or '.join(map(str, shapes))}, "
+                         f"finite and at least 0, got {described(value)}")
+    return as_rows(value, net.dtype)
 
 
 def method(name):
@@ -162,8 +162,7 @@ def _unit_arrays(net, ball, name, arrays, each_margin):
         if not is_array(a) or namespace(a) is not net.xp or a.dtype.kind not in "fiub" \
                 or a.shape != one and not (each_margin and a.shape == each):
             raise ValueError(f"{name}: expected an array of {net.xp.__name__} of shape {one}"
-                             f"{f' or {each}' if each_margin else ''}, got {getattr(a, 'dtype', type(a).__name__)} "
-                             f"{getattr(a, 'shape', '')}")
+                             f"{f' or {each}' if each_margin else ''}, got {described(a)}")
         if not bool(((a >= 0) & (a <= 1)).all()):
             raise ValueError(f"{name}: expected numbers in [0, 1], got others at the ReLU of layer {i}")
         a = rows(a.astype(net.dtype), net.shapes[i])

@@ -14,14 +14,14 @@ from numbers import Integral
 
 import numpy as np
 
-from .arrays.ops import as_rows, is_array, namespace, to_host
+from .arrays.ops import as_rows, described, is_array, is_float, namespace, to_host
 from .layers import Affine, Conv2d, Flatten, Linear, ReLU, forward
 
 LAYERS = {layer.kind: layer for layer in (Linear, Conv2d, ReLU, Flatten)}
 
 
 class Network:
-    """A classifier: layers, params {"0.weight": ..., "0.bias": ...}, input_shape (without the batch axis).
+    """A classifier: layers, params {"0.weight": ..., "0.bias": ...}, float32 or float64, input_shape (without the batch axis).
 
     Derived: classes; affine, the (index, layer) of each affine layer; relus, the indices of the ReLUs; head, where the layers after
     the last ReLU begin; shapes and units (their number) at the input of each layer, the last at the output.
@@ -64,9 +64,8 @@ class Network:
         if set(shapes) != set(params):
             raise ValueError(f"params: expected {sorted(shapes)}, got {sorted(params)}")
         for name, value in params.items():
-            if not is_array(value) or value.shape != shapes[name] or value.dtype.kind != "f":
-                raise ValueError(f"{name}: expected a float array of shape {shapes[name]}, "
-                                 f"got {getattr(value, 'dtype', type(value).__name__)} {getattr(value, 'shape', '')}")
+            if not is_float(value) or value.shape != shapes[name]:
+                raise ValueError(f"{name}: expected a float32 or float64 array of shape {shapes[name]}, got {described(value)}")
             if not bool(namespace(value).isfinite(value).all()):
                 raise ValueError(f"{name}: expected finite numbers, got a NaN or an infinity")
         if len({p.dtype for p in params.values()}) > 1:
@@ -103,8 +102,7 @@ class Network:
     def __call__(self, x):
         """Logits (N, c) of x (N, *input_shape), in the network's dtype. ValueError for another shape."""
         if not is_array(x) or tuple(x.shape[1:]) != self.input_shape or len(x) == 0:
-            raise ValueError(f"x: expected shape (N, {', '.join(map(str, self.input_shape))}), "
-                             f"got {getattr(x, 'shape', type(x).__name__)}")
+            raise ValueError(f"x: expected shape (N, {', '.join(map(str, self.input_shape))}), got {described(x)}")
         return forward(self, as_rows(x, self.dtype))[0]
 
 

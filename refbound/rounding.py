@@ -148,7 +148,7 @@ def box_between(l, u):
 
 def box_of(ball, dtype):
     """A Box of that dtype around the ball of the very x and ε."""
-    x, eps = as_rows(ball.x, np.float64), ball.eps[:, None].astype(np.float64)
+    x, eps = as_rows(ball.x, np.float64), as_rows(ball.eps, np.float64)
     xp = namespace(x)
     low, high = xp.nextafter(x - eps, -np.inf), xp.nextafter(x + eps, np.inf)
     if ball.domain is not None:

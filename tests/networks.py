@@ -100,7 +100,8 @@ ODD = {
 ALL = {**DENSE, **CONV, **ODD}
 
 # name -> (norm, ε, clipped to [0, 1]): radii at which some units of most networks are stable and some are not
-BALLS = {"inf": (INF, 0.15, True), "inf, not clipped": (INF, 0.15, False), "l2": (2, 0.4, False), "l1": (1, 0.8, False)}
+BALLS = {"inf": (INF, 0.15, True), "inf, not clipped": (INF, 0.15, False), "l2": (2, 0.4, False), "l1": (1, 0.8, False),
+         "inf, an ε for each pixel": (INF, 0.3, True)}  # from 0 to this
 
 
 def build(name, seed=0, dtype=np.float64):
@@ -112,9 +113,10 @@ def build(name, seed=0, dtype=np.float64):
 def batch(net, ball="inf", N=3, seed=1, eps=None):
     """A ball of BALLS around N random inputs (near 0 and 1 too, where clipping bites), and random labels."""
     rng, (norm, radius, clipped) = np.random.default_rng(seed), BALLS[ball]
-    x = rng.uniform(0 if clipped else -0.6, 1, (N, *net.input_shape)).astype(net.dtype)
-    return (rb.Ball(x, radius if eps is None else eps, norm=norm, domain=(0.0, 1.0) if clipped else None),
-            rng.integers(0, net.classes, N))
+    x, y = rng.uniform(0 if clipped else -0.6, 1, (N, *net.input_shape)).astype(net.dtype), rng.integers(0, net.classes, N)
+    if eps is None:
+        eps = radius * rng.choice([0, 1], x.shape) * rng.random(x.shape) if "pixel" in ball else radius
+    return rb.Ball(x, eps, norm=norm, domain=(0.0, 1.0) if clipped else None), y
 
 
 def draws(seed=2):
@@ -131,9 +133,17 @@ TRAINED = {variant: row for variant, row in METHODS.items() if row[0] != "alpha"
 
 # ---- points of a ball ----
 
+def inside(x, ball, room=1e-12):
+    """Whether the points (N, ...) lie in the ball, whatever its domain."""
+    if ball.norm == np.inf:
+        return (abs(x - ball.x).reshape(len(x), -1) <= ball.eps.reshape(len(x), -1) + room).all()
+    return (length(x - ball.x, ball.norm) <= ball.eps + room).all()
+
+
+
 def extent(ball):
     """The least and greatest value of each input over the ball."""
-    eps = ball.eps.reshape(-1, *[1] * (ball.x.ndim - 1))
+    eps = ball.eps if ball.eps.shape == ball.x.shape else ball.eps.reshape(-1, *[1] * (ball.x.ndim - 1))
     low, high = ball.x - eps, ball.x + eps
     return (low, high) if ball.domain is None else (np.maximum(low, ball.domain[0]), np.minimum(high, ball.domain[1]))
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from networks import BALLS, batch, build, draws, length, margins, points
+from networks import BALLS, batch, build, draws, hand, inside, margins, points
 
 import refbound as rb
 from refbound.attack import project
@@ -40,15 +40,14 @@ def test_no_square_overflows_or_vanishes_in_a_dual_norm(norm, scale, layer):
 
 @pytest.mark.parametrize("ball", BALLS)
 @pytest.mark.parametrize("name", ["dense", "stride 1, 2, padding 1"])
-@pytest.mark.parametrize("eps", [0.0, 0.3, [0.0, 0.2, 0.7]])
+@pytest.mark.parametrize("eps", [None, 0.0, 0.3, [0.0, 0.2, 0.7]])
 def test_attacks_stay_in_the_ball_and_find_no_less_than_the_clean_input(name, ball, eps):
     net = build(name)
     ball, y = batch(net, ball, eps=eps)
     clean = margins(net(ball.x), y).max(1)
     for rng in (None, draws()):
         x = rb.pgd(net, ball, y, steps=10, step_size=0.2, rng=rng)
-        assert x.shape == ball.x.shape
-        assert (length(x - ball.x, ball.norm) <= ball.eps + 1e-12).all()
+        assert x.shape == ball.x.shape and inside(x, ball)
         assert ball.domain is None or (ball.domain[0] <= x.min() and x.max() <= ball.domain[1])
         if rng is None:
             assert (margins(net(x), y).max(1) >= clean - 1e-12).all()
@@ -62,7 +61,7 @@ def test_the_projection_is_the_nearest_point_of_the_ball(ball):
     for scale in (5.0, 0.3, 0.01):
         x = as_rows(ball.x, float) + scale * draws().normal(size=(3, 6))
         p = project(x, ball, np.dtype(float))
-        assert (length(p - ball.x, ball.norm) <= ball.eps + 1e-12).all()
+        assert inside(p, ball)
         for other in points(ball, draws()):
             assert (((as_rows(other, float) - p) * (x - p)).sum(1) <= 1e-12).all()
 
@@ -92,9 +91,39 @@ def test_an_input_on_the_edge_of_a_domain_that_float32_rounds_lies_in_its_box(ed
         assert region.radius.item() == 0 and region.centre.item() == float(x)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("mean, std", [(0.1307, 0.3081), (0.2860, 0.3530), (0.4914, 0.2470), (0.4377, 0.1980), (0.5, 0.5), (0.9, 0.1)])
+def test_pixels_that_were_rounded_on_another_way_than_their_domain_are_taken_into_it(mean, std, dtype):
+    """Normalised by published constants in four ways, and back to [0, 1]: up to an ulp outside of ends that are rounded once."""
+    pixels, m, s = np.arange(256).astype(dtype)[None], dtype(mean), dtype(std)
+    ways = [(pixels / dtype(255) - m) / s, (pixels - dtype(255 * mean)) / dtype(255 * std),
+            pixels / dtype(255) * dtype(1 / std) - dtype(mean / std), pixels * dtype(1 / (255 * std)) - dtype(mean / std)]
+    for domain, images in (((0 - mean) / std, (1 - mean) / std), ways), ((0, 1), [x * s + m for x in ways]):
+        for x in images:
+            ball = rb.Ball(x, 0.1, domain=domain)
+            assert ball.domain[0] <= ball.x.min() and ball.x.max() <= ball.domain[1] and ball.x.dtype == dtype
+            inner = (x >= ball.domain[0]) & (x <= ball.domain[1])
+            assert (ball.x == x)[inner].all() and (np.isin(ball.x[~inner], ball.domain)).all()
+            assert abs(ball.x - x).max() <= 4 * np.finfo(dtype).eps * np.abs(ball.domain).max()
+            assert (ball.region(np.dtype(float)).radius >= 0).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("low, high", [(0.0, 1.0), (-1.0, 1.0), (-2.0, 0.5), (16.0, 256.0)])
+def test_a_pixel_is_taken_in_from_4_ulps_of_the_larger_end_and_from_no_further(low, high, dtype):
+    """The larger end is a power of 2, of which these ulps are exact."""
+    ulp = np.finfo(dtype).eps * max(-low, high)
+    for x, end in ((low - 4 * ulp, low), (high + 4 * ulp, high)):
+        assert rb.Ball(np.full((1, 1), x, dtype), 0.1, domain=(low, high)).x.item() == end
+    for x in (low - 6 * ulp, high + 6 * ulp):
+        with pytest.raises(ValueError, match=r"^x: expected pixels in the domain \["):
+            rb.Ball(np.full((1, 1), x, dtype), 0.1, domain=(low, high))
+
+
 def test_half_precision_is_refused_and_one_example_is_a_slice():
-    with pytest.raises(ValueError, match="x: expected a float32 or float64 array .* float16"):
-        rb.Ball(np.zeros((1, 2), np.float16), 0.1)
+    for dtype in (np.float16, np.longdouble):
+        with pytest.raises(ValueError, match=f"x: expected a float32 or float64 array .* {np.dtype(dtype)}"):
+            rb.Ball(np.zeros((1, 2), dtype), 0.1)
     for eps in (None, "0.1", True):
         with pytest.raises(ValueError, match=f"eps: .* got {eps!r}"):
             rb.Ball(np.zeros((1, 2)), eps)

@@ -109,9 +109,10 @@ def test_training_in_float32_gives_the_same_on_the_device(device, method):
     check_alike(train(*moved(device, *problem), method), train(*problem, method), device, 1e-6)
 
 
-def test_one_radius_for_each_example_and_parts_of_a_ball(device):
+@pytest.mark.parametrize("eps", [np.array([0.0, 0.1, 0.2]), np.arange(18).reshape(3, 6) / 60], ids=["example", "pixel"])
+def test_one_radius_for_each_example_or_pixel_and_parts_of_a_ball(device, eps):
     net = build("dense")
-    ball, y = batch(net, eps=np.array([0.0, 0.1, 0.2]))
+    ball, y = batch(net, eps=eps)
     other, moved_ball, labels = moved(device, net, ball, y)
     for part in (slice(1, 3), [2, 0], np.array([True, False, True])):
         expected = rb.margin_bounds(net, ball[part], y[part], "crown")

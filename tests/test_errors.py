@@ -203,6 +203,33 @@ def test_what_should_be_refused_by_name(name, call):
     assert line_of(call).startswith(f"{name}:")
 
 
+@pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")
+@pytest.mark.parametrize("unlike", [np.ma.masked_array, np.matrix], ids=["masked", "matrix"])
+def test_masked_arrays_and_matrices_are_refused_wherever_arrays_come_in(unlike):
+    """A matrix multiplies by *, and has two axes whatever is summed; what a masked array hides, it hides from checks too."""
+    W, kind = NET.params["0.weight"], type(unlike([[0.5]])).__name__
+    for name, call in (("x", ball_of(x=unlike(X))), ("eps", ball_of(eps=unlike(np.full((3, 6), 0.1)))),
+                       ("x", lambda: NET(unlike(X))), ("0.weight", lambda: NET.with_params({**NET.params, "0.weight": unlike(W)})),
+                       ("step_size", attack_of(step_size=unlike(np.full((3, 6), 0.1)))),
+                       ("slopes", bounds_of("crown", slopes=[unlike(a) for a in full((3, 8), (3, 7))])),
+                       ("y", lambda: rb.margin_bounds(NET, BALL, unlike(Y), "ibp")),
+                       ("s", lambda: rb.certified(unlike(np.zeros((3, 4))), Y))):
+        line = line_of(call)
+        assert line.startswith(f"{name}:") and kind in line, line
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.longdouble])
+def test_a_network_is_of_float32_or_float64(dtype, tmp_path):
+    odd = {name: value.astype(dtype) for name, value in NET.params.items()}
+    words = "0.weight: expected a float32 or float64 array", str(np.dtype(dtype))
+    refuses(lambda: NET.with_params(odd), *words)
+    refuses(lambda: rb.models.small(draws(), dtype=dtype), *words)
+    rb.save(NET, tmp_path / "net.npz")
+    with np.load(tmp_path / "net.npz") as file:
+        np.savez(tmp_path / "odd.npz", **{name: file[name] for name in file.files} | odd)
+    refuses(lambda: rb.load(tmp_path / "odd.npz"), "odd.npz: not a network file:", *words)
+
+
 def test_numpy_integers_are_whole_numbers():
     rb.margin_bounds(NET, BALL, Y, "alpha", steps=np.int64(2))
 

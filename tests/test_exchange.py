@@ -135,6 +135,19 @@ def test_a_normalisation_goes_into_the_convolution_where_padding_does_not_forbid
     np.testing.assert_allclose(net(x), reference(onnx, model, x), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("kind", ["FLOAT16", "BFLOAT16"])
+def test_half_precision_is_read_as_the_same_numbers_in_float32(onnx, tmp_path, kind):
+    """Powers of 2 and 3 / 4, which both hold exactly; as a Constant node and as an initialiser."""
+    W = np.float32([[1, -0.5], [0.75, 2**-14]])
+    half = onnx.helper.make_tensor("w", getattr(onnx.TensorProto, kind), W.shape, W.ravel().tolist())
+    nodes = [onnx.helper.make_node("Constant", [], ["k"], value=half), onnx.helper.make_node("MatMul", ["x", "k"], ["h"]),
+             onnx.helper.make_node("MatMul", ["h", "w"], ["z"])]
+    infos = [onnx.helper.make_tensor_value_info(name, half.data_type, ["N", 2]) for name in "xz"]
+    onnx.save(onnx.helper.make_model(onnx.helper.make_graph(nodes, "half", infos[:1], infos[1:], [half])), tmp_path / "net.onnx")
+    net = load_any(tmp_path / "net.onnx")
+    assert net.dtype == np.float32 and all((net.params[f"{i}.weight"] == W.T).all() for i in (0, 1))
+
+
 def test_constant_nodes_are_constants_and_may_be_transposed(onnx, tmp_path):
     value = onnx.numpy_helper.from_array(f32(3, 4))
     model = write_graph(onnx, tmp_path / "net.onnx", [("Constant", [], "k", {"value": value}), ("Transpose", ["k"], "t", {}),
@@ -218,6 +231,15 @@ def test_a_state_dict_and_back_gives_the_same_bounds(torch, tmp_path, dtype):
         (tmp_path / "net.json").write_text(json.dumps(net.spec()))
         same_bounds(net, read_torch(tmp_path / "net.pth", tmp_path / "net.npz"))
         same_bounds(net, read_torch(tmp_path / "net.pth", tmp_path / "net.json", shape))
+
+
+@pytest.mark.parametrize("kind", ["float16", "bfloat16"])
+def test_a_state_dict_in_half_precision_is_read_as_the_same_numbers_in_float32(torch, tmp_path, kind):
+    state = torch.nn.Linear(6, 5, dtype=getattr(torch, kind)).state_dict(prefix="0.")
+    torch.save(state, tmp_path / "net.pth")
+    net = read_torch(tmp_path / "net.pth")
+    assert net.dtype == np.float32
+    assert all((torch.from_numpy(net.params[name]) == value).all() for name, value in state.items())
 
 
 def test_linear_layers_need_no_architecture(torch, tmp_path):

@@ -35,9 +35,10 @@ def problem(name, ball_name="inf"):
     import torch
 
     from verify.pytorch.rendering import sequential
-    net, (norm, eps, _) = build(name), BALLS[ball_name]
+    net = build(name)
     ball, y = batch(net, ball_name)
-    return agreement.Problem(net, sequential(net), ball, y, Region(torch.from_numpy(ball.x), eps, norm, ball.domain))
+    x, eps = (torch.from_numpy(np.array(a)) for a in (ball.x, ball.eps))
+    return agreement.Problem(net, sequential(net), ball, y, Region(x, eps, ball.norm, ball.domain))
 
 
 def largest(p, variant, beta=0.7, kappa=0.3):

@@ -30,10 +30,10 @@ def wild(net, seed):
 
 
 def problems(dtype):
-    """Networks, a tame and a wild one of each, with balls clipped and not."""
+    """Networks, a tame and a wild one of each, with balls clipped and not, and with an ε for each pixel."""
     for seed, name in enumerate(ALL):
         for net in (build(name, seed, dtype), wild(build(name, seed, dtype), seed)):
-            yield net, *batch(net, ("inf", "inf, not clipped")[seed % 2], seed=seed, N=1)
+            yield net, *batch(net, ("inf", "inf, not clipped", "inf, an ε for each pixel")[seed % 3], seed=seed, N=1)
 
 
 def matrix(net, i):
@@ -44,7 +44,7 @@ def matrix(net, i):
 
 def box_ends(ball):
     """The ball around the very x and ε, (N, n) rationals."""
-    x, eps = exact(as_rows(ball.x, ball.x.dtype)), exact(np.array(ball.eps))[:, None]
+    x, eps = exact(as_rows(ball.x, ball.x.dtype)), exact(as_rows(ball.eps, ball.eps.dtype))
     low, high = x - eps, x + eps
     return (low, high) if ball.domain is None else (np.maximum(low, Fraction(0)), np.minimum(high, Fraction(1)))
 
@@ -262,5 +262,5 @@ def test_what_it_cannot_bound_is_refused_in_one_line():
     with pytest.raises(ValueError, match="steps: not an option of 'ibp'"):
         sound_margin_bounds(net, ball, y, "ibp", steps=3)
     with pytest.raises(ValueError, match="net: a sum of .* terms .* expected a wider dtype"):
-        half = rb.models.mlp(draws(), (784, 300, 10), dtype=np.float16)
-        sound_margin_bounds(half, rb.Ball(np.full((1, 784), 0.5, np.float32), 0.1), np.array([0]), "ibp")
+        wide = rb.models.mlp(draws(), (262147, 2))  # a prime number of inputs: a sum in one stage
+        sound_margin_bounds(wide, rb.Ball(np.full((1, 262147), 0.5, np.float32), 0.1), np.array([0]), "ibp")

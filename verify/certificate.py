@@ -88,14 +88,17 @@ def main(argv=None):
 
 
 def make(net, images, labels, eps, clipped=True, methods=DEFAULT, steps=20, seed=0):
-    """[(Certificate, float bound of its worst margin)] of some images (N, ...) uint8, labels (N,), eps a decimal string.
+    """[(Certificate, float bound of its worst margin)] of some images (N, ...) uint8, labels (N,).
 
-    ValueError for images that do not fit, or an ε that is not a number.
+    eps: a decimal string, or for each pixel one, shaped as the images. ValueError for images that do not fit, or an ε that is
+    not a number.
     """
     try:
-        radius = float(Fraction(eps))
+        radius = np.vectorize(lambda e: float(Fraction(e)), otypes=[float])(eps)
     except (ValueError, ZeroDivisionError, OverflowError):
         raise ValueError(f"eps: expected a decimal fraction, got {eps!r}") from None
+    claimed = [np.ravel(e).astype(str).tolist() for e in eps] if radius.ndim else [str(eps)] * len(images)
+    radius = radius.reshape(len(images), *net.input_shape) if radius.shape == images.shape else radius
     wide = net.with_params({name: value.astype(np.float64) for name, value in net.params.items()})
     digest = network_digest(net.spec(), net.params, net.input_shape)
     ball = rb.Ball(data.to_float(images, np.float64).reshape(len(images), *net.input_shape), radius,
@@ -109,8 +112,8 @@ def make(net, images, labels, eps, clipped=True, methods=DEFAULT, steps=20, seed
                 if best[i] is None or bound < worst[i]:
                     worst[i], best[i] = np.nan_to_num(bound, nan=np.inf), claims  # NaN: the next method is tried
                     clear[i] = bound < CLEAR * np.abs(s).max()
-    return [(Certificate(digest, image.reshape(-1), int(label), str(eps), clipped, *claims).sealed(), bound)
-            for image, label, claims, bound in zip(images, labels, best, worst)]
+    return [(Certificate(digest, image.reshape(-1), int(label), eps, clipped, *claims).sealed(), bound)
+            for image, label, eps, claims, bound in zip(images, labels, claimed, best, worst)]
 
 
 def claim(net, ball, y, method, steps=20, seed=0):

@@ -20,6 +20,9 @@ from dataclasses import dataclass
 import numpy
 
 
+UNLIKE = (numpy.ma.MaskedArray, numpy.matrix)  # NumPy's, but with products, sums and comparisons of their own: refused
+
+
 # ---- array modules ----
 
 def namespace(*arrays):
@@ -34,7 +37,18 @@ def namespace(*arrays):
 
 def is_array(x):
     """True for arrays of the modules that `namespace` knows."""
-    return isinstance(x, numpy.ndarray) or type(x).__module__.partition(".")[0] in ("cupy", "autograd")
+    plain = isinstance(x, numpy.ndarray) and not isinstance(x, UNLIKE)
+    return plain or type(x).__module__.partition(".")[0] in ("cupy", "autograd")
+
+
+def is_float(x):
+    """True for arrays of float32 or float64: what networks and balls are made of. Half precision rounds a small ε to 0."""
+    return is_array(x) and x.dtype.kind == "f" and x.dtype.itemsize in (4, 8)
+
+
+def described(x):
+    """What came where an array was expected, in a few words: "float64 (3, 6)", "MaskedArray (3, 6)" or "list"."""
+    return f"{x.dtype if is_array(x) else type(x).__name__} {getattr(x, 'shape', '')}".rstrip()
 
 
 def to_host(x):

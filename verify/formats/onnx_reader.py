@@ -19,7 +19,7 @@ def read_onnx(path):
     onnx = optional("onnx", "onnx", "ONNX")
     try:
         graph = onnx.load(path).graph
-        constants = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
+        constants = {tensor.name: widened(onnx.numpy_helper.to_array(tensor)) for tensor in graph.initializer}
     except FileNotFoundError:
         raise
     except Exception as error:  # protobuf and onnx raise their own classes on foreign bytes
@@ -28,6 +28,11 @@ def read_onnx(path):
         return _network(graph, constants, onnx)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
+
+
+def widened(array):
+    """float16 and bfloat16 as float32, which holds all their numbers: a Network is of float32 or float64."""
+    return array.astype(np.float32) if array.dtype.itemsize == 2 and array.dtype.kind in "fV" else array
 
 
 def _network(graph, constants, onnx):
@@ -39,7 +44,7 @@ def _network(graph, constants, onnx):
         try:
             attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
             if "value" in attributes:
-                attributes["value"] = onnx.numpy_helper.to_array(attributes["value"])
+                attributes["value"] = widened(onnx.numpy_helper.to_array(attributes["value"]))
             chain.take(node, attributes)
         except ValueError as error:
             raise ValueError(f"node {node.name or f'#{index}'} ({node.op_type}): {error}") from None

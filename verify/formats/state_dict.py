@@ -30,7 +30,8 @@ def read_torch(path, architecture=None, input_shape=()):
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         held = ", ".join(map(repr, state)) if isinstance(state, dict) else type(state).__name__
         raise ValueError(f"{path}: expected a state_dict, names of tensors alone, got {held}")
-    arrays = {name: value.detach().numpy() for name, value in state.items()}
+    arrays = {name: (value.float() if value.dtype in (torch.float16, torch.bfloat16) else value).detach().numpy()
+              for name, value in state.items()}  # a Network is of float32 or float64
     try:
         pairs = _pairs(arrays)
         layers, shape = _read_architecture(architecture) if architecture else _infer(pairs, input_shape)

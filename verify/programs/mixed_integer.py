@@ -176,12 +176,13 @@ def margins(net, x, y):
 
 def check_witness(net, ball, y, witness):
     """max_m z_m − z_y at a witness; ValueError unless it lies in the ball and the domain and is misclassified."""
-    x, eps, w = ball.x[0].astype(float), float(ball.eps[0]), np.asarray(witness, float)
+    x, eps, w = ball.x[0].astype(float), ball.eps[0].astype(float), np.asarray(witness, float)
     if w.shape != x.shape or not np.isfinite(w).all():
         raise ValueError(f"witness: expected finite numbers of shape {x.shape}, got shape {w.shape}")
-    distance = float(np.abs(w - x).max() if ball.norm == np.inf else np.abs(w - x).sum())
-    if distance > eps + 1e-12 * (eps + np.abs(x).max()):  # room for the rounding of x ± ε
-        raise ValueError(f"witness: expected an input within {eps:g} of x, got one at {distance:g}")
+    distance, eps = np.broadcast_arrays(np.abs(w - x) if ball.norm == np.inf else np.abs(w - x).sum(), eps)
+    if (distance > eps + 1e-12 * (eps + np.abs(x).max())).any():  # room for the rounding of x ± ε
+        at = (distance - eps).argmax()
+        raise ValueError(f"witness: expected an input within {eps.flat[at]:g} of x, got one at {distance.flat[at]:g}")
     if ball.domain is not None and (w.min() < ball.domain[0] or w.max() > ball.domain[1]):
         raise ValueError(f"witness: expected pixels in {ball.domain}, got [{w.min():g}, {w.max():g}]")
     margin = float(margins(net, w, y).max())

@@ -88,11 +88,11 @@ def polytope(ball):
     """The Inputs of a ball of one example: the box of l∞, or for l1 x' = x + d⁺ − d⁻ with Σ d⁺ + d⁻ ≤ ε."""
     if not isinstance(ball, Ball) or len(ball) != 1:
         raise ValueError(f"ball: expected a Ball of one example, got {getattr(ball, 'x', ball)!r:.60}")
-    x, eps = ball.x.reshape(-1).astype(float), float(ball.eps[0])
+    x, eps = ball.x.reshape(-1).astype(float), ball.eps.reshape(-1).astype(float)  # (n,), (1,) or of a box (n,)
     n, I = len(x), sp.diags_array(np.ones(len(x)), format="csr")
     if ball.norm == 1:
         return Inputs(sp.hstack([I, -I], format="csr"), x, np.zeros(2 * n), np.full(2 * n, eps),
-                      sp.csr_array(np.ones((1, 2 * n))), np.array([eps]))
+                      sp.csr_array(np.ones((1, 2 * n))), eps)
     if ball.norm != np.inf:
         raise ValueError(f"ball: expected one with flat sides, of norm inf or 1, got norm {ball.norm!r}")
     least, most = (-np.inf, np.inf) if ball.domain is None else ball.domain

@@ -26,7 +26,7 @@ class Certificate(NamedTuple):
     network: str      # SHA-256 of the network
     image: object     # (n,) uint8
     label: int        # y
-    eps: str          # ε, a decimal fraction
+    eps: object       # ε, a decimal fraction (str), or a list of n of them, one for each pixel
     clipped: bool
     l: list           # (n,) for each ReLU
     u: list           # (n,)
@@ -57,7 +57,7 @@ def read(path):
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         lists = {name: [arrays[f"{name}{k}"] for k in range(len(arrays)) if f"{name}{k}" in arrays] for name in "lusa"}
-        plain = {name: arrays[name].item() for name in ("network", "label", "eps", "clipped", "digest")}
+        plain = {name: arrays[name].tolist() for name in ("network", "label", "eps", "clipped", "digest")}
         return Certificate(image=arrays["image"], **lists, **plain)
     except FileNotFoundError:
         raise
@@ -71,7 +71,7 @@ def check(certificate, network):
         raise Rejected("it is of another network, or a weight has changed: the digests of the network differ")
     if certificate.digest != certificate.sealed().digest:
         raise Rejected("it has changed since it was made: its digest differs")
-    for name, kind in (("label", int), ("eps", str), ("clipped", bool)):
+    for name, kind in (("label", int), ("clipped", bool)):
         if type(getattr(certificate, name)) is not kind:
             raise Rejected(f"{name}: expected {kind.__name__}, got {getattr(certificate, name)!r}")
     c, sizes = certificate, [n for n, layer in zip(network.units, network.layers) if layer is None]
@@ -86,12 +86,20 @@ def check(certificate, network):
         raise Rejected("a: a lower slope outside [0, 1]")
     if c.image.dtype != np.uint8 or c.image.shape != (network.units[0],) or c.label not in range(network.classes):
         raise Rejected(f"image, label: expected {network.units[0]} bytes and a class, got {c.image.shape} and {c.label}")
+    radii(c)
+
+
+def radii(certificate):
+    """ε of every pixel, [Fraction] (n,); Rejected where it is none."""
+    n, eps = len(certificate.image), certificate.eps
+    each = eps if type(eps) is list else [eps]
     try:
-        eps = Fraction(c.eps)
+        found = [Fraction(e) for e in each if type(e) is str]
     except (ValueError, ZeroDivisionError):
-        eps = -1
-    if eps < 0:
-        raise Rejected(f"eps: expected a decimal fraction of at least 0, got {c.eps!r}")
+        found = []
+    if len(found) != len(each) or len(each) not in (1, n) or min(found) < 0:
+        raise Rejected(f"eps: expected a decimal fraction of at least 0, or {n} of them, got {eps!r:.60}")
+    return found * (n // len(found))
 
 
 def _sha(*parts):

@@ -1,7 +1,7 @@
 """The prover: a certificate checked in exact arithmetic. Nothing is rounded, and no code is shared with refbound.
 
 A certificate claims z_m − z_y < 0 for every class m ≠ y and every input x′ with |x′ − x| ≤ ε (and 0 ≤ x′ ≤ 1 if clipped),
-where x = image / 255 and ε, a decimal fraction, are exact. It carries l and u for the input of every ReLU, and the slopes of
+where x = image / 255 and ε, a decimal fraction or one for each pixel, are exact. It carries l and u for the input of every ReLU, and the slopes of
 two lines around each. Weights, l, u and slopes are floating-point numbers, integers times a power of 2. Without a division,
 
     bounds       l ≤ z ≤ u                   is proved for each ReLU by the interval bound from the claimed box of the one
@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .claims import Rejected, check, network_digest
+from .claims import Rejected, check, network_digest, radii
 from .integers import Exact, convolution, dense, exact
 
 
@@ -88,10 +88,11 @@ def prove(certificate, network):
 
 def ball(certificate):
     """The least and the greatest value of each input, (n, 1), in units of which 1/255, ε and 1 are multiples."""
-    eps = Fraction(certificate.eps)
-    unit = Fraction(1, math.lcm(255, eps.denominator))
+    eps = radii(certificate)
+    unit = Fraction(1, math.lcm(255, *(e.denominator for e in eps)))
     x = certificate.image.astype(object)[:, None] * int(Fraction(1, 255) / unit)
-    low, high = x - int(eps / unit), x + int(eps / unit)
+    r = np.array([int(e / unit) for e in eps], object)[:, None]
+    low, high = x - r, x + r
     if certificate.clipped:
         low, high = np.maximum(low, 0), np.minimum(high, int(1 / unit))
     return Exact(low, unit), Exact(high, unit)

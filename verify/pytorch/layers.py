@@ -30,8 +30,10 @@ class Ball(NamedTuple):
 
 
 def ball_around(x, eps, norm=math.inf, domain=None):
-    """The Ball of radius eps, a number or (N,), the box of l∞ cut to the domain."""
-    eps = torch.as_tensor(eps, dtype=x.dtype).expand(len(x)).view(-1, *(1,) * (x.dim() - 1))
+    """The Ball of radius eps, a number, (N,) or of a box shaped as x; the box of l∞ cut to the domain."""
+    eps = torch.as_tensor(eps, dtype=x.dtype)
+    if eps.dim() < 2:
+        eps = eps.expand(len(x)).view(-1, *(1,) * (x.dim() - 1))
     if norm != math.inf:
         return Ball(x, eps, norm)
     low, high = x - eps, x + eps

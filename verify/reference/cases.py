@@ -25,7 +25,7 @@ class Case(NamedTuple):
     seed: int
     layers: list
     shape: tuple        # of one input
-    eps: list           # ε of each example
+    eps: object         # ε of each example, or of each of their pixels
     norm: float = np.inf
     clipped: bool = True
     beta: float = 1.0
@@ -39,6 +39,7 @@ STRIDED = [Conv2d(2, 3, 3, 2, 0), ReLU(), Conv2d(3, 3, 2, 1, 0), ReLU(), Flatten
 RECTANGULAR = [Conv2d(1, 3, (2, 3), (1, 2), (0, 1)), ReLU(), Conv2d(3, 2, (3, 1), (2, 1), (1, 0)), ReLU(), Flatten(),
                Linear(12, 3)]
 PADDED = [Conv2d(1, 2, 3, 2, 1), ReLU(), Flatten(), Linear(12, 5), ReLU(), Linear(5, 3)]
+CHANNELS = [Conv2d(2, 3, 3, 2, 1), ReLU(), Flatten(), Linear(18, 5), ReLU(), Linear(5, 3)]
 CASES = {
     # The network worked by hand in the README: every number is exact, and the second unit of the first ReLU is a tie.
     "hand": Case(0, [Linear(2, 2), ReLU(), Linear(2, 2), ReLU(), Linear(2, 2)], (2,), [1.0, 1.0], clipped=False, given={
@@ -53,6 +54,7 @@ CASES = {
     "conv-strided": Case(32, STRIDED, (2, 7, 7), [0.05, 0.02], clipped=False),
     "conv-rectangular": Case(49, RECTANGULAR, (1, 4, 5), [0.5, 0.3], norm=2, clipped=False, beta=0.3, kappa=0.1),
     "conv-l1": Case(57, PADDED, (1, 5, 4), [1.0, 0.5], norm=1, clipped=False, given={"eta": 0.5}),
+    "conv-pixels": Case(56, CHANNELS, (2, 4, 5), np.linspace(0, 0.3, 80).reshape(2, 2, 4, 5), beta=0.5, kappa=0.2),
     "affine": Case(14, [Linear(5, 6), Linear(6, 6), ReLU(), Linear(6, 5), Linear(5, 3)], (5,), [0.2, 0.1], beta=0.5),
     "linear": Case(8, [Linear(4, 5), Linear(5, 3)], (4,), [0.1, 0.2], kappa=0.5),
     "eps-zero": Case(8, [Linear(4, 5), ReLU(), Linear(5, 3)], (4,), [0.0, 0.0], beta=0.5),
