@@ -18,7 +18,7 @@ from . import checks
 from .api import RobustLoss, checked_loss
 from .arrays.ops import as_rows, images, is_array, namespace, with_true_class
 from .attack import climb, project
-from .ball import Ball
+from .ball import Ball, Region
 from .layers import add, forward, forward_vjp
 from .losses import cross_entropy, cross_entropy_vjp, mixed_loss_vjp
 
@@ -28,7 +28,7 @@ STEPS = 8  # of the attack
 class Objective(NamedTuple):
     """A row of the table."""
 
-    within: object    # ball, x_adv, λ -> the ball that s̄ holds in
+    within: object    # ball, x_adv, λ -> the Region that s̄ holds in; None for B itself
     loss: object      # s̄, s_adv (S, N), α -> (N,)
     loss_vjp: object  # d (N,), s̄, s_adv, α -> (ds̄, ds_adv)
     options: tuple    # those of alpha and lam that it takes; one that takes neither needs no attack
@@ -38,16 +38,17 @@ class Objective(NamedTuple):
         return f"<{self.summary}; options: {', '.join(self.options) or 'none'}>"
 
 
-def whole(ball, x_adv, lam):
-    """B(x, ε) itself."""
-    return ball
-
-
 def small_box(ball, x_adv, lam):
-    """B(x′, λ ε), x′ the point of B(x, (1 − λ) ε) nearest to x_adv: so all of it lies in B(x, ε)."""
-    inner = Ball(ball.x, (1 - lam) * ball.eps, norm=ball.norm, domain=ball.domain)
-    centre = project(as_rows(x_adv, x_adv.dtype), inner, x_adv.dtype)
-    return Ball(images(centre, ball.x.shape[1:]), lam * ball.eps, norm=ball.norm, domain=ball.domain)
+    """The box around x_adv of radius λ ε, moved, and cut to the width of B where that is less, so that it lies in B.
+
+    For l2 and l1: the ball of that radius around the point nearest to x_adv of B(x, (1 − λ) ε).
+    """
+    xp, x, radius = namespace(x_adv), as_rows(x_adv, x_adv.dtype), lam * as_rows(ball.eps, x_adv.dtype)
+    if ball.norm != float("inf"):
+        return Region(project(x, Ball(ball.x, (1 - lam) * ball.eps, norm=ball.norm), x.dtype), radius, ball.norm)
+    low, high = ball.box(x.dtype)
+    radius = xp.minimum(radius, (high - low) / 2)
+    return Region(xp.clip(x, low + radius, high - radius), radius, ball.norm)  # (sabr)
 
 
 def of_bound(s, s_adv, alpha):
@@ -62,7 +63,7 @@ def of_bound_vjp(d, s, s_adv, alpha):
 
 def mtl(s, s_adv, alpha):
     """α L(s̄) + (1 − α) L(s_adv)."""
-    return alpha * cross_entropy(s) + (1 - alpha) * cross_entropy(s_adv)
+    return alpha * cross_entropy(s) + (1 - alpha) * cross_entropy(s_adv)  # (mtl-ibp)
 
 
 def mtl_vjp(d, s, s_adv, alpha):
@@ -72,7 +73,7 @@ def mtl_vjp(d, s, s_adv, alpha):
 
 def cc(s, s_adv, alpha):
     """L(α s̄ + (1 − α) s_adv)."""
-    return cross_entropy(alpha * s + (1 - alpha) * s_adv)
+    return cross_entropy(alpha * s + (1 - alpha) * s_adv)  # (cc-ibp)
 
 
 def cc_vjp(d, s, s_adv, alpha):
@@ -83,21 +84,22 @@ def cc_vjp(d, s, s_adv, alpha):
 
 def exp(s, s_adv, alpha):
     """L(s̄)^α L(s_adv)^(1−α)."""
-    return cross_entropy(s) ** alpha * cross_entropy(s_adv) ** (1 - alpha)
+    return cross_entropy(s) ** alpha * cross_entropy(s_adv) ** (1 - alpha)  # (exp-ibp)
 
 
 def exp_vjp(d, s, s_adv, alpha):
-    """As log ℓ = α log L(s̄) + (1 − α) log L(s_adv): ds̄ = d ℓ α ∇L(s̄) / L(s̄), ds_adv alike. An L rounded to 0 has none."""
-    L, L_adv, d = cross_entropy(s), cross_entropy(s_adv), d * exp(s, s_adv, alpha)
-    return (d * alpha * (cross_entropy_vjp(1, s) / (L + (L == 0))), d * (1 - alpha) * (cross_entropy_vjp(1, s_adv) / (L_adv + (L_adv == 0))))
+    """As log ℓ = α log L(s̄) + (1 − α) log L(s_adv): ds̄ = d ℓ α ∇L(s̄) / L(s̄), ds_adv alike; 0 where an L is rounded to 0."""
+    d, (L, L_adv) = d * exp(s, s_adv, alpha), (cross_entropy(margins) for margins in (s, s_adv))
+    dlog, dlog_adv = cross_entropy_vjp(1, s) / (L + (L == 0)), cross_entropy_vjp(1, s_adv) / (L_adv + (L_adv == 0))
+    return d * alpha * dlog, d * (1 - alpha) * dlog_adv
 
 
 OBJECTIVES = {
-    "robust": Objective(whole, of_bound, of_bound_vjp, (), "the bound's loss (1), (3)"),
+    "robust": Objective(None, of_bound, of_bound_vjp, (), "the bound's loss (1), (3)"),
     "sabr": Objective(small_box, of_bound, of_bound_vjp, ("lam",), "that of a small box around an attack"),
-    "mtl-ibp": Objective(whole, mtl, mtl_vjp, ("alpha",), "the mean of the bound's loss and an attack's"),
-    "cc-ibp": Objective(whole, cc, cc_vjp, ("alpha",), "the loss of the mean of the bound and an attack"),
-    "exp-ibp": Objective(whole, exp, exp_vjp, ("alpha",), "the geometric mean of the bound's loss and an attack's"),
+    "mtl-ibp": Objective(None, mtl, mtl_vjp, ("alpha",), "the mean of the bound's loss and an attack's"),
+    "cc-ibp": Objective(None, cc, cc_vjp, ("alpha",), "the loss of the mean of the bound and an attack"),
+    "exp-ibp": Objective(None, exp, exp_vjp, ("alpha",), "the geometric mean of the bound's loss and an attack's"),
 }
 
 
@@ -107,20 +109,19 @@ def objective_loss(net, ball, y, objective, method="ibp", x_adv=None, rng=None, 
     objective   a key of OBJECTIVES; alpha, lam: its α or λ in [0, 1], 1/2 if not given
     x_adv       (N, *input_shape), in the ball; without it the objective attacks by itself, in STEPS steps (attack.climb)
     rng         a numpy Generator, for the attack's start (without it x), and then for what the method draws; options: the method's
-
     The margins that come with it are s̄: sabr's hold in its small box alone, and certify nothing. ValueError as robust_loss.
     """
-    row, _ = find(objective), checks.problem(net, ball, y)
+    row, region = find(objective), checks.problem(net, ball, y)
     alpha, lam = (setting(name, value, objective) for name, value in (("alpha", alpha), ("lam", lam)))
     if row.options:
         x_adv = climb(net, ball, y, STEPS, rng) if x_adv is None else points(x_adv, net, ball)
-    bound = checked_loss(net, ball, y, method, beta, kappa, {**options, "rng": rng}, row.within(ball, x_adv, lam))
+    region = row.within(ball, x_adv, lam) if row.within else region
+    bound = checked_loss(net, ball, y, method, beta, kappa, {**options, "rng": rng}, region)
     z, inputs = forward(net, as_rows(x_adv, net.dtype)) if "alpha" in row.options else (None, None)
-    kappa, s_adv = float(kappa), (bound.C * z).sum(-1) if inputs else None
-    value, d = (1 - kappa) * row.loss(bound.s, s_adv, alpha), bound.value * 0 + 1 / len(y)
+    s_adv, d, kappa = (bound.C * z).sum(-1) if inputs else None, bound.value * 0 + 1 / len(y), float(kappa)
+    value, (ds, ds_adv) = (1 - kappa) * row.loss(bound.s, s_adv, alpha), row.loss_vjp(d, bound.s, s_adv, alpha)
     if kappa > 0:
         value = value + kappa * cross_entropy((bound.C * bound.logits).sum(-1))
-    ds, ds_adv = row.loss_vjp(d, bound.s, s_adv, alpha)
     grads = mixed_loss_vjp(d, net, bound, kappa, (1 - kappa) * ds)
     if inputs:
         grads = add(grads, forward_vjp((bound.C * ((1 - kappa) * ds_adv)[:, :, None]).sum(0), net, inputs))

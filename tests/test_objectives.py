@@ -1,21 +1,29 @@
 """The objectives: formulas, gradients, limits, and what follows from s_adv ≤ s̄."""
 
 import itertools
+import json
 import re
+from dataclasses import asdict
 
 import autograd.numpy as anp
 import numpy as np
 import pytest
-from networks import BALLS, batch, build, draws, length, margins, points
+from networks import BALLS, batch, build, draws, extent, length, margins
 from test_device import check_alike, moved
 from test_gradients import Problem, check_by_autograd, check_by_differences, with_params
+from test_training import SHORT
 
 import refbound as rb
 from refbound.attack import climb
+from refbound.arrays.ops import as_rows, with_true_class
+from refbound.ball import Region
 from refbound.layers import forward
-from refbound.arrays.ops import as_rows
 from refbound.losses import mixed_loss
 from refbound.objectives import small_box
+from trainers import data, table1, train
+from trainers.files import checkpoint
+from trainers.inputs.draws import stream
+from trainers.loop import minibatch, optim
 
 SETTING = {"robust": {}, "sabr": {"lam": 0.4}, "mtl-ibp": {"alpha": 0.3}, "cc-ibp": {"alpha": 0.3}, "exp-ibp": {"alpha": 0.3}}
 MIXED = ("mtl-ibp", "cc-ibp", "exp-ibp")
@@ -36,6 +44,17 @@ def L(s):
     return np.log(np.exp(s).sum(1))
 
 
+def by_hand(ball, x_adv, lam):
+    """The small box, or ball, as a Region: of inputs in rows."""
+    x, x_adv, eps = as_rows(ball.x, float), as_rows(x_adv, float), ball.eps[:, None]
+    if ball.norm == 2:  # the way from x to x_adv, as far as (1 − λ) ε
+        far = np.linalg.norm(x_adv - x, axis=1, keepdims=True)
+        return Region(x + (x_adv - x) * np.minimum(1, (1 - lam) * eps / far), lam * eps, 2)
+    low, high = (as_rows(side, float) for side in extent(ball))
+    radius = np.minimum(lam * eps, (high - low) / 2)
+    return Region(np.minimum(np.maximum(x_adv, low + radius), high - radius), radius, np.inf)
+
+
 class Attacked(Problem):
     """The loss of an objective in the parameters alone: x_adv, slopes and draws are held."""
 
@@ -43,7 +62,8 @@ class Attacked(Problem):
         super().__init__(name, method, ball, weights)
         self.objective, self.row, self.setting = objective, rb.OBJECTIVES[objective], SETTING[objective]
         self.x_adv = rb.pgd(self.net, self.ball, self.y, 5, rng=draws(7))
-        self.region = self.row.within(self.ball, self.x_adv, self.setting.get("lam")).region(self.net.dtype)
+        if objective == "sabr":
+            self.region = small_box(self.ball, self.x_adv, self.setting["lam"])
         if method == "one-step":  # the slopes of the region that it is
             given = rb.checks.method_options(self.net, self.ball, method, {"rng": draws()})
             lines = rb.METHODS[method].bound(self.net, self.region, self.y, given).lines
@@ -85,12 +105,9 @@ def test_an_objective_is_its_formula_of_margin_bounds_and_of_the_margins_at_the_
     net, ball, y, x_adv = attacked(name, ball)
     out = rb.objective_loss(net, ball, y, objective, method, x_adv, draws(), **SETTING[objective], kappa=0.2)
     s, s_adv = rb.margin_bounds(net, ball, y, method, rng=None if method != "one-step" else draws()), margins(net(x_adv), y)
-    if objective == "sabr":  # by hand: the point nearest to x_adv from which a step of λ ε does not leave the ball
-        way, inner = x_adv - ball.x, 0.6 * ball.eps.reshape(-1, *[1] * (ball.x.ndim - 1))
-        far = np.maximum(length(way, 2).reshape(inner.shape) / inner, 1) if ball.norm == 2 else 1
-        centre = ball.x + (way / far if ball.norm == 2 else np.clip(way, -inner, inner))
-        box = rb.Ball(centre, 0.4 * ball.eps, norm=ball.norm, domain=ball.domain)
-        s = rb.margin_bounds(net, box, y, method, rng=draws() if method == "one-step" else None)
+    if objective == "sabr":
+        region, given = by_hand(ball, x_adv, 0.4), rb.checks.method_options(net, ball, method, {"rng": draws()})
+        s = with_true_class(rb.METHODS[method].bound(net, region, y, given).s, y)
     value = {"robust": L(s), "sabr": L(s), "mtl-ibp": 0.3 * L(s) + 0.7 * L(s_adv), "cc-ibp": L(0.3 * s + 0.7 * s_adv),
              "exp-ibp": L(s) ** 0.3 * L(s_adv) ** 0.7}[objective]
     assert abs(out.value - np.mean(0.8 * value + 0.2 * L(margins(net(ball.x), y)))) < 1e-12
@@ -154,16 +171,19 @@ def test_objectives_lie_between_attack_and_bound_and_grow_with_alpha(method):
 
 
 @pytest.mark.parametrize("ball", BALLS)
-def test_the_small_box_lies_in_the_ball_and_holds_the_attack_where_it_can(ball):
+def test_the_small_box_lies_in_the_ball_and_holds_the_attack(ball):
     net, ball, y, x_adv = attacked(ball=ball)
-    rng = np.random.default_rng(0)
-    for lam in (0.0, 0.3, 1.0):
+    (low, high), x = extent(ball), as_rows(x_adv, float)
+    for lam in (0.0, 0.3, 0.7, 1.0):
         box = small_box(ball, x_adv, lam)
-        np.testing.assert_allclose(box.eps, lam * ball.eps)
-        for at in points(box, rng):
-            assert (length(at - ball.x, ball.norm) <= ball.eps + 1e-12).all()
-            assert ball.domain is None or (at.min() >= 0 and at.max() <= 1)
-        assert (length(x_adv - box.x, ball.norm) <= lam * ball.eps + 1e-12).all()  # its own radius from the edge, or nearer
+        if ball.norm == np.inf:
+            assert (box.centre - box.radius >= low - 1e-12).all() and (box.centre + box.radius <= high + 1e-12).all()
+            assert (np.abs(x - box.centre) <= box.radius + 1e-12).all()
+            np.testing.assert_allclose(box.radius, np.minimum(lam * ball.eps[:, None], (high - low) / 2))
+        else:  # by the triangle inequality
+            assert (length(box.centre - ball.x, ball.norm) + box.radius[:, 0] <= ball.eps + 1e-12).all()
+            assert (length(x - box.centre, ball.norm) <= box.radius[:, 0] + 1e-12).all()
+            np.testing.assert_allclose(box.radius[:, 0], lam * ball.eps)
 
 
 @pytest.mark.parametrize("ball", BALLS)
@@ -224,3 +244,94 @@ def test_arguments_that_cannot_be_are_refused_in_one_line(given, line):
     with pytest.raises(ValueError, match="^" + re.escape(line)) as error:
         rb.objective_loss(net, ball, y, **{"objective": "mtl-ibp", **given})
     assert "\n" not in str(error.value)
+
+
+# ---- in training ----
+
+OBJECTIVE = ["--eps", "0.05", "--objective", "exp-ibp", "--method", "one-step", "--alpha", "0.2", "--attack-steps", "2", "--l1", "1e-4",
+             "--kappa", "0.2", "0.1"]
+
+
+def step_of(few, **more):
+    """A network and a step of training on a few images, as train.py hands it to minibatch.gradient."""
+    args = train.Args(model="mlp", batch=30, shard=10, data_dir=few, **more)
+    images = data.load("mnist", "train", few)
+    now = {"eps": 0.05, "beta": 1.0, "kappa": 0.2, "rate": 0.01}
+    here = {"train": images, "batch": np.arange(30), "seed": [0, 1, 2], "now": now, "args": args, "pmap": map}
+    return train.new_network(args, np, images.images.shape[1:], 10), here
+
+
+@each
+def test_the_gradient_of_a_minibatch_is_that_of_the_objective_with_the_draws_of_its_place(objective, few):
+    """To the last bit: the slopes' draws are those of the shard, whatever the objective; the attack has its own."""
+    setting = SETTING[objective]
+    net, here = step_of(few, objective=objective, method="one-step", attack_steps=3, **setting)
+    loss, grads, *_ = minibatch.gradient(net, **here)
+    x, losses, total = data.to_float(here["train"].images, np.float32), [], None
+    for index in range(3):
+        part = slice(10 * index, 10 * index + 10)
+        ball, y, given = rb.Ball(x[part], 0.05), here["train"].labels[part], {"rng": stream("bound", 0, 1, 2, index, 0), "kappa": 0.2}
+        if objective == "robust":
+            out = rb.robust_loss(net, ball, y, "one-step", **given)
+        else:
+            x_adv = climb(net, ball, y, 3, stream("attack", 0, 1, 2, index, 0))
+            out = rb.objective_loss(net, ball, y, objective, "one-step", x_adv, **setting, **given)
+        losses.append(10 / 30 * out.value)
+        mine = {key: 10 / 30 * grad for key, grad in out.grads.items()}
+        total = {key: total[key] + grad for key, grad in mine.items()} if total else mine
+    assert loss == sum(losses) == minibatch.value(net, **here)
+    for key, grad in total.items():
+        np.testing.assert_array_equal(grads[key], grad)
+
+
+def test_a_run_of_an_objective_is_the_same_for_any_threads_and_when_it_goes_on(few, tmp_path, interrupted_in_epoch_3):
+    arguments = [*SHORT, *OBJECTIVE, "--probe", "5", "--data-dir", few]
+    for threads in ("1", "2"):
+        train.main([*arguments, "--threads", threads, "--run", str(tmp_path / threads)])
+    interrupted_in_epoch_3([*arguments, "--run", str(tmp_path / "cut")])
+    train.main([*arguments, "--run", str(tmp_path / "cut")])
+    for file in ("best.npz", "model.npz", "landscape.csv"):
+        assert len({(tmp_path / name / file).read_bytes() for name in ("1", "2", "cut")}) == 1
+
+
+def test_a_run_of_an_objective_is_the_same_on_the_device(few, tmp_path, device):
+    for name in ("cpu", "cuda"):
+        train.main([*SHORT, *OBJECTIVE, "--data-dir", few, "--limit", "200", "--device", name, "--run", str(tmp_path / name)])
+    ours, theirs = (rb.load(tmp_path / name / "model.npz").params for name in ("cpu", "cuda"))
+    for key, value in ours.items():
+        np.testing.assert_allclose(theirs[key], value, rtol=0, atol=1e-3)
+
+
+def test_the_penalty_adds_the_signs_of_the_weights_alone():
+    params = {"0.weight": np.array([[-2.0, 0.0, 3.0]]), "0.bias": np.array([5.0])}
+    grads = optim.add_l1({"0.weight": np.ones((1, 3)), "0.bias": np.ones(1)}, params, 0.25)
+    assert grads["0.weight"].tolist() == [[0.75, 1, 1.25]] and grads["0.bias"].tolist() == [1]
+
+
+def test_a_run_from_before_the_objectives_is_known_by_its_arguments(few, tmp_path, capsys):
+    run = ["--data-dir", few, "--run", str(tmp_path / "run")]
+    train.main([*SHORT, *run])
+    for file in ("config.json", "result.json"):
+        content = json.loads((tmp_path / "run" / file).read_text())
+        content["arguments"] = {k: v for k, v in content["arguments"].items() if k not in checkpoint.ADDED}
+        (tmp_path / "run" / file).write_text(json.dumps(content))
+    train.main([*SHORT, *run])
+    assert "this run is finished" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="--objective robust there, sabr here"):
+        train.main([*SHORT, *run, "--objective", "sabr"])
+
+
+@pytest.mark.parametrize("given, words", [
+    (["--alpha", "0.5"], "alpha: not an option of 'robust'"), (["--objective", "sabr", "--lam", "2"], "lam: expected a number in [0, 1], got 2"),
+    (["--l1", "-1"], "--l1: expected at least 0"), (["--attack-steps", "0"], "--attack-steps: expected at least 1, got 0")])
+def test_a_run_with_settings_that_cannot_be_is_refused(given, words, tmp_path):
+    with pytest.raises(ValueError, match=re.escape(words)):
+        train.main([*SHORT, *given, "--run", str(tmp_path / "run")])
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("given, name", [
+    ({}, "IBP"), ({"objective": "mtl-ibp", "alpha": 0.01}, "mtl-ibp (α = 0.01)"),
+    ({"objective": "sabr", "lam": 0.4, "method": "one-step", "kappa": (0.2, 0.1)}, "sabr (one-step, λ = 0.4, κ 0.2→0.1)")])
+def test_tables_name_the_objective(given, name):
+    assert table1.heading(asdict(train.Args(**{"method": "ibp", **given}))) == name
