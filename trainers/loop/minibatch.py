@@ -11,7 +11,7 @@ import numpy as np
 
 import refbound as rb
 from refbound.attack import climb
-from refbound.landscape import loss_value, lower_slopes
+from refbound.landscape import jump, loss_value, lower_slopes, tightness
 
 from .. import data
 from ..inputs.draws import stream
@@ -67,10 +67,10 @@ def value(net, train, batch, seed, now, args, pmap, redraw=0):
     return sum(over_shards(work, net, train, batch, seed, now, args, pmap, redraw))
 
 
-def slopes(net, train, batch, seed, now, args, pmap=map):
-    """The shares of the lower slopes that are 0, between, and 1, in the first shard; None where no unit is unstable."""
+def relaxation(net, train, batch, seed, now, args, pmap=map):
+    """In the first shard: the shares of the lower slopes that are 0, between, and 1, the tightness and the jump; None for what is not."""
     def work(share, problem, weights, options):
-        return lower_slopes(net, *problem, **options)
+        return lower_slopes(net, *problem, **options), tightness(net, *problem[:2]), jump(net, *problem, **options)
 
     return next(over_shards(work, net, train, batch, seed, now, args, map))
 
