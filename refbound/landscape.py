@@ -107,13 +107,13 @@ def jump(net, ball, y, method, h=1e-3, **options):
     """
     given, row, region = checks.method_options(net, ball, method, options), checks.method(method), checks.problem(net, ball, y)
     pre, C = row.preactivation(net, region, given).pre, margin_matrix(y, net.classes, net.dtype)
-    nearest = [_from_tie(l, u).min(axis=1) for l, u in pre]
-    xp = namespace(region.centre)
-    least = xp.min(xp.stack(nearest), axis=0) if pre else xp.ones(len(y))
+    if not pre:
+        return None
+    xp, sides = namespace(C), []
+    least = xp.min(xp.stack([_from_tie(l, u).min(axis=1) for l, u in pre]), axis=0)
     there = least < 1  # an unstable unit
     if not bool(there.any()):
         return None
-    sides = []
     for way in (-h, h):
         moved = []
         for l, u in pre:

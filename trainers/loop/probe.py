@@ -30,8 +30,8 @@ def probe(net, after, grads, here):
         row = {"least_loss": min(losses), "greatest_loss": max(losses), "variation": variation(losses), "l2_distance": l2,
                "cosine_distance": cosine}
         shares, *more = relaxation(net, **here)
-        row |= {**dict(zip(SLOPES, shares or ("", "", ""))),
-                **{name: "" if value is None else value for name, value in zip(("tightness", "jump"), more)}}
+        for name, found in zip((*SLOPES, "tightness", "jump"), (*(shares or [None] * 3), *more)):
+            row[name] = "" if found is None else found
         if here["args"].as_released:
             row |= as_published(net, grads, here)
     return {**row, "seconds": time.time() - started}
