@@ -11,7 +11,7 @@ The results depend on these details:
  2. ε is 0 for --warmup epochs, then rises to --train-eps over --ramp epochs; β and κ go from their first to their last
     value over the same time. All are set at every step.
  3. Every draw is seeded by its purpose and (seed, epoch, step, shard): a run does not depend on what was drawn before, so
-    that a resumed run ends as one that was never stopped, and any number of threads ends alike.
+    that a resumed run ends as one that was never stopped, and any number of processes ends alike.
  4. The gradient of a minibatch is the sum of its shards' in fixed order; the last, smaller minibatch is left out.
  5. An image is verified by the method itself; if β ends below 1, training ends on a mixture with ibp (3), by either of them.
  6. An image is flipped (cifar10) and moved by up to --crop pixels, anew in each minibatch.
@@ -91,7 +91,7 @@ class Args:
     probe: int = argument(100, "measure the loss landscape every so many steps (trainers/landscape.py; 0: never)")
     as_released: bool = argument(False, "measure also what the authors' code logs: redrawn slopes, RMS, similarity")
     device: str = argument("cpu", "cpu or cuda", choices=("cpu", "cuda"))
-    threads: int = argument(0, "threads (0: one for each core); the result does not depend on it")
+    threads: int = argument(0, "cores, a process each where the system can fork (0: all); the result does not depend on it")
 
 
 def main(argv=None):
