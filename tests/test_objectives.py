@@ -1,9 +1,12 @@
 """The objectives: formulas, gradients, limits, and what follows from s_adv ≤ s̄."""
 
+import importlib
+import inspect
 import itertools
 import json
 import re
 from dataclasses import asdict
+from pathlib import Path
 
 import autograd.numpy as anp
 import numpy as np
@@ -335,3 +338,18 @@ def test_a_run_with_settings_that_cannot_be_is_refused(given, words, tmp_path):
     ({"objective": "sabr", "lam": 0.4, "method": "one-step", "kappa": (0.2, 0.1)}, "sabr (one-step, λ = 0.4, κ 0.2→0.1)")])
 def test_tables_name_the_objective(given, name):
     assert table1.heading(asdict(train.Args(**{"method": "ibp", **given}))) == name
+
+
+def test_the_course_has_formula_source_code_and_test_of_every_objective():
+    course = (Path(rb.__file__).parent / "README.md").read_text(encoding="utf-8")
+    table = course.split("| objective | what is minimised |")[1].split("\n\n")[0].splitlines()[2:]
+    rows = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in table]
+    assert [row[0].strip("`") for row in rows] == list(rb.OBJECTIVES)
+    tests = Path(__file__).read_text(encoding="utf-8")
+    for name, formula, source, code, test in rows:
+        assert formula.startswith("$L") or formula.startswith("$\\alpha")
+        assert source and f"def {test.strip('`')}(" in tests
+        for module, function in re.findall(r"`(\w+)\.(\w+)`", code):
+            assert hasattr(importlib.import_module(f"refbound.{module}"), function)
+        text = inspect.getsource(importlib.import_module("refbound.objectives"))
+        assert f"  # ({name.strip('`')})" in text or name == "`robust`"
