@@ -26,8 +26,8 @@ from .plots import gradients, jumps, learning, relaxations, sparsity, style, swe
 from .plots.planes import PLANES
 from .plots.selection import Missing
 
-FIGURES = {"learning": learning, "sparsity": sparsity, "violins": violins, "relaxations": relaxations, "jumps": jumps, "gradients": gradients,
-           "sweep": sweep, **PLANES}
+FIGURES = {"learning": learning, "sparsity": sparsity, "violins": violins, "relaxations": relaxations, "jumps": jumps,
+           "gradients": gradients, "sweep": sweep, **PLANES}
 
 
 @dataclass

@@ -51,7 +51,8 @@ from .loop.probe import probe
 class Args:
     """Train a classifier to certified robustness; without arguments, the main job."""
 
-    run: str = argument("", "run folder (default: runs/METHOD-MODEL-EPS-SEED, before it OBJECTIVE- if not robust); a stopped run goes on from there")
+    run: str = argument("", "run folder (default: runs/METHOD-MODEL-EPS-SEED, with OBJECTIVE- before it if that is not robust); "
+                            "a stopped run goes on from there")
     objective: str = argument("robust", "what is minimised (refbound/objectives.py)", choices=tuple(rb.OBJECTIVES))
     method: str = argument("one-step", "how the margins are bounded", choices=[m for m in rb.METHODS if rb.METHODS[m].trains])
     model: str = argument("small", "network", choices=tuple(rb.models.MODELS))
