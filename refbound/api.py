@@ -86,12 +86,12 @@ def robust_loss(net, ball, y, method, beta=1.0, kappa=0.0, **options):
                       with_true_class(loss.s, y), loss.logits)
 
 
-def checked_loss(net, ball, y, method, beta, kappa, options):
-    """The MixedLoss of arguments that are checked first."""
+def checked_loss(net, ball, y, method, beta, kappa, options, region=None):
+    """The MixedLoss of arguments that are checked first; region: where its bounds hold, if not in all of the ball."""
     row = checks.method(method)
     if not row.trains:
         raise ValueError(f"method: {method!r} is for evaluation and has no gradient; expected another")
     beta, kappa = checks.number("beta", beta, 0, 1), checks.number("kappa", kappa, 0, 1)
-    region = checks.problem(net, ball, y)
+    region = region or checks.problem(net, ball, y)
     x, mixture = as_rows(ball.x, region.centre.dtype), ((row, beta), (METHODS["ibp"], 1 - beta))
     return mixed_loss(net, region, x, y, mixture, checks.method_options(net, ball, method, options), kappa)

@@ -7,7 +7,12 @@ With g_t the gradient of the loss of a minibatch at the parameters θ_t, and ρ 
     cosine distance    1 − g_{t+1}·g_t / (‖g_{t+1}‖ ‖g_t‖)
 
 for the same minibatch and the same random slopes at every point: what is measured is the loss, not the draw.
-`as_released` gives what the code published with the paper logs instead.
+`as_released` gives what the code published with the paper logs instead. Two measures of later work, of a network at its θ:
+
+    tightness    |C W_L D … D W₁| r / |C W_L| D … D |W₁| r                       Mao et al. 2024, "Understanding certified training
+                 D the ReLUs that are active at x, r the radius of B             with interval bound propagation"
+    jump         |s̄(l⁺) − s̄(l⁻)| as the l of one unit passes −u from l⁻ to l⁺    Jovanović et al. 2022, "On the paradox of
+                                                                                certified training": a relaxation is discontinuous
 """
 
 import math
@@ -16,6 +21,10 @@ import numpy as np
 
 from . import checks
 from .api import checked_loss
+from .arrays.ops import as_rows, namespace
+from .layers import forward, margin_matrix
+from .linear import relax
+from .relaxation import enclose
 
 LENGTHS = np.geomspace(0.5, 5, 10)  # τ
 
@@ -71,6 +80,53 @@ def lower_slopes(net, ball, y, method, **options):
     margins = checks.method(method).bound(net, checks.problem(net, ball, y), y, given)
     shares = slope_shares(margins.pre, margins.lines)
     return shares if sum(shares) > 0 else None
+
+
+def tightness(net, ball, y):
+    """Mean over examples and margins of the propagation tightness, in [0, 1]; 1: intervals lose nothing. None where r is 0 throughout.
+
+    The ReLUs stand still at x, the last layer is merged with C(y). A margin that does not depend on the input counts 1.
+    """
+    region = checks.problem(net, ball, y)
+    if not float(ball.eps.max()) > 0:
+        return None
+    x, C = as_rows(ball.x, net.dtype), margin_matrix(y, net.classes, net.dtype)
+    inputs = forward(net, x)[1]
+    lines = [enclose(inputs[i], inputs[i]) for i in net.relus]  # over a point the chord is D
+    last = relax(net, len(net.layers), C, (), start=net.head).g
+    magnitudes = net.with_params({name: abs(value) for name, value in net.params.items()})
+    signed, widest = (region.width(relax(of, net.head, g, lines).g) for of, g in ((net, last), (magnitudes, abs(last))))
+    return float(((signed + (widest == 0)) / (widest + (widest == 0))).mean())
+
+
+def jump(net, ball, y, method, h=1e-3, **options):
+    """How far the margin that moves most moves, as one unit's l passes −u: the mean over the examples; None without unstable units.
+
+    The unit is the one of each example, in any ReLU, whose l is nearest to −u for its width. Its l and u become r (∓1 − h), then
+    r (∓1 + h), with r = (u − l) / 2; all else stays. What is continuous moves by about h times the width.
+    """
+    given, row, region = checks.method_options(net, ball, method, options), checks.method(method), checks.problem(net, ball, y)
+    pre, C = row.preactivation(net, region, given).pre, margin_matrix(y, net.classes, net.dtype)
+    if not pre:
+        return None
+    xp, sides = namespace(C), []
+    least = xp.min(xp.stack([_from_tie(l, u).min(axis=1) for l, u in pre]), axis=0)
+    there = least < 1  # an unstable unit
+    if not bool(there.any()):
+        return None
+    for way in (-h, h):
+        moved = []
+        for l, u in pre:
+            hit, r = (_from_tie(l, u) == least[:, None]) & there[:, None], (u - l) / 2
+            moved.append((xp.where(hit, r * (way - 1), l), xp.where(hit, r * (way + 1), u)))
+        sides.append(row.margins(net, region, C, moved, given).s)
+    return float(xp.max(abs(sides[1] - sides[0]), axis=0).sum() / there.sum())
+
+
+def _from_tie(l, u):
+    """|u + l| / (u − l) of unstable units, below 1, and 1 of the others."""
+    unstable = (l < 0) & (u > 0)
+    return namespace(l).where(unstable, abs(u + l) / (u - l + ~unstable), namespace(l).ones(l.shape[1:], l.dtype))
 
 
 def _dot(g, h):

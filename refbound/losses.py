@@ -57,9 +57,9 @@ def mixed_loss(net, region, x, y, mixture, options, kappa=0.0):
     return MixedLoss(value, s, logits, C, inputs, found, terms)
 
 
-def mixed_loss_vjp(d, net, loss, kappa=0.0):
-    """Parameter gradients of Σ d ℓ, d (N,): each term of ℓ backwards, then the intermediate bounds, once."""
-    ds, grads = (1 - kappa) * cross_entropy_vjp(d, loss.s), {}
+def mixed_loss_vjp(d, net, loss, kappa=0.0, ds=None):
+    """Parameter gradients of Σ d ℓ, d (N,): each term of ℓ backwards, then the intermediate bounds, once. ds: that in s̄, if given."""
+    ds, grads = (1 - kappa) * cross_entropy_vjp(d, loss.s) if ds is None else ds, {}
     dpre = {bounds: [(0, 0)] * len(net.relus) for bounds in loss.found}
     for method, weight, margins in loss.terms:
         more, dmore = method.margins_vjp(weight * ds, net, margins)

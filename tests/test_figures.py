@@ -14,7 +14,7 @@ import refbound as rb
 from trainers import data, figures, landscape, table1, train
 from trainers.files import checkpoint, record
 from trainers.plots import colours
-from trainers.plots import gradients, learning, planes, relaxations, selection, sparsity, style, subject, sweep, violins
+from trainers.plots import gradients, jumps, learning, planes, relaxations, selection, sparsity, style, subject, sweep, violins
 from verify import tightness
 
 COLUMNS = ("time", *learning.COLUMNS, *sparsity.SHARES)
@@ -79,7 +79,7 @@ def test_what_is_missing_is_said_and_the_rest_is_drawn(tmp_path, monkeypatch, ca
     monkeypatch.setattr(record, "RESULTS", tmp_path / "none")
     assert figures.main(["--out", str(tmp_path)]) == 0
     lines = capsys.readouterr().out.splitlines()
-    free = ("relaxations", *planes.PLANES)  # of runs
+    free = ("relaxations", "jumps", *planes.PLANES)  # of runs
     assert [line for line in lines if "left out" not in line] == [f"{name}: {tmp_path / name}.png" for name in free]
     assert len(lines) == len(figures.FIGURES) + 1 and len(list(tmp_path.iterdir())) == 2 * len(free)
     assert figures.main(["--out", str(tmp_path), "--only", "sweep"]) == 1
@@ -310,6 +310,22 @@ def test_relaxations_by_hand():
         assert found["one-step", u]["lower"] == [[0, 0], [1, 0]]
         assert found["ibp", u]["upper"] == [0, u] and found["ibp", u]["lower"] == [[0, 0]]
         assert [a for a, b in found["random", u]["lower"]] == pytest.approx(relaxations.DRAWN)
+
+
+def test_jumps_are_where_a_slope_changes_and_as_worked_by_hand():
+    """With a the slope of z₃ and b its bias, s̄ of crown-ibp is (−5 a z₃ + 3 z₄ + 6)/5 + 1: 4 at a = 0, the greatest z₄ being 3; at a = 1
+    (−2 h1 − 8 h2 − 5 b + 11)/5 ≤ (−2 z1 − 5 b + 11)/5 ≤ (13 − 5 b)/5, 5.1 at b = −5/2.
+    One-step has the slope 0 of z₂, too: from b = −1/2 on (−2 h1 − 8 h2 − 5 b + 11)/5 ≤ (−z1 − 5 b + 11)/5 ≤ (12 − 5 b)/5, by a₁ = 1/2."""
+    found = jumps.numbers([], args())
+    b, moves = np.array(found["b"]), {}
+    for method, values in found["s"].items():
+        at = np.flatnonzero(np.abs(np.diff(values)) > jumps.LEAP)
+        moves[method] = [round((b[i] + b[i + 1]) / 2, 6) for i in at]
+        if method in found["slope"]:
+            assert [round((b[i] + b[i + 1]) / 2, 6) for i in np.flatnonzero(np.abs(np.diff(found["slope"][method])) > 0.5)] == moves[method]
+    assert moves == {"ibp": [], "crown-ibp": [-2.5], "cap-ibp": [], "one-step": [-0.5]}
+    for method, tie, above in (("crown-ibp", -2.5, (13 - 5 * b) / 5), ("one-step", -0.5, (12 - 5 * b) / 5)):
+        np.testing.assert_allclose(found["s"][method], np.where(b < tie, 4, above))
 
 
 @pytest.mark.parametrize("method", planes.METHODS)

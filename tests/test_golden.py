@@ -78,6 +78,23 @@ def test_the_cases_cover_every_method_and_stay_small():
         assert names >= {f"{variant}/{name}" for name in wanted}
 
 
+@pytest.mark.parametrize("name", ["objectives", "objectives-l2", "objectives-conv"])
+def test_the_objectives_of_a_case_are_what_the_public_function_gives(name):
+    a = golden_cases.golden(name)
+    net, ball, y, _ = golden_cases.problem(a)
+    found = set()
+    for variant, (objective, method) in golden_cases.TRAINED.items():
+        given = {name: float(a[name]) for name in rb.OBJECTIVES[objective].options}
+        given |= {k: v for k, v in options(a, method).items() if k in ("a0", "eta")}
+        out = rb.objective_loss(net, ball, y, objective, method, a["x_adv"], beta=float(a["beta"]), kappa=float(a["kappa"]), **given)
+        assert a[f"{variant}/loss"] == out.value
+        np.testing.assert_array_equal(a[f"{variant}/margins"], out.margins)
+        for key, d in out.grads.items():
+            np.testing.assert_array_equal(a[f"{variant}/grad/{key}"], d)
+        found.add(round(out.value, 6))
+    assert len(found) == len(golden_cases.TRAINED)  # no two alike
+
+
 def test_the_cases_are_what_their_names_say():
     def kinds(name, k):
         l, u = (golden_cases.golden(name)[f"ibp/preactivation/{k}/{end}"] for end in "lu")
@@ -102,7 +119,7 @@ def test_no_case_sits_on_a_kink_by_accident():
             if re.match(r"\d|x|eps|cauchy", key):
                 a[key] = a[key] * (1 + 1e-11 * rng.choice([-1, 1], a[key].shape))
         a["x"] = np.clip(a["x"], *a["domain"])
-        for variant in golden_cases.VARIANTS:
+        for variant in (*golden_cases.VARIANTS, *golden_cases.TRAINED):
             for key, value in golden_cases.outputs(a, variant).items():
                 assert conventions.difference(value, golden_cases.golden(name)[key])[0] < 1e-8, (name, key)
 

@@ -6,15 +6,17 @@ from dataclasses import asdict
 
 import numpy as np
 import pytest
-from networks import batch, build, draws, hand
+from networks import ALL, BALLS, batch, build, draws, extent, hand
+from test_device import moved
 from test_training import SHORT, command, refused
 
 import refbound as rb
-from refbound.landscape import (LENGTHS, along, as_released, distances, loss_value, lower_slopes, slope_shares,
-                                variation)
+from refbound.landscape import (LENGTHS, along, as_released, distances, jump, loss_value, lower_slopes, slope_shares,
+                                tightness, variation)
 from refbound.relaxation import adaptive, bernoulli, enclose
 from trainers import data, landscape, train
 from trainers.files import checkpoint
+from trainers.inputs.draws import stream as draws_of
 from trainers.loop import minibatch, parallel, probe
 
 DRAWN = ["one-step", "random", "sparse"]
@@ -83,6 +85,70 @@ def test_a_slope_of_one_is_counted_as_one_in_float32():
     spacing of floats above 1, half that of those below, and a tie goes to 1, which is even."""
     u = np.random.default_rng(0).random((100_000, 1)).astype(np.float32)
     assert (enclose(u - 1, u, np.ones_like(u)).a_lo[(u > 0) & (u < 1)] == 1).all()
+
+
+# ---- tightness and jump ----
+
+def test_tightness_is_the_ratio_of_the_two_products_by_hand():
+    """With the matrices of each example written out: 2-layer products of the rows that are active at x."""
+    net = build("dense")
+    ball, y = batch(net)
+    W, ratios, low_high = [net.params[f"{i}.weight"] for i in (0, 2, 4)], [], extent(ball)
+    for n, (x, label) in enumerate(zip(ball.x, y)):
+        r, h, D = (low_high[1][n] - low_high[0][n]) / 2, x, []
+        for i, weight in zip((0, 2), W):
+            z = weight @ h + net.params[f"{i}.bias"]
+            D.append(np.diag((z > 0).astype(float)))
+            h = np.maximum(z, 0)
+        C = np.delete(np.eye(net.classes) - np.eye(net.classes)[label], label, axis=0)
+        last = C @ W[2] @ D[1]
+        ratios.append(np.abs(last @ W[1] @ D[0] @ W[0]) @ r / (np.abs(last) @ np.abs(W[1]) @ D[0] @ np.abs(W[0]) @ r))
+    assert tightness(net, ball, y) == pytest.approx(np.mean(ratios), rel=1e-12) and 0 < np.mean(ratios) < 0.9
+
+
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("ball", BALLS)
+def test_tightness_is_at_most_1_and_1_where_no_product_is_taken(name, ball):
+    net = build(name)
+    region, y = batch(net, ball)
+    found = tightness(net, region, y)
+    assert found == 1 if name in ("no ReLU", "one ReLU, on the input") else 0 < found <= 1
+    assert tightness(net, batch(net, ball, eps=0.0)[0], y) is None
+
+
+def test_the_jump_at_the_tie_of_the_hand_worked_network():
+    """z2 in [−2, 2] is on the tie. Label 0: its slope a takes (−2 z1 − 8 a z2 + 16)/5 from 18/5 at a = 0 to
+    (−10 x1 + 6 x2 + 14)/5 ≤ 6 at a = 1: 2.4. Label 1 takes its upper line."""
+    net, ball, y = hand()
+    half = [np.full((2, 2), 0.5)] * 2
+    for method, expected in (("crown-ibp", 2.4), ("crown", 2.4), ("cap-ibp", 0), ("cap", 0), ("ibp", 0), ("one-step", 0)):
+        options = {"a0": [a[:1] for a in half]} if method == "one-step" else {}
+        assert jump(net, ball[:1], y[:1], method, h=1e-9, **options) == pytest.approx(expected, abs=1e-7)
+        options = {"a0": [a[:1] for a in half]} if method == "one-step" else {}
+        assert jump(net, ball[1:], y[1:], method, h=1e-9, **options) == pytest.approx(0, abs=1e-7)
+    assert jump(net, ball, y, "crown-ibp", h=1e-9) == pytest.approx(1.2, abs=1e-7)  # the mean of both
+    assert jump(net, rb.Ball(ball.x, 0.0, domain=None), y, "crown-ibp") is None
+
+
+def test_the_jump_takes_the_unit_nearest_to_its_tie_in_any_layer():
+    """With biases 1/2 of z2 and −11/4 of z3, z3 in [−11/4, 11/4] is on the tie and nothing else: its slope alone goes from 0 to 1."""
+    net, ball, y = hand()
+    net = net.with_params({**net.params, "0.bias": np.array([1.0, 0.5]), "2.bias": np.array([-2.75, 0.0])})
+    slopes = [(l + u > 0).astype(float) for l, u in rb.preactivation_bounds(net, ball, "ibp")]
+    assert slopes[1][:, 0].tolist() == [0, 0]
+    before, after = (rb.margin_bounds(net, ball, y, "crown-ibp", slopes=[slopes[0], slopes[1] + np.array([a, 0])]) for a in (0, 1))
+    expected = np.abs(after - before).max(1).mean()
+    assert expected > 0.1 and jump(net, ball, y, "crown-ibp", h=1e-9) == pytest.approx(expected, abs=1e-7)
+
+
+def test_tightness_and_jump_are_the_same_on_the_device_and_in_float32(device):
+    for dtype, tolerance in ((np.float64, 1e-9), (np.float32, 1e-3)):
+        net = build("stride 1, 2, padding 1", dtype=dtype)
+        problem = net, *batch(net)
+        other = moved(device, *problem)
+        assert tightness(*other) == pytest.approx(tightness(*problem), rel=tolerance)
+        for method in ("ibp", "crown-ibp", "one-step", "crown"):
+            assert jump(*other, method, rng=draws()) == pytest.approx(jump(*problem, method, rng=draws()), rel=tolerance)
 
 
 # ---- random slopes ----
@@ -168,6 +234,10 @@ def test_a_probe_measures_what_its_formulas_say(few):
     rms, similarity = as_released(grads, minibatch.gradient(raw, **step, redraw=len(probe.RELEASED) + 1)[1])
     assert (row["released_rms"], row["released_similarity"]) == (rms, similarity)
     assert sum(row[name] for name in probe.SLOPES) == pytest.approx(1)
+    x, y = data.to_float(step["train"].images[:10], np.float32), step["train"].labels[:10]
+    ball, draw = rb.Ball(x, 0.02), draws_of("bound", 0, 1, 2, 0, 0)  # of the first shard
+    lower_slopes(net, ball, y, "one-step", rng=draw)  # which come first
+    assert row["tightness"] == tightness(net, ball, y) and row["jump"] == jump(net, ball, y, "one-step", rng=draw)
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -193,7 +263,8 @@ def test_probing_changes_nothing_in_the_run(few, tmp_path):
     rows = checkpoint.read_log(tmp_path / "probed" / "landscape.csv")
     assert [12 * (row["epoch"] - 1) + row["step"] for row in rows] == list(range(0, 36, 5))
     assert all(row["variation"] == row["greatest_loss"] - row["least_loss"] > 0 for row in rows)
-    assert [row["zero_slopes"] is None for row in rows] == [row["eps"] == 0 for row in rows]
+    for name in ("zero_slopes", "tightness", "jump"):
+        assert [row[name] is None for row in rows] == [row["eps"] == 0 for row in rows]
     assert json.loads((tmp_path / "probed" / "result.json").read_text())["probe_seconds"] > 0
     assert json.loads((tmp_path / "plain" / "result.json").read_text())["probe_seconds"] == 0
 

@@ -22,12 +22,12 @@ from . import landscape, table1
 from .files import checkpoint, record
 from .inputs import arguments
 from .inputs.arguments import argument
-from .plots import gradients, learning, relaxations, sparsity, style, sweep, violins
+from .plots import gradients, jumps, learning, relaxations, sparsity, style, sweep, violins
 from .plots.planes import PLANES
 from .plots.selection import Missing
 
-FIGURES = {"learning": learning, "sparsity": sparsity, "violins": violins, "relaxations": relaxations, "gradients": gradients,
-           "sweep": sweep, **PLANES}
+FIGURES = {"learning": learning, "sparsity": sparsity, "violins": violins, "relaxations": relaxations, "jumps": jumps,
+           "gradients": gradients, "sweep": sweep, **PLANES}
 
 
 @dataclass

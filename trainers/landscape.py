@@ -18,7 +18,7 @@ from .inputs.arguments import argument
 
 MEASURES = {"variation": "variation", "l2_distance": "l2", "cosine_distance": "cosine", "zero_slopes": "a̲ = 0",
             "fractional_slopes": "between", "one_slopes": "a̲ = 1", "released_variation": "rel. var.",
-            "released_rms": "rel. RMS", "released_similarity": "rel. cos"}  # column -> heading
+            "released_rms": "rel. RMS", "released_similarity": "rel. cos", "tightness": "tightness", "jump": "jump"}  # column -> heading
 PHASES = ("warm-up", "ramp", "after")
 
 

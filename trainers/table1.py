@@ -11,7 +11,7 @@ import statistics
 from dataclasses import dataclass
 from pathlib import Path
 
-from .files import record
+from .files import checkpoint, record
 from .inputs import arguments, published
 from .inputs.arguments import argument
 
@@ -66,14 +66,18 @@ def network(given):
 
 def heading(given):
     """The column of a run, or its method with the options that it has."""
+    objective = given.get("objective", "robust")
     beta, kappa = (1, 1) if given["method"] == "ibp" else tuple(given["beta"]), tuple(given["kappa"])
     column = COLUMNS.get((given["method"], *beta))
-    if column and kappa == (0, 0):
+    if column and kappa == (0, 0) and objective == "robust":
         return column
-    options = [f"{key} = {given[key]:g}" for key in ("p", "q") if given[key] is not None]
+    options = [given["method"]] if objective != "robust" and given["method"] != "ibp" else []
+    for symbol, key in (("α", "alpha"), ("λ", "lam"), ("p", "p"), ("q", "q")):
+        options += [f"{symbol} = {given[key]:g}"] if given.get(key) is not None else []
     for symbol, weights, usual in (("β", beta, (1, 1)), ("κ", kappa, (0, 0))):
         options += [f"{symbol} {weights[0]:g}→{weights[1]:g}"] if weights != usual else []
-    return f"{given['method']} ({', '.join(options)})" if options else given["method"]
+    name = given["method"] if objective == "robust" else objective
+    return f"{name} ({', '.join(options)})" if options else name
 
 
 MEASURED = ("eps", "norm", "clipped", "images", "pgd_steps", "restarts")  # how a result was measured
@@ -84,7 +88,7 @@ def check(records):
     """ValueError unless the runs of a cell differ in their seeds and nothing else."""
     first, seeds = records[0], [one["arguments"]["seed"] for one in records]
     for other in records[1:]:
-        a, b = (record.settings(one["arguments"]) for one in (first, other))
+        a, b = ({**checkpoint.ADDED, **record.settings(one["arguments"])} for one in (first, other))
         if keys := [k for k in {**a, **b} if k not in ALONE and a.get(k) != b.get(k)]:
             raise ValueError(f"{first['name']} and {other['name']} differ in {', '.join(keys)}; "
                              "expected runs that differ in their seeds")

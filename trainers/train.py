@@ -16,6 +16,9 @@ The results depend on these details:
  5. An image is verified by the method itself; if β ends below 1, training ends on a mixture with ibp (3), by either of them.
  6. An image is flipped (cifar10) and moved by up to --crop pixels, anew in each minibatch.
  7. Every --probe steps the loss landscape is measured (landscape.csv); nothing of the training depends on it.
+ 8. An objective's attack is made anew at every step, and its α or λ is the same throughout. By sabr the log's verified error in
+    training is of its small boxes, and proves nothing; in validation and at the test an image is verified as by robust.
+ 9. The loss that is logged, and whose landscape is measured, is without the term of --l1.
 """
 
 import math
@@ -30,6 +33,7 @@ from tqdm import tqdm
 import refbound as rb
 from refbound import checks
 from refbound.arrays.device import device_module
+from refbound.objectives import STEPS, setting
 
 from . import data
 from .evaluate import Args as Evaluation, certifiers, evaluate, report
@@ -39,7 +43,7 @@ from .inputs.arguments import argument
 from .inputs.draws import stream
 from .loop import parallel, schedule
 from .loop.minibatch import gradient, options_given
-from .loop.optim import OPTIMIZERS, clip_norm
+from .loop.optim import OPTIMIZERS, add_l1, clip_norm
 from .loop.probe import probe
 
 
@@ -47,7 +51,9 @@ from .loop.probe import probe
 class Args:
     """Train a classifier to certified robustness; without arguments, the main job."""
 
-    run: str = argument("", "run folder (default: runs/METHOD-MODEL-EPS-SEED); a stopped run goes on from there")
+    run: str = argument("", "run folder (default: runs/METHOD-MODEL-EPS-SEED, with OBJECTIVE- before it if that is not robust); "
+                            "a stopped run goes on from there")
+    objective: str = argument("robust", "what is minimised (refbound/objectives.py)", choices=tuple(rb.OBJECTIVES))
     method: str = argument("one-step", "how the margins are bounded", choices=[m for m in rb.METHODS if rb.METHODS[m].trains])
     model: str = argument("small", "network", choices=tuple(rb.models.MODELS))
     eps: float = argument(0.1, "radius of the ball at the test, pixels in [0, 1]")
@@ -60,6 +66,10 @@ class Args:
     ramp_shape: str = argument("linear", "of ε, β and κ over the ramp", choices=tuple(schedule.SHAPES))
     beta: tuple = argument((1.0, 1.0), "β of (3) before and after the ramp: the weight of the method against ibp")
     kappa: tuple = argument((0.0, 0.0), "κ before and after the ramp: the weight of the clean loss (not in the paper)")
+    alpha: float = argument(None, "α of mtl-ibp, cc-ibp and exp-ibp: the weight of the bound against the attack (default: 0.5)", type=float)
+    lam: float = argument(None, "λ of sabr: the radius of its box, as a share of ε (default: 0.5)", type=float)
+    attack_steps: int = argument(STEPS, "steps of the attack that all objectives but robust make; together they are 2 ε long")
+    l1: float = argument(0.0, "weight of the sum of the weights' magnitudes, added to the loss")
     optimizer: str = argument("adam", "optimiser", choices=tuple(OPTIMIZERS))
     adam_beta2: float = argument(None, "β₂ of adam (default: 0.999)", type=float)
     rate: float = argument(2e-3, "learning rate")
@@ -89,7 +99,8 @@ def main(argv=None):
     """The run, from its first epoch or from where it stopped, to the one look at the test set."""
     args = arguments.parse(Args, "trainers.train", argv, presets.TRAINING)
     check(args)
-    args.run = args.run or f"runs/{args.method}-{args.model}-{args.eps:g}-{args.seed}"
+    by = args.method if args.objective == "robust" else f"{args.objective}-{args.method}"
+    args.run = args.run or f"runs/{by}-{args.model}-{args.eps:g}-{args.seed}"
     xp, folder = device_module(args.device), Path(args.run)
     train, held_out, classes = examples(args)
     net = new_network(args, xp, train.images.shape[1:], classes)
@@ -104,8 +115,8 @@ def main(argv=None):
 
 def check(args):
     """ValueError for arguments that cannot be, before anything is read or written."""
-    arguments.at_least(args, epochs=1, batch=1, validation=1, probe=int(args.as_released), **dict.fromkeys(
-        ("eps", "train_eps", "warmup", "ramp", "rate", "clip_norm", "crop", "shard", "limit", "threads", "seed",
+    arguments.at_least(args, epochs=1, batch=1, validation=1, attack_steps=1, probe=int(args.as_released), **dict.fromkeys(
+        ("eps", "train_eps", "warmup", "ramp", "l1", "rate", "clip_norm", "crop", "shard", "limit", "threads", "seed",
          "split_seed"), 0))
     if not 0 < args.factor <= 1:
         raise ValueError(f"--factor: expected a number in (0, 1], got {args.factor}")
@@ -119,6 +130,8 @@ def check(args):
             taken = ", ".join(option for option in rb.METHODS[args.method].options if hasattr(args, option)) or "none"
             raise ValueError(f"--{name}: not an option of {args.method}, which takes {taken}")
         checks.option_value(name, value)
+    for name in ("alpha", "lam"):
+        setting(name, getattr(args, name), args.objective)
     if args.adam_beta2 is not None and (args.optimizer != "adam" or not 0 <= args.adam_beta2 < 1):
         raise ValueError(f"--adam-beta2: expected a number in [0, 1) and --optimizer adam, got {args.adam_beta2} "
                          f"and {args.optimizer}")
@@ -195,7 +208,8 @@ def train_epoch(net, state, train, epoch, args, pmap, folder):
         batch = order[step * args.batch:(step + 1) * args.batch]
         here = {"train": train, "batch": batch, "seed": [args.seed, epoch, step], "now": now, "args": args, "pmap": pmap}
         loss, grads, wrong, unverified = gradient(net, **here)
-        params, state = optimizer(net.params, clip_norm(grads, args.clip_norm), state, now["rate"])
+        downhill = clip_norm(add_l1(grads, net.params, args.l1), args.clip_norm)
+        params, state = optimizer(net.params, downhill, state, now["rate"])
         if not all(map(math.isfinite, (loss, *(float(abs(w).max()) for w in params.values())))):
             last = folder / "checkpoint.npz"
             raise ValueError(f"the loss is no longer finite at epoch {epoch}, step {step + 1}; "

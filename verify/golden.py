@@ -22,7 +22,7 @@ from trainers.files.checkpoint import write as write_file
 from trainers.inputs.arguments import Parser, run
 
 from .reference.conventions import difference, explain, under
-from .reference.cases import CASES, VARIANTS, golden
+from .reference.cases import CASES, TRAINED, VARIANTS, golden
 
 SHIPPED = Path(__file__).with_suffix("")
 SINGLE = 1e-5  # as float32 may err
@@ -45,7 +45,7 @@ def check(path, arrays, tolerance, quiet=False, complete=False, answers=True):
         if error <= tolerance:
             tell("agree", f"{name}  {error:.1e}")
             continue
-        known = explain(name, theirs[name], arrays, tolerance, recompute) if group(name) in VARIANTS else ""
+        known = explain(name, theirs[name], arrays, tolerance, recompute) if group(name) in (*VARIANTS, *TRAINED) else ""
         known = known or "as precise as float32" * (error < SINGLE)
         shown = f"{error:.1e} {where}" if answers or "shape" in where else where.partition(", expected")[0]
         tell("differ", f"{name}  {shown}{known and f'  <- {known}'}")
@@ -64,9 +64,9 @@ def check(path, arrays, tolerance, quiet=False, complete=False, answers=True):
 
 
 def group(name):
-    """What an array belongs to: a method, the logits, or what is given."""
+    """What an array belongs to: a method, an objective by a method, the logits, or what is given."""
     first = name.split("/")[0]
-    return first if first in VARIANTS or first == "logits" else "given"
+    return first if first in (*VARIANTS, *TRAINED, "logits") else "given"
 
 
 def read(path):

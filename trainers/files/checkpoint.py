@@ -21,6 +21,7 @@ from refbound.network import write_whole as write
 from ..inputs import draws
 
 FREE = ("run", "threads")  # arguments that a result does not depend on
+ADDED = {"objective": "robust", "alpha": None, "lam": None, "attack_steps": 8, "l1": 0.0}  # what runs had that name no such argument
 
 
 @contextlib.contextmanager
@@ -67,7 +68,7 @@ def open_folder(folder, arguments, report):
 
 def differences(found, wanted):
     """In words, where the arguments that a run's files hold are not those that are wanted, but for those that are free."""
-    wanted = {k: list(v) if isinstance(v, tuple) else v for k, v in wanted.items() if k not in FREE}
+    found, wanted = {**ADDED, **found}, {k: list(v) if isinstance(v, tuple) else v for k, v in wanted.items() if k not in FREE}
     return "; ".join(f"--{k.replace('_', '-')} {found.get(k)} there, {v} here" for k, v in wanted.items() if found.get(k) != v)
 
 

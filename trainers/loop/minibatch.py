@@ -10,7 +10,8 @@ from operator import add
 import numpy as np
 
 import refbound as rb
-from refbound.landscape import loss_value, lower_slopes
+from refbound.attack import climb
+from refbound.landscape import jump, loss_value, lower_slopes, tightness
 
 from .. import data
 from ..inputs.draws import stream
@@ -22,8 +23,8 @@ NORMS = {"inf": np.inf, "2": 2, "1": 1}  # by their names on the command line
 def over_shards(work, net, train, batch, seed, now, args, pmap, redraw=0):
     """What work(net, share, problem, weights, options) makes of each shard of a minibatch, on a core each.
 
-    Its share of the minibatch, (ball, y, method), {β and κ}, {rng and the method's own options}. redraw = 1, 2, ...:
-    other draws for the same images.
+    Its share of the minibatch, (ball, y, method), {β, κ, the objective and what that takes}, {rng and the method's own options}.
+    redraw = 1, 2, ...: other draws for the same images.
     """
     images = data.augment(train.images[batch], stream("crop", *seed), args.data, args.crop)
     size = args.shard or (args.batch if args.device == "cuda" else
@@ -35,7 +36,8 @@ def over_shards(work, net, train, batch, seed, now, args, pmap, redraw=0):
 def shard(work, net, examples, parts, seed, now, args, redraw, index):
     """What `work` makes of one shard."""
     x, y = (net.xp.asarray(of[parts[index]]) for of in examples)
-    weights, problem = {"beta": now["beta"], "kappa": now["kappa"]}, (ball(x, now["eps"], args), y, args.method)
+    problem = ball(x, now["eps"], args), y, args.method
+    weights = {"beta": now["beta"], "kappa": now["kappa"], **adversary(net, *problem[:2], args, (*seed, index, redraw))}
     options = {"rng": stream("bound", *seed, index, redraw), **options_given(args)}
     return work(net, len(y) / len(examples[1]), problem, weights, options)
 
@@ -49,7 +51,8 @@ def gradient(net, train, batch, seed, now, args, pmap, redraw=0):
 
 def share_of_gradient(net, share, problem, weights, options):
     """What `gradient` adds up."""
-    out, y = rb.robust_loss(net, *problem, **weights, **options), problem[1]
+    around, y, method = problem
+    out = rb.objective_loss(net, around, y, method=method, **weights, **options)
     wrong = int((out.logits.argmax(1) != y).sum())
     unverified = len(y) - int(((out.margins < 0).sum(1) == net.classes - 1).sum())
     return share * out.value, {k: share * g for k, g in out.grads.items()}, wrong, unverified
@@ -62,23 +65,34 @@ def value(net, train, batch, seed, now, args, pmap, redraw=0):
 
 def share_of_value(net, share, problem, weights, options):
     """What `value` adds up."""
-    return share * loss_value(net, *problem, **weights, **options)
+    around, y, method = problem
+    if weights["objective"] == "robust":
+        return share * loss_value(net, *problem, weights["beta"], weights["kappa"], **options)
+    return share * rb.objective_loss(net, around, y, method=method, **weights, **options).value
 
 
-def slopes(net, train, batch, seed, now, args, pmap=map):
-    """The shares of the lower slopes that are 0, between, and 1, in the first shard; None where no unit is unstable."""
-    return next(over_shards(shares_of_slopes, net, train, batch, seed, now, args, map))
+def relaxation(net, train, batch, seed, now, args, pmap=map):
+    """In the first shard: the shares of the lower slopes that are 0, between, and 1, the tightness and the jump; None for what is not."""
+    return next(over_shards(relaxation_of_shard, net, train, batch, seed, now, args, map))
 
 
-def shares_of_slopes(net, share, problem, weights, options):
-    """What `slopes` takes from the first shard."""
-    return lower_slopes(net, *problem, **options)
+def relaxation_of_shard(net, share, problem, weights, options):
+    """What `relaxation` takes from the first shard."""
+    return lower_slopes(net, *problem, **options), tightness(net, *problem[:2]), jump(net, *problem, **options)
 
 
 def ball(x, eps, args):
     """B(x, ε) in the norm of a run, if that is l∞ intersected with the domain of images, unless no_clip says not to."""
     clipped = args.norm == "inf" and not args.no_clip
     return rb.Ball(x, eps, norm=NORMS[args.norm], domain=(0.0, 1.0) if clipped else None)
+
+
+def adversary(net, ball, y, args, place):
+    """The objective, with its α or λ and the points of an attack, which draws from a stream of its own; robust does without."""
+    given = {name: getattr(args, name) for name in rb.OBJECTIVES[args.objective].options}
+    if given:
+        given["x_adv"] = climb(net, ball, y, args.attack_steps, stream("attack", *place))
+    return {"objective": args.objective, **given}
 
 
 def options_given(args):

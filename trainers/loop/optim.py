@@ -3,6 +3,8 @@
 Parameters, gradients and the state's moments are dicts of arrays with the same names; nothing is changed in place.
 """
 
+from refbound.arrays.ops import namespace
+
 
 def adam(params, grads, state, rate, beta1=0.9, beta2=0.999, eps=1e-8):
     """m ← β₁ m + (1 − β₁) g,  v ← β₂ v + (1 − β₂) g²,  w ← w − rate m̂ / (√v̂ + eps), m̂ and v̂ without their bias.
@@ -23,6 +25,13 @@ def sgd(params, grads, state, rate, momentum=0.9):
     """m ← momentum m + g,  w ← w − rate m."""
     m = {name: momentum * state.get(f"m/{name}", 0 * g) + g for name, g in grads.items()}
     return {name: w - rate * m[name] for name, w in params.items()}, {f"m/{name}": value for name, value in m.items()}
+
+
+def add_l1(grads, params, weight):
+    """The gradients, with that of weight Σ |W| over the weights of all layers; those of the biases as they are."""
+    if not weight:
+        return grads
+    return {name: g + weight * namespace(g).sign(params[name]) if name.endswith("weight") else g for name, g in grads.items()}
 
 
 def clip_norm(grads, limit):

@@ -10,7 +10,7 @@ import numpy as np
 
 from refbound.landscape import LENGTHS, along, as_released, distances, variation
 
-from .minibatch import gradient, slopes, value
+from .minibatch import gradient, relaxation, value
 
 RELEASED = (0.0, *LENGTHS, 1.0)  # τ in the published code
 SLOPES = ("zero_slopes", "fractional_slopes", "one_slopes")
@@ -28,7 +28,10 @@ def probe(net, after, grads, here):
         losses = along(lambda params: value(net.with_params(params), **here), net.params, grads, rate)
         l2, cosine = distances(grads, gradient(after, **here)[1])
         row = {"least_loss": min(losses), "greatest_loss": max(losses), "variation": variation(losses), "l2_distance": l2,
-               "cosine_distance": cosine, **dict(zip(SLOPES, slopes(net, **here) or ("", "", "")))}
+               "cosine_distance": cosine}
+        shares, *more = relaxation(net, **here)
+        for name, found in zip((*SLOPES, "tightness", "jump"), (*(shares or [None] * 3), *more)):
+            row[name] = "" if found is None else found
         if here["args"].as_released:
             row |= as_published(net, grads, here)
     return {**row, "seconds": time.time() - started}

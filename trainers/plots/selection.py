@@ -25,7 +25,7 @@ def study(runs, args, wanted):
     groups = defaultdict(list)
     for run in runs:
         of = run["arguments"]
-        if args.model in (None, of["model"]) and args.eps in (None, of["eps"]):
+        if of.get("objective", "robust") == "robust" and args.model in (None, of["model"]) and args.eps in (None, of["eps"]):
             groups[tuple(of.get(key) for key in KEYS)].append(run)
     if not groups:
         asked = [f"of {args.model}"] * bool(args.model) + [f"at ε = {args.eps}"] * (args.eps is not None)

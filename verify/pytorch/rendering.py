@@ -18,10 +18,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .layers import (adaptive, backward, ball_around, by_adaptive_lines, by_parallel_lines, enclose, interval,
+from .layers import (Ball, adaptive, backward, ball_around, by_adaptive_lines, by_parallel_lines, enclose, interval,
                      layerwise, maximum, projected)
 
-__all__ = ["Bound", "ball_around", "bound", "cross_entropy", "margin_rows", "robust_loss", "sequential"]
+__all__ = ["Bound", "ball_around", "bound", "cross_entropy", "margin_rows", "objective_loss", "robust_loss", "sequential",
+           "small_box"]
 
 
 class Bound(NamedTuple):
@@ -120,6 +121,29 @@ def bound(model, ball, y, method, found=None, cauchy=None, slopes=None, **option
 def cross_entropy(s):
     """log(1 + Σ exp s_m) of each example: the true class has margin 0."""
     return F.pad(s, (1, 0)).logsumexp(1)
+
+
+def small_box(ball, x, x_adv, eps, lam):
+    """SABR's Ball of radius λ ε around x_adv, moved into `ball`, B(x, eps)."""
+    eps = torch.as_tensor(eps, dtype=x.dtype).expand(len(x)).view(-1, *(1,) * (x.dim() - 1))
+    if ball.norm == math.inf:
+        radius = (lam * eps).minimum(ball.radius)
+        return Ball(x_adv.clamp(ball.centre - ball.radius + radius, ball.centre + ball.radius - radius), radius, ball.norm)
+    way = x_adv - x
+    far = torch.linalg.vector_norm(way.flatten(1), 2, dim=1).view(eps.shape)
+    return Ball(x + way * ((1 - lam) * eps / far).clamp(max=1), lam * eps, ball.norm)  # l2
+
+
+def objective_loss(model, ball, x, y, objective, method, x_adv, box=None, alpha=None, beta=1.0, kappa=0.0, **options):
+    """The mean of (1 − κ) an objective + κ L(clean); box: where the bound holds for sabr, in the place of the ball."""
+    region = box if objective == "sabr" else ball
+    s = beta * bound(model, region, y, method, **options).s + (1 - beta) * bound(model, region, y, "ibp").s
+    s_adv = (margin_rows(y, model.shapes[-1][0], x.dtype) @ model(x_adv).unsqueeze(2)).squeeze(2)
+    value = {"robust": lambda: cross_entropy(s), "sabr": lambda: cross_entropy(s),
+             "mtl-ibp": lambda: alpha * cross_entropy(s) + (1 - alpha) * cross_entropy(s_adv),
+             "cc-ibp": lambda: cross_entropy(alpha * s + (1 - alpha) * s_adv),
+             "exp-ibp": lambda: cross_entropy(s) ** alpha * cross_entropy(s_adv) ** (1 - alpha)}[objective]()
+    return (1 - kappa) * value.mean() + kappa * F.cross_entropy(model(x), y), s
 
 
 def robust_loss(model, ball, x, y, method, beta=1.0, kappa=0.0, cauchy=None, **options):

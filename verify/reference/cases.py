@@ -17,6 +17,8 @@ from refbound.network import from_spec
 VARIANTS = {**{name: (name, {}) for name in rb.METHODS},  # name in the files -> (method, what its options are)
             "alpha-per-margin": ("alpha", {"shared": False}),
             "cap-projected": ("cap", {"projections": "drawn"})}
+TRAINED = {f"{objective}.{method}": (objective, method)  # name in the files -> (objective, the method of its bound)
+           for objective in rb.OBJECTIVES for method in ("ibp", "one-step")}
 
 
 class Case(NamedTuple):
@@ -31,6 +33,7 @@ class Case(NamedTuple):
     beta: float = 1.0
     kappa: float = 0.0
     given: dict = {}
+    attacked: bool = False  # has x_adv, α and λ, and what every objective makes of them
 
 
 DENSE = [Linear(6, 8), ReLU(), Linear(8, 7), ReLU(), Linear(7, 4)]
@@ -59,6 +62,9 @@ CASES = {
     "linear": Case(8, [Linear(4, 5), Linear(5, 3)], (4,), [0.1, 0.2], kappa=0.5),
     "eps-zero": Case(8, [Linear(4, 5), ReLU(), Linear(5, 3)], (4,), [0.0, 0.0], beta=0.5),
     "stable": Case(2, DENSE, (6,), [1e-3, 2e-3], kappa=0.5),
+    "objectives": Case(60, DENSE, (6,), [0.15, 0.3, 0.1], attacked=True),
+    "objectives-l2": Case(61, DENSE, (6,), [0.4, 0.2], norm=2, clipped=False, beta=0.5, kappa=0.3, attacked=True),
+    "objectives-conv": Case(62, CONV, (1, 5, 5), [0.06, 0.1], beta=0.75, kappa=0.25, attacked=True),
     # In the first ReLU: an unstable unit, one that is always 0 (l = u = 0), an active and an inactive one.
     "dead": Case(33, [Linear(3, 4), ReLU(), Linear(4, 4), ReLU(), Linear(4, 3)], (3,), [0.4, 0.3], given={
         "0.weight": [[1, -1, 0.5], [0, 0, 0], [0.25, 0.5, -1], [-1, -0.5, -1]], "0.bias": [-0.25, 0.0, 9.0, -9.0]}),
@@ -84,6 +90,9 @@ def inputs(name):
     if case.norm == np.inf:  # Cauchy projections are for l∞
         places = (0, *net.relus[:-1])
         arrays |= {f"cauchy/{k}": rng.standard_cauchy((6, *net.shapes[i])) for k, i in enumerate(places)}
+    if case.attacked:
+        ball = rb.Ball(arrays["x"], arrays["eps"], norm=case.norm, domain=(0.0, 1.0) if case.clipped else None)
+        arrays |= {"x_adv": rb.pgd(net, ball, arrays["y"], steps=3, rng=rng), "alpha": 0.3, "lam": 0.4}
     return {key: np.array(value) for key, value in (arrays | case.given).items()}
 
 
@@ -102,6 +111,8 @@ def problem(arrays):
 
 def outputs(arrays, variant):
     """{VARIANT/...: array} from the inputs among the arrays; {} where a case does not have the variant."""
+    if variant in TRAINED:
+        return trained(arrays, *TRAINED[variant])
     net, ball, y, options = problem(arrays)
     method, changes = VARIANTS[variant]
     if "projections" in changes:
@@ -127,11 +138,23 @@ def outputs(arrays, variant):
     return {f"{variant}/{name}": np.array(a) for name, a in result.items()}
 
 
+def trained(arrays, objective, method):
+    """{OBJECTIVE.METHOD/...: array}; {} where a case has no attack."""
+    if "x_adv" not in arrays:
+        return {}
+    net, ball, y, _ = problem(arrays)
+    own = {"a0": [arrays[f"a0/{k}"] for k in range(len(net.relus))], "eta": float(arrays["eta"])} if method == "one-step" else {}
+    own |= {name: float(arrays[name]) for name in (*rb.OBJECTIVES[objective].options, "beta", "kappa")}
+    out = rb.objective_loss(net, ball, y, objective, method, arrays["x_adv"], **own)
+    result = {"margins": out.margins, "loss": out.value, **{f"grad/{name}": d for name, d in out.grads.items()}}
+    return {f"{objective}.{method}/{name}": np.array(a) for name, a in result.items()}
+
+
 @functools.cache
 def golden(name):
     """Every array of a case, in the order of the file."""
     arrays = inputs(name)
     arrays["logits"] = problem(arrays)[0](arrays["x"])
-    for variant in VARIANTS:
+    for variant in (*VARIANTS, *TRAINED):
         arrays |= outputs(arrays, variant)
     return {key: np.array(a, order="C") for key, a in arrays.items()}
