@@ -125,7 +125,7 @@ def option_value(name, value):
     return _PLAIN[name](name, value)
 
 
-def _truth(name, value):
+def truth(name, value):
     if not isinstance(value, (bool, np.bool_)):
         raise ValueError(f"{name}: expected True or False, got {value!r}")
     return bool(value)
@@ -137,7 +137,7 @@ _PLAIN = {
     "q": lambda name, value: number(name, value, 0, 1),
     "steps": lambda name, value: whole(name, value, 0),
     "projections": lambda name, value: whole(name, value, 1),
-    "shared": _truth,
+    "shared": truth,
 }
 
 
