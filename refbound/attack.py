@@ -32,18 +32,19 @@ def pgd(net, ball, y, steps=100, step_size=None, restarts=1, rng=None, targeted=
     goals = [(None, x) for x in starts]
     if checks.truth("targeted", targeted):
         bound = METHODS["cap-ibp"].bound(net, ball.region(net.dtype), y, {})
-        goals += [(m, x) for m, worst in enumerate(bound.worst) for x in (worst, *starts)]
+        margins = margin_matrix(y, net.classes, net.dtype)
+        goals += [(c, x) for c, worst in zip(margins, bound.worst) for x in (worst, *starts)]
     return images(ascend(net, ball, y, steps, step_size, goals)[0], net.input_shape)
 
 
 def ascend(net, ball, y, steps, step_size, goals):
     """The worst point met for each example, (N, n), and its margins (S, N).
 
-    goals: pairs of what is ascended, a margin m or None for the loss, and a start (N, n), projected onto the ball first.
+    goals: pairs of what is ascended, a margin of each (N, c) or None for the loss, and a start (N, n), projected onto the ball first.
     step_size: ρ, a number or (N, 1).
     """
     C, worst, xp = margin_matrix(y, net.classes, net.dtype), None, net.xp
-    for m, x in goals:
+    for c, x in goals:
         for step in range(steps + 1):
             x = project(x, ball, net.dtype)
             z, inputs = forward(net, x)
@@ -54,8 +55,8 @@ def ascend(net, ball, y, steps, step_size, goals):
                 better = xp.max(s, axis=0) > xp.max(margins, axis=0)
                 worst, margins = xp.where(better[:, None], x, worst), xp.where(better, s, margins)
             if step < steps:
-                g = uphill(net, inputs, C, s) if m is None else forward_vjp(C[m], net, inputs, of="input")
-                fall = 1 if m is None else 2.0 ** (-8 * step / steps)
+                g = uphill(net, inputs, C, s) if c is None else forward_vjp(c, net, inputs, of="input")
+                fall = 1 if c is None else 2.0 ** (-8 * step / steps)
                 x = x + fall * step_size * furthest(g[None], ball.norm)[0]
     return worst, margins
 

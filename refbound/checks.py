@@ -150,6 +150,17 @@ def draw_projections(net, ball, count, rng):
             for i in (0, *net.relus[:-1])]
 
 
+def bounds(net, ball, pre):
+    """[(l, u)] of each ReLU, (N, *shape), as rows; ValueError if they do not fit."""
+    shapes = [(len(ball), *net.shapes[i]) for i in net.relus]
+    given = type(pre).__name__
+    if isinstance(pre, (list, tuple)) and all(isinstance(pair, (list, tuple)) for pair in pre):
+        given = [tuple(getattr(z, "shape", type(z).__name__) for z in pair) for pair in pre]
+    if given != [(shape, shape) for shape in shapes]:
+        raise ValueError(f"pre: expected (l, u) for each ReLU, of shapes {shapes}, got {given}")
+    return [tuple(as_rows(z, net.dtype) for z in pair) for pair in pre]
+
+
 def _unit_arrays(net, ball, name, arrays, each_margin):
     """Per-unit arrays (N, *shape), or (N, S, *shape) with each_margin, as rows; ValueError if they do not fit."""
     if not isinstance(arrays, (list, tuple)) or len(arrays) != len(net.relus):
