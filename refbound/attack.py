@@ -5,9 +5,9 @@
 ascends the loss log Σ exp s_m over the classes m ≠ y, from starts in B(x, ε). The largest margin of an example over all
 points met is a lower bound of its exact worst case; an example is attacked if that is not negative.
 
-The targeted attack then ascends each margin s_m by itself (Gowal et al. 2019, multi-targeted), from the same starts and first from x*, the
-worst case (2) of its cap-ibp bound: parallel lines see through units that are inactive at x, where the network's own gradient is 0.
-Its steps fall from ρ, a factor of 2⁻⁸ over all.
+The targeted attack then ascends each margin s_m by itself (Gowal et al. 2019, multi-targeted), from the same starts and first from
+x*, the worst case (2) of its cap-ibp bound: parallel lines see through units that are inactive at x, where the network's own gradient
+is 0. Its steps fall from ρ, a factor of 2⁻⁸ over all.
 """
 
 from . import checks
@@ -40,8 +40,8 @@ def pgd(net, ball, y, steps=100, step_size=None, restarts=1, rng=None, targeted=
 def ascend(net, ball, y, steps, step_size, goals):
     """The worst point met for each example, (N, n), and its margins (S, N).
 
-    goals: pairs of what is ascended, a margin of each (N, c) or None for the loss, and a start (N, n), projected onto the ball first.
-    step_size: ρ, a number or (N, 1).
+    goals: pairs of what is ascended, a margin of each (N, c) or None for the loss, and a start (N, n), projected onto the ball
+    first. step_size: ρ, a number or (N, 1).
     """
     C, worst, xp = margin_matrix(y, net.classes, net.dtype), None, net.xp
     for c, x in goals:

@@ -1,7 +1,7 @@
 """Branch and bound: a ball is cut in two at an unstable ReLU, again and again, until every part is bounded (Wang et al. 2021, β-CROWN).
 
-A part of the ball is given by signs σ: it holds the x at which σ_j z_j(x) ≥ 0 for the input z_j of every ReLU, where σ_j is 1 or −1, or 0
-if z_j is not cut. A cut unit is stable there: l ← max(l, 0) or u ← min(u, 0). And for every β_j ≥ 0
+A part of the ball is given by signs σ: it holds the x at which σ_j z_j(x) ≥ 0 for the input z_j of every ReLU, where σ_j is 1 or −1,
+or 0 if z_j is not cut. A cut unit is stable there: l ← max(l, 0) or u ← min(u, 0). And for every β_j ≥ 0
 
     C f(x) ≤ C f(x) + Σ_j β_j σ_j z_j(x) ≤ g·x + b        for every x of the part,
 
@@ -13,9 +13,9 @@ This is still linear in (g, b), so that `linear.upstream` pushes the worst case 
 
     ∂s̄/∂β_j = σ_j v_j,        ∂s̄/∂a̲_j = g_j⁻ v_j.
 
-β falls where x* keeps to σ_j z_j ≥ 0, and grows where it does not. The maximum is one over the whole ball: β alone knows of the part.
-Least in (a̲, β), s̄ is the dual of a linear program: the mean of the x* on the way comes near a point that attains it, from which an
-attack starts. The unit to cut has the largest g_j⁺ b̄_j, which is what the chord adds to s̄ (the intercept score of BaBSR).
+β falls where x* keeps to σ_j z_j ≥ 0, and grows where it does not. The maximum is one over the whole ball: β alone knows of the
+part. Least in (a̲, β), s̄ is the dual of a linear program: the mean of the x* on the way comes near a point that attains it, from which
+an attack starts. The unit to cut has the largest g_j⁺ b̄_j, what the chord adds to s̄ (the intercept score of BaBSR).
 """
 
 import time
@@ -60,8 +60,8 @@ class Parts(NamedTuple):
 def branch_and_bound(net, ball, y, pre=None, *, steps=20, width=32, limit=1000, seconds=None):
     """A Decision for each image, a list. A net of float64 is advised: bounds do not count their own rounding in.
 
-    pre: bounds [(l, u)] of the input of each ReLU, (N, *shape) (default: those of ibp); steps: of `optimise`, and of the attack; width:
-    parts bounded at a time; limit: parts of an image, and seconds: for all images, beyond which nothing is cut.
+    pre: bounds [(l, u)] of the input of each ReLU, (N, *shape) (default: those of ibp); steps: of `optimise`, and of the attack;
+    width: parts bounded at a time; limit: parts of an image, and seconds: for all images, beyond which nothing is cut.
     Robust is an image all of whose parts have s̄ < 0: a NaN or an early end is not. ValueError for an argument that cannot be.
     """
     region, bound, count, witness = checks.problem(net, ball, y), np.full(len(y), -np.inf), np.zeros(len(y), int), {}
@@ -91,11 +91,13 @@ def whole(net, region, y, pre):
     C, a = margin_matrix(y, net.classes, net.dtype), adaptive(pre)
     s, worst = maximise(relax(net, len(net.layers), C, [enclose(l, u, k) for (l, u), k in zip(pre, a)]), region)
     m, n = np.indices(s.shape).reshape(2, -1)
-    return Parts(n, to_host(s)[m, n], worst[m, n], C[m, n], [(0 * k[n]).astype("int8") for k in a], [0 * k[n] for k in a], [k[n] for k in a])
+    none = [0 * k[n] for k in a]
+    return Parts(n, to_host(s)[m, n], worst[m, n], C[m, n], [k.astype("int8") for k in none], none, [k[n] for k in a])
 
 
 def left(parts, bound):
-    """The parts that are not bounded below 0; of the others `bound` (of each image) takes the greatest s̄."""
+    """The parts that are not bounded below 0; of the others `bound` (of each image) takes the greatest s̄. NaN bounds nothing."""
+    parts = parts._replace(s=np.where(np.isnan(parts.s), np.inf, parts.s))
     done = parts.s < 0
     np.maximum.at(bound, parts.image[done], parts.s[done])
     return parts.at(~done)
@@ -120,7 +122,8 @@ def attack(net, ball, y, parts, steps):
 def place(region, pre, parts):
     """The region and the [(l, u)] of each part, in which a cut unit is stable."""
     n, xp = parts.image, namespace(region.centre)
-    pre = [(xp.where(sigma > 0, positive(l[n]), l[n]), xp.where(sigma < 0, -positive(-u[n]), u[n])) for (l, u), sigma in zip(pre, parts.sigma)]
+    pre = [(xp.where(sigma > 0, positive(l[n]), l[n]), xp.where(sigma < 0, -positive(-u[n]), u[n]))
+           for (l, u), sigma in zip(pre, parts.sigma)]
     return region._replace(centre=region.centre[n], radius=region.radius[n]), pre
 
 
@@ -135,9 +138,10 @@ def bounded(net, region, pre, parts, steps, width):
 
 
 def optimise(net, C, region, pre, sigma, beta, a, steps=20):
-    """s̄ (S, N), the mean x* (S, N, n), a̲, β: projected steps like those of `alpha`; the least s̄ met and where, each margin by itself.
+    """s̄ (S, N), x (S, N, n), a̲ and β: the least s̄ that is met by projected steps, and where.
 
-    A step of β is in units of the mean |g| of its layer.
+    The steps are those of `alpha`, each margin by itself; for β in units of the mean |g| of its layer. x is the mean of the x* of the
+    second half of the steps.
     """
     least, best, x = float("inf"), (a, beta), 0
     for t in range(steps + 1):
@@ -147,7 +151,8 @@ def optimise(net, C, region, pre, sigma, beta, a, steps=20):
         best = tuple([xp.where(better, new, old) for new, old in zip(*pair)] for pair in zip((a, beta), best))
         least, x = xp.minimum(s, least), x + worst * (2 * t >= steps) / (steps // 2 + 1)
         da, dbeta = gradients(net, relaxation, worst, sigma)
-        step, size = 2.0 ** (-1 - 8 * t / max(steps, 1)), [xp.abs(relaxation.trace[i][0]).mean(-1, keepdims=True) for i in net.relus]
+        step = 2.0 ** (-1 - 8 * t / max(steps, 1))
+        size = [xp.abs(relaxation.trace[i][0]).mean(-1, keepdims=True) for i in net.relus]
         a = [xp.clip(k - step * xp.sign(d), 0, 1) for k, d in zip(a, da)]
         beta = [positive(k - step * g * xp.sign(d)) for k, d, g in zip(beta, dbeta, size)]
     return least, x, *best
@@ -180,8 +185,8 @@ def cut(net, region, pre, parts):
     (_, pre), xp = place(region, pre, parts), namespace(region.centre)
     lines = [enclose(l, u, k) for (l, u), k in zip(pre, parts.a)]
     trace = relax_cut(net, parts.C[None], lines, parts.sigma, parts.beta).trace
-    score = [xp.where((l < 0) & (u > 0), (positive(trace[i][0]) * line.b_up)[0], -1) for i, (l, u), line in zip(net.relus, pre, lines)]
-    score = xp.concatenate(score, 1)
+    score = xp.concatenate([xp.where((l < 0) & (u > 0), (positive(trace[i][0]) * line.b_up)[0], -1)
+                            for i, (l, u), line in zip(net.relus, pre, lines)], 1)
     unit = xp.where(xp.max(score, axis=1) >= 0, score.argmax(1), -1)[:, None]
     halves, first = ([], []), 0
     for sigma in parts.sigma:

@@ -1,4 +1,4 @@
-"""Branch and bound: its bound is alpha's, β's gradient autograd's, and its verdicts those of every pattern of the ReLUs and of the MILP."""
+"""Branch and bound: its bound is alpha's, its gradients autograd's, its verdicts those of all patterns of the ReLUs and of the MILP."""
 
 import autograd
 import numpy as np
@@ -121,7 +121,8 @@ def test_what_ends_early_or_is_nan_is_unknown():
         found = branch_and_bound(net, ball, y, pre, **early)[0]
         assert found.answer == "unknown" and found.witness is None and found.bound >= 0 and found.parts == 0
     nan = [(l * np.nan, u) for l, u in pre]
-    assert branch_and_bound(net, ball, y, nan, limit=5)[0].answer == "unknown"
+    found = branch_and_bound(net, ball, y, nan, limit=5)[0]
+    assert found.answer == "unknown" and found.bound == np.inf
 
 
 @pytest.mark.parametrize("ball", BALLS)
@@ -140,7 +141,8 @@ def test_the_parts_of_many_images_are_one_batch_on_every_ball(ball):
         assert found.answer == "not robust" if attacked[n] else found.answer != "unknown"
         if found.witness is not None:
             z = net(found.witness[None])[0]
-            assert np.delete(z, y[n]).max() >= z[y[n]] and length(found.witness - ball.x[n], ball.norm) <= ball.eps[n] + 1e-12
+            assert np.delete(z, y[n]).max() >= z[y[n]]
+            assert length(found.witness[None] - ball.x[n:n + 1], ball.norm)[0] <= ball.eps[n] + 1e-12
 
 
 @pytest.mark.parametrize("ball", BALLS)

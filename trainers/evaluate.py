@@ -165,7 +165,8 @@ def report(result):
     lines = [f"standard error  {r['standard_error']:6.2f} %   on {r['images']} images"]
     if r["pgd_error"] is not None:
         starts = f"{r['restarts']} random start{'s' if r['restarts'] > 1 else ''}"
-        lines.append(f"PGD error       {r['pgd_error']:6.2f} %   {r['pgd_steps']} steps of ε/4, {starts}{', each margin too' * r['targeted']}, seed {r['seed']}")
+        starts += ", each margin by itself too" * r["targeted"]
+        lines.append(f"PGD error       {r['pgd_error']:6.2f} %   {r['pgd_steps']} steps of ε/4, {starts}, seed {r['seed']}")
     name = "estimated error" if r["estimate"] else "verified error "
     lines.append(f"{name} {r['verified_error']:6.2f} %   by {' or '.join(r['method'])}, {ball}, seed {r['seed']}{spread}")
     lines += [f"{'':27}(the bounds' own rounding error is counted in)"] * r["sound"]
