@@ -11,11 +11,12 @@ where g and b are those of Definition 1 with one term more, that of z_j itself. 
 
 This is still linear in (g, b), so that `linear.upstream` pushes the worst case x* forwards as before. With v, what it makes of z_j,
 
-    ∂s̄/∂β_j = σ_j v_j,        ∂s̄/∂a̲_j = g_j⁻ v_j.
+    ∂s̄/∂β_j = σ_j v_j,        ∂s̄/∂a̲_j = g_j⁻ v_j,        β ← (β − 1.9 s̄⁺ ∂s̄/∂β / ‖∂s̄/∂β‖²)⁺
 
-β falls where x* keeps to σ_j z_j ≥ 0, and grows where it does not. The maximum is one over the whole ball: β alone knows of the
-part. Least in (a̲, β), s̄ is the dual of a linear program: the mean of the x* on the way comes near a point that attains it, from which
-an attack starts. The unit to cut has the largest g_j⁺ b̄_j, what the chord adds to s̄ (the intercept score of BaBSR).
+are the gradients, and Polyak's step towards s̄ = 0. It comes nearer to every β that has s̄ ≤ 0, for s̄ is convex in β; its norm is one
+of what may move, β_j > 0 or ∂s̄/∂β_j < 0. Least in (a̲, β), s̄ is the dual of a linear program: the mean of the x* on the way comes near
+a point that attains it, from which an attack starts. The unit to cut has the largest g_j⁺ b̄_j, what the chord adds to s̄ (the
+intercept score of BaBSR).
 """
 
 import time
@@ -24,7 +25,7 @@ from typing import NamedTuple
 import numpy as np
 
 from . import checks
-from .arrays.ops import images, namespace, positive, to_host
+from .arrays.ops import as_rows, images, namespace, positive, to_host
 from .attack import ascend
 from .interval import interval
 from .layers import ReLU, margin_matrix
@@ -64,11 +65,13 @@ def branch_and_bound(net, ball, y, pre=None, *, steps=20, width=32, limit=1000, 
     width: parts bounded at a time; limit: parts of an image, and seconds: for all images, beyond which nothing is cut.
     Robust is an image all of whose parts have s̄ < 0: a NaN or an early end is not. ValueError for an argument that cannot be.
     """
-    region, bound, count, witness = checks.problem(net, ball, y), np.full(len(y), -np.inf), np.zeros(len(y), int), {}
+    region, bound, count = checks.problem(net, ball, y), np.full(len(y), -np.inf), np.zeros(len(y), int)
     steps, width, limit = checks.whole("steps", steps, 0), checks.whole("width", width, 1), checks.whole("limit", limit, 0)
     deadline = time.monotonic() + (np.inf if seconds is None else checks.number("seconds", seconds, 0))
     pre = interval(net, region).pre if pre is None else checks.bounds(net, ball, pre)
-    parts = bounded(net, region, pre, left(whole(net, region, y, pre), bound), steps, width)
+    parts = left(whole(net, region, y, pre), bound)
+    witness = attack(net, ball, y, parts._replace(x=as_rows(ball.x, net.dtype)[parts.image]), 0)  # x itself
+    parts = bounded(net, region, pre, parts, steps, width)
     while True:
         parts = left(parts, bound)
         ready = np.flatnonzero(count[parts.image] < limit)
@@ -128,34 +131,34 @@ def place(region, pre, parts):
 
 
 def bounded(net, region, pre, parts, steps, width):
-    """The parts with what `optimise` finds, from where they stand."""
+    """The parts with what `optimise` finds, from where they stand; s̄ no higher than it was, for they lie in what it bounded."""
     found = []
     for i in range(0, len(parts.s), width):
         some = parts.at(slice(i, i + width))
         s, x, a, beta = optimise(net, some.C[None], *place(region, pre, some), some.sigma, some.beta, some.a, steps)
-        found.append(some._replace(s=to_host(s[0]), x=x[0], a=[k[0] for k in a], beta=[k[0] for k in beta]))
+        found.append(some._replace(s=np.minimum(some.s, to_host(s[0])), x=x[0], a=[k[0] for k in a], beta=[k[0] for k in beta]))
     return join(*found) if found else parts
 
 
 def optimise(net, C, region, pre, sigma, beta, a, steps=20):
-    """s̄ (S, N), x (S, N, n), a̲ and β: the least s̄ that is met by projected steps, and where.
+    """The least s̄ met (S, N), x (S, N, n) the mean x* of the second half of the steps, a̲ where s̄ was least, and the last β.
 
-    The steps are those of `alpha`, each margin by itself; for β in units of the mean |g| of its layer. x is the mean of the x* of the
-    second half of the steps.
+    The slopes take the steps of `alpha`, those of each margin by itself; β takes Polyak's.
     """
-    least, best, x = float("inf"), (a, beta), 0
+    least, best, x = float("inf"), a, 0
     for t in range(steps + 1):
         relaxation = relax_cut(net, C, [enclose(l, u, k) for (l, u), k in zip(pre, a)], sigma, beta)
         s, worst = maximise(relaxation, region)
         xp, better = namespace(s), (s < least)[..., None]
-        best = tuple([xp.where(better, new, old) for new, old in zip(*pair)] for pair in zip((a, beta), best))
+        best = [xp.where(better, new, old) for new, old in zip(a, best)]
         least, x = xp.minimum(s, least), x + worst * (2 * t >= steps) / (steps // 2 + 1)
         da, dbeta = gradients(net, relaxation, worst, sigma)
-        step = 2.0 ** (-1 - 8 * t / max(steps, 1))
-        size = [xp.abs(relaxation.trace[i][0]).mean(-1, keepdims=True) for i in net.relus]
-        a = [xp.clip(k - step * xp.sign(d), 0, 1) for k, d in zip(a, da)]
-        beta = [positive(k - step * g * xp.sign(d)) for k, d, g in zip(beta, dbeta, size)]
-    return least, x, *best
+        a = [xp.clip(k - 2.0 ** (-1 - 8 * t / max(steps, 1)) * xp.sign(d), 0, 1) for k, d in zip(a, da)]
+        free = [d * ((k > 0) | (d < 0)) for k, d in zip(beta, dbeta)]
+        square = sum((d * d).sum(-1) for d in free)
+        polyak = (1.9 * positive(s) / (square + (square == 0)))[..., None]
+        beta = [positive(k - polyak * d) for k, d in zip(beta, free)]
+    return least, x, best, beta
 
 
 def relax_cut(net, C, lines, sigma, beta):
