@@ -6,7 +6,7 @@ In centre and radius an affine layer is two products, and a ReLU acts on the end
     centre = (u⁺ + l⁺) / 2           radius = (u⁺ − l⁺) / 2
 
 If the region is an l2 or l1 ball, the first affine layer takes radius = ε ‖W_i‖_q instead, row by row, with the dual
-norm q: exact, as the box is for l∞.
+norm q: exact, as the box is for l∞. A 1 × 1 convolution that feeds that layer makes one map with it (norms.py).
 """
 
 from typing import NamedTuple
@@ -15,7 +15,7 @@ import numpy as np
 
 from .arrays.ops import namespace, positive
 from .ball import Region
-from .layers import Affine, Flatten, ReLU
+from .layers import Affine, Flatten, ReLU, add
 from .norms import row_norms, row_norms_vjp
 
 
@@ -39,8 +39,9 @@ def interval(net, region, stop=None):
             centre, radius = rectified(*pre[-1])
         elif isinstance(layer, Affine):
             W, bias = net.params[f"{i}.weight"], layer.per_unit(net.params[f"{i}.bias"])
-            radius = layer.apply(xp.abs(W), layer.patches(radius)) if norm == np.inf else radius * row_norms(layer, W, norm)
-            centre, norm = layer.apply(W, layer.patches(centre)) + bias, np.inf
+            centre = layer.apply(W, layer.patches(centre)) + bias
+            radius, norm = ((layer.apply(xp.abs(W), layer.patches(radius)), norm) if norm == np.inf
+                            else row_norms(radius, net, i, norm))
         elif isinstance(layer, Flatten):
             centre, radius = layer.reorder(centre), layer.reorder(radius) if norm == np.inf else radius
     return Intervals(pre, inputs)
@@ -65,13 +66,13 @@ def interval_vjp(dpre, net, found):
             dcentre, dradius = dl + du, du - dl
         elif isinstance(layer, Affine):
             W, (centre, radius, norm), xp = net.params[f"{i}.weight"], found.inputs[i], namespace(dcentre)
-            by_radius = (xp.sign(W) * layer.outer(dradius, layer.patches(radius)) if norm == np.inf
-                         else row_norms_vjp((dradius * radius).sum(0), layer, W, norm))
-            grads[f"{i}.weight"] = layer.outer(dcentre, layer.patches(centre)) + by_radius
+            by_radius = ({f"{i}.weight": xp.sign(W) * layer.outer(dradius, layer.patches(radius))} if norm == np.inf
+                         else row_norms_vjp((dradius * radius).sum(0), net, i, norm))
+            grads = add(grads, add({f"{i}.weight": layer.outer(dcentre, layer.patches(centre))}, by_radius))
             grads[f"{i}.bias"] = layer.bias_gradient(dcentre)
             if i > first:
                 dcentre = layer.adjoint(W, dcentre)  # and then dradius, when the dcentre before is freed
-                dradius = layer.adjoint(xp.abs(W), dradius)
+                dradius = layer.adjoint(xp.abs(W), dradius) if norm == np.inf else 0
         elif isinstance(layer, Flatten) and dcentre is not None:
             dcentre, dradius = layer.restore(dcentre), layer.restore(dradius)
     return grads

@@ -66,7 +66,7 @@ def layerwise(sides, net, region):
         if interval_is_exact(net, stop):
             pre, passes = pre + interval(net, region, stop + 1).pre, [None]
             continue
-        seen = field(net, stop)
+        seen = field(net, stop, len(region.centre))
         cut, lines = seen.region(region), [sides.lines(l, u) for l, u in seen.pre(pre)]
         keep, ends, bounds = keeps_all(seen.net, stop, cut), [], []
         for _, E in identity_blocks(seen.net, stop, cut):
@@ -86,7 +86,7 @@ def layerwise_vjp(dpre, sides, net, found):
         if interval_is_exact(net, stop):
             grads = add(grads, interval_vjp([dpre[k]], net, interval(net, region, stop + 1)))
             continue
-        seen = field(net, stop)
+        seen = field(net, stop, len(region.centre))
         cut, earlier = seen.region(region), seen.pre(pre[:k])
         lines, dlines = [sides.lines(l, u) for l, u in earlier], [(0, 0)] * k
         dl, du = (d.reshape(len(cut.centre), -1).T for d in dpre[k])  # (S, N P)

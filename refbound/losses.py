@@ -29,10 +29,10 @@ class MixedLoss(NamedTuple):
 
 
 def cross_entropy(s):
-    """(1) of each example, (N,), from the margins (S, N) of the classes m ≠ y."""
+    """(1) of each example, (N,), from the margins (S, N) of the classes m ≠ y; above 0 however far below they are."""
     xp = namespace(s)
     top = xp.maximum(xp.max(s, axis=0), 0)
-    return top + xp.log(xp.exp(-top) + xp.exp(s - top).sum(0))  # (1)
+    return top + xp.log1p(xp.exp(s - top).sum(0) + xp.expm1(-top))  # (1)
 
 
 def cross_entropy_vjp(d, s):

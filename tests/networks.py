@@ -89,6 +89,8 @@ CONV = {
 }
 ODD = {
     "affine after affine": ([Linear(5, 6), Linear(6, 6), ReLU(), Linear(6, 5), Linear(5, 3)], (5,)),
+    "convolution after convolution": ([Conv2d(2, 2, 1), Conv2d(2, 3, 3, 1, 1), ReLU(), Conv2d(3, 2, 3, 2, 1), Conv2d(2, 2, 2, 1, 1),
+                                       ReLU(), Flatten(), Linear(18, 3)], (2, 4, 4)),
     "ReLU on the input": ([ReLU(), Flatten(), Linear(6, 6), ReLU(), Linear(6, 3)], (1, 2, 3)),
     "ReLU after ReLU": ([Linear(5, 6), ReLU(), ReLU(), Linear(6, 6), ReLU(), Linear(6, 3)], (5,)),
     "no ReLU": ([Linear(5, 6), Linear(6, 3)], (5,)),

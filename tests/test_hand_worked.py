@@ -109,6 +109,8 @@ def test_cross_entropy_is_minus_the_log_softmax():
     close(cross_entropy(s), np.log(np.exp(z).sum(1)) - z[np.arange(7), y])
     close(cross_entropy(np.array([[-1e4, 1e4, 0.0, 800.0]])), [0, 1e4, np.log(2), 800])
     close(cross_entropy_vjp(np.ones(4), np.array([[-1e4, 1e4, 0.0, 800.0]])), [[0, 1, 0.5, 1]])
+    far = np.array([[-37.0], [-40.0]], np.float32)  # 1 + exp(−37) is 1 in float32, and its logarithm 0
+    np.testing.assert_allclose(cross_entropy(far), np.exp(far).sum(0), rtol=1e-6)
 
 
 def test_the_margin_matrix_takes_differences_with_the_label():

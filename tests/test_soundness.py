@@ -67,7 +67,8 @@ def test_first_layer_bounds_are_the_maxima_over_the_ball(name, ball):
     at_zero = forward(net, np.zeros((1, n)))[1][first]
     F = images((forward(net, np.eye(n))[1][first] - at_zero).T, net.input_shape)[None]  # the linear functions (1, m, *input)
     F = F + np.zeros((len(ball), *F.shape[1:]))
-    for method in ("ibp", "cap", "crown"):
+    mixed = name == "convolution after convolution" and ball.norm == np.inf  # where interval loses by the first convolution
+    for method in ("cap", "crown") if mixed else ("ibp", "cap", "crown"):
         l, u = rb.preactivation_bounds(net, ball, method)[0]
         np.testing.assert_allclose(as_rows(u, float), maximum(F, ball) + at_zero, rtol=0, atol=1e-12)
         np.testing.assert_allclose(as_rows(l, float), -maximum(-F, ball) + at_zero, rtol=0, atol=1e-12)

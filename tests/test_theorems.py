@@ -5,8 +5,9 @@ import pytest
 from networks import ALL, BALLS, METHODS, batch, build, draws
 
 import refbound as rb
-from refbound import relaxation
+from refbound import layerwise, relaxation
 from refbound.arrays import blocks
+from refbound.arrays.field import Field
 from refbound.cap import two_sided
 from refbound.interval import interval
 from refbound.arrays.ops import as_rows, images, with_true_class
@@ -92,6 +93,19 @@ def test_blocks_change_nothing(name, ball, method, monkeypatch):
         close(parts.margins, whole.margins)
         for key, grad in whole.grads.items():
             close(parts.grads[key], grad)
+
+
+@pytest.mark.parametrize("name, ball", [*ON[1:3], ("convolution after convolution", "inf"), ("convolution after convolution", "l2")])
+@pytest.mark.parametrize("method", ["cap", "crown"])
+def test_the_receptive_field_changes_nothing(name, ball, method, monkeypatch):
+    net = build(name)
+    ball, y = batch(net, ball)
+    cut = rb.robust_loss(net, ball, y, method)
+    monkeypatch.setattr(layerwise, "field", lambda net, stop, N: Field(net, [], None))
+    whole = rb.robust_loss(net, ball, y, method)
+    close(cut.margins, whole.margins)
+    for key, grad in whole.grads.items():
+        close(cut.grads[key], grad)
 
 
 @everywhere

@@ -14,7 +14,7 @@ import pytest
 import refbound as rb
 from trainers import data, evaluate, train
 from trainers.files import checkpoint
-from trainers.inputs import arguments
+from trainers.inputs import arguments, draws
 from trainers.loop import optim
 
 ROOT = Path(__file__).parent.parent
@@ -110,6 +110,22 @@ def test_adam_beta2_reaches_the_optimiser(few, tmp_path, monkeypatch):
     monkeypatch.setitem(train.OPTIMIZERS, "adam", spy)
     train.main([*SHORT, "--adam-beta2", "0.5", "--data-dir", few, "--run", str(tmp_path / "run")])
     assert given == {0.5}
+
+
+def test_every_purpose_and_place_has_a_stream_of_its_own():
+    places = [(purpose, 0, *place) for purpose in draws.PURPOSES for place in ((), (0,), (0, 0), (0, 0, 0), (1,), (1, 0))]
+    first = {draws.stream(*place).integers(2**60) for place in places}
+    assert len(first) == len(places)
+    assert draws.stream("crop", 3, 1).integers(2**60) == draws.stream("crop", 3, 1).integers(2**60)
+
+
+def test_a_run_of_other_draws_is_not_gone_on_with(few, tmp_path, interrupted_in_epoch_3):
+    arguments = [*SHORT, "--data-dir", few, "--run", str(tmp_path / "run")]
+    interrupted_in_epoch_3(arguments)
+    config = tmp_path / "run" / "config.json"
+    config.write_text(config.read_text().replace('"draws": 2', '"draws": 1'))
+    with pytest.raises(ValueError, match="draws are of version 2, got one of version 1"):
+        train.main(arguments)
 
 
 def test_two_steps_of_adam_worked_by_hand():

@@ -9,6 +9,7 @@ both would be a bug, and stops the command.
 
 import time
 from dataclasses import asdict, dataclass
+from functools import partial
 
 import numpy as np
 from tqdm import tqdm
@@ -23,6 +24,7 @@ from . import data
 from .files import checkpoint
 from .inputs import arguments
 from .inputs.arguments import argument
+from .inputs.draws import stream
 from .loop import parallel
 from .loop.minibatch import ball
 
@@ -51,7 +53,7 @@ class Args:
     data_dir: str = argument(None, "its folder (default: that of the run, or MNIST as shipped)", type=str)
     dtype: str = argument("float32", "arithmetic of the bounds", choices=("float32", "float64"))
     device: str = argument("cpu", "cpu or cuda", choices=("cpu", "cuda"))
-    threads: int = argument(0, "threads (0: one for each core)")
+    threads: int = argument(0, "cores, a process each where the system can fork (0: all)")
     shard: int = argument(0, "images worked on at a time; seeds the draws (0: by network, methods and device)")
     out: str = argument(None, "also write the result to this JSON file", type=arguments.file)
 
@@ -109,7 +111,7 @@ def evaluate(net, dataset, args, quiet=False):
                           * (GPU if args.device == "cuda" else 1))
     parts = parallel.shards(len(dataset.labels), size)
     with parallel.workers(parallel.threads(args)) as pmap:
-        results = pmap(lambda i: _shard(net, dataset, parts[i], i, args), range(len(parts)))
+        results = pmap(partial(_shard, net, dataset, parts, args), range(len(parts)))
         outcomes = list(tqdm(results, "evaluate", len(parts), disable=True if quiet else None, leave=False))
     right, attacked, certified = (np.concatenate(columns, -1) for columns in zip(*outcomes))
     verified = right & certified  # (draws, N)
@@ -128,23 +130,23 @@ def evaluate(net, dataset, args, quiet=False):
             "dtype": str(net.dtype), "seconds": round(time.time() - started, 1)}
 
 
-def _shard(net, dataset, part, index, args):
+def _shard(net, dataset, parts, args, index):
     """(right (n,), attacked (n,), certified (draws, n)) of some images; every draw is seeded by the shard's index."""
-    xp, bounds = net.xp, sound_margin_bounds if args.sound else rb.margin_bounds
+    xp, part, bounds = net.xp, parts[index], sound_margin_bounds if args.sound else rb.margin_bounds
     x = xp.asarray(data.to_float(dataset.images[part], net.dtype))
     y = xp.asarray(dataset.labels[part])
     right = to_host(net(x).argmax(1) == y)
     attacked = np.zeros(len(right), bool)
     if args.pgd_steps:
         adversarial = rb.pgd(net, ball(x, args.eps, args), y, args.pgd_steps, restarts=args.restarts,
-                             rng=np.random.default_rng([args.seed, index]), targeted=args.targeted)
+                             rng=stream("attack", args.seed, index), targeted=args.targeted)
         attacked = to_host(net(adversarial).argmax(1) != y)
     certified = np.zeros((args.draws, len(right)), bool)
     for draw in range(args.draws):
         for k, method in enumerate(args.method):
             left = np.flatnonzero(~certified[draw])
             if len(left):
-                here, rng = xp.asarray(left), np.random.default_rng([args.seed, index, draw, k])
+                here, rng = xp.asarray(left), stream("bound", args.seed, index, draw, k)
                 s = bounds(net, ball(x[here], args.eps, args), y[here], method, rng=rng, **options_taken(args, method))
                 certified[draw, left] = to_host(rb.certified(s, y[here]))
     return right, attacked, certified

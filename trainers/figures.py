@@ -44,7 +44,7 @@ class Args:
     n: int = argument(100, "test images of violins and sweep, from the first")
     seed: int = argument(0, "of every draw")
     data_dir: str = argument(None, "folder of the data set (default: that of the run)", type=str)
-    threads: int = argument(0, "threads (0: one for each core)")
+    threads: int = argument(0, "cores, a process each where the system can fork (0: all)")
 
 
 def main(argv=None):

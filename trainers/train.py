@@ -10,9 +10,8 @@ The results depend on these details:
     kept as best.npz, among the epochs that end at the full ε. The test set is read once, at the end, by that network.
  2. ε is 0 for --warmup epochs, then rises to --train-eps over --ramp epochs; β and κ go from their first to their last
     value over the same time. All are set at every step.
- 3. Every draw is seeded by (seed, epoch, step, shard), with trailing zeros dropped, so that a first shard's slopes and the
-    minibatch's moves come from the same numbers: a run does not depend on what was drawn before, so that a resumed run
-    ends as one that was never stopped, and any number of threads ends alike.
+ 3. Every draw is seeded by its purpose and (seed, epoch, step, shard): a run does not depend on what was drawn before, so
+    that a resumed run ends as one that was never stopped, and any number of processes ends alike.
  4. The gradient of a minibatch is the sum of its shards' in fixed order; the last, smaller minibatch is left out.
  5. An image is verified by the method itself; if β ends below 1, training ends on a mixture with ibp (3), by either of them.
  6. An image is flipped (cifar10) and moved by up to --crop pixels, anew in each minibatch.
@@ -37,6 +36,7 @@ from .evaluate import Args as Evaluation, certifiers, evaluate, report
 from .files import checkpoint
 from .inputs import arguments, presets
 from .inputs.arguments import argument
+from .inputs.draws import stream
 from .loop import parallel, schedule
 from .loop.minibatch import gradient, options_given
 from .loop.optim import OPTIMIZERS, clip_norm
@@ -82,7 +82,7 @@ class Args:
     probe: int = argument(100, "measure the loss landscape every so many steps (trainers/landscape.py; 0: never)")
     as_released: bool = argument(False, "measure also what the authors' code logs: redrawn slopes, RMS, similarity")
     device: str = argument("cpu", "cpu or cuda", choices=("cpu", "cuda"))
-    threads: int = argument(0, "threads (0: one for each core); the result does not depend on it")
+    threads: int = argument(0, "cores, a process each where the system can fork (0: all); the result does not depend on it")
 
 
 def main(argv=None):
@@ -146,7 +146,7 @@ def examples(args):
 def new_network(args, xp, input_shape, classes):
     """The network that the run starts from, on its device."""
     more = {"widths": (math.prod(input_shape), 100, 100, classes)} if args.model == "mlp" else {"classes": classes}
-    net = rb.models.MODELS[args.model](np.random.default_rng(args.seed), input_shape=input_shape, **more)
+    net = rb.models.MODELS[args.model](stream("parameters", args.seed), input_shape=input_shape, **more)
     return net.with_params({k: xp.asarray(v) for k, v in net.params.items()})
 
 
@@ -181,7 +181,7 @@ def train_epochs(net, train, held_out, args, pmap, folder):
 
 def train_epoch(net, state, train, epoch, args, pmap, folder):
     """The network and optimiser after one more epoch, the epoch's row of the log, and the probes of the landscape."""
-    order = np.random.default_rng([args.seed, epoch]).permutation(len(train.labels))
+    order = stream("order", args.seed, epoch).permutation(len(train.labels))
     steps, sums, now, probes = len(order) // args.batch, np.zeros(3), {}, []
     optimizer = partial(OPTIMIZERS[args.optimizer], **({} if args.adam_beta2 is None else {"beta2": args.adam_beta2}))
     for step in tqdm(range(steps), f"epoch {epoch}", leave=False, disable=None):

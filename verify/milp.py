@@ -21,6 +21,7 @@ from trainers import data
 from trainers.files import checkpoint
 from trainers.inputs import arguments
 from trainers.inputs.arguments import argument
+from trainers.inputs.draws import stream
 
 from .formats.load import Given, as_the_run, load_any
 from .programs.mixed_integer import ANSWERS, check_witness, double, margins, verdict
@@ -72,7 +73,7 @@ def main(argv=None):
 def one(net, ball, y, i, args):
     """The row of image i. Bounds are the tightest of `cap` and `crown`, all in float64."""
     start, label = time.monotonic(), np.array([y])
-    attack = rb.pgd(net, ball, label, restarts=3, rng=np.random.default_rng([args.seed, i]))[0]
+    attack = rb.pgd(net, ball, label, restarts=3, rng=stream("attack", args.seed, i))[0]
     witness = attack if margins(net, attack, y).max() >= 0 else None
     found = [rb.preactivation_bounds(net, ball, method) for method in ("cap", "crown")]
     pre = [(np.maximum(a[0], b[0])[0], np.minimum(a[1], b[1])[0]) for a, b in zip(*found)]

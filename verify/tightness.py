@@ -18,6 +18,7 @@ from trainers import data
 from trainers.files import checkpoint
 from trainers.inputs import arguments
 from trainers.inputs.arguments import argument
+from trainers.inputs.draws import stream
 from trainers.plots.colours import COLOURS
 
 from .formats.load import Given, as_the_run, load_any
@@ -74,13 +75,13 @@ def bounds(net, ball, y, args):
         seconds[name] = time.time() - started
 
     def attack():
-        z = net(rb.pgd(net, ball, y, args.pgd_steps, rng=np.random.default_rng(args.seed)))
+        z = net(rb.pgd(net, ball, y, args.pgd_steps, rng=stream("attack", args.seed)))
         return z - z[np.arange(len(y)), y][:, None]
 
     timed("PGD", attack)
     for name, (method, options) in tqdm(METHODS.items(), "methods", leave=False, disable=None):
         timed(name, lambda: [
-            rb.margin_bounds(net, one, y[n:n + 1], method, rng=np.random.default_rng([args.seed, n]), **options)[0]
+            rb.margin_bounds(net, one, y[n:n + 1], method, rng=stream("bound", args.seed, n), **options)[0]
             for n, one in enumerate(images)])
     interval, cap, crown = ([[(l[0], u[0]) for l, u in rb.preactivation_bounds(net, one, method)] for one in images]
                             for method in ("ibp", "cap", "crown"))

@@ -8,13 +8,18 @@ of a convolution of kernel k, stride s and padding p, the window at its input is
     w ← (w − 1) s + k,        t ← t s,        q ← q s + p
 
 and begins with (1, 1, 0). Beyond the border of a hidden layer its convolution sees zeros: a window there holds units with
-l = u = 0, whose two lines are 0; and beyond the border of the input centre = radius = 0.
+l = u = 0, whose two lines are 0; and beyond the border of the input centre = radius = 0. A convolution that another one feeds
+directly, as one that normalises the image, puts zeros there itself (`Inside`).
 """
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from dataclasses import field as attribute
 from typing import NamedTuple
 
-from .ops import Window, namespace, scatter, windows
+import numpy as np
+
+from ..layers import Conv2d
+from .ops import Window, namespace, scatter, to_like, windows
 
 
 class Field(NamedTuple):
@@ -44,23 +49,37 @@ class Field(NamedTuple):
         return [tuple(paste(d, window) for d in pair) for pair, window in zip(dpre, self.windows)]
 
 
-def field(net, stop):
-    """The Field of the units that layers[:stop] put out.
+@dataclass(frozen=True)
+class Inside(Conv2d):
+    """A convolution that sees zeros beyond the border, whatever the convolution before it puts out there."""
 
-    They are cut where convolutions and ReLUs take turns, the last a convolution: a convolution that feeds another one
-    directly is not 0 beyond its border.
-    """
-    layers = list(net.layers[:stop])
-    if not layers or any(layer.kind != ("relu" if i % 2 else "conv2d") for i, layer in enumerate(layers[::-1])):
+    inside: object = attribute(default=None, compare=False)  # (N P, K): 1 within the border, 0 beyond
+
+    def patches(self, x):
+        return super().patches(self.inside * x)
+
+    def adjoint(self, W, g):
+        return self.inside * super().adjoint(W, g)
+
+
+def field(net, stop, N):
+    """The Field of the units that layers[:stop] put out, for N examples. They are cut where all are convolutions and ReLUs, the
+    last a convolution."""
+    layers, kinds = list(net.layers[:stop]), [layer.kind for layer in net.layers[:stop]]
+    if kinds[-1:] != ["conv2d"] or not {"conv2d", "relu"} >= set(kinds):
         return Field(net, [], None)
     window, cuts = Window(None, (1, 1), (1, 1), (0, 0), layers[-1].window.out), []
     for i in reversed(range(stop)):
-        if layers[i].kind == "conv2d":
+        if kinds[i] == "conv2d":
             window, layers[i] = before(layers[i], window), replace(layers[i], padding=(0, 0))
+            inside = cut(np.ones((1, layers[i].units)), window) if i and kinds[i - 1] == "conv2d" else np.ones(1)
+            if not inside.all():
+                inside = to_like(np.tile(inside, (N, 1)).astype(net.dtype), net.params[f"{i}.weight"])
+                layers[i] = Inside(**{name: getattr(layers[i], name) for name in Conv2d.__match_args__}, inside=inside)
+        else:
             cuts.insert(0, window)
     layers[-1] = replace(layers[-1], stride=layers[-1].kernel_size)  # it has one position
-    part = net.part(layers, (cuts[0].shape[2], *cuts[0].kernel))
-    return Field(part, cuts[1:] if layers[0].kind == "conv2d" else cuts, cuts[0])
+    return Field(net.part(layers, (window.shape[2], *window.kernel)), cuts, window)
 
 
 def before(convolution, window):

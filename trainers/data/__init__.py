@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..inputs.draws import stream
 from . import cifar10, idx, svhn
 from .augment import AUGMENT, augment, random_crop, random_flip
 
@@ -61,5 +62,5 @@ def split_validation(dataset, size=5000, seed=0):
     n = len(dataset.labels)
     if not 0 <= size < n:
         raise ValueError(f"size: found {size}, expected 0 to {n - 1} of the {n} examples")
-    order = np.random.default_rng(seed).permutation(n)
+    order = stream("validation", seed).permutation(n)
     return tuple(Dataset(dataset.images[part], dataset.labels[part]) for part in (order[size:], order[:size]))

@@ -18,6 +18,8 @@ import refbound as rb
 from refbound.arrays.ops import to_host, to_like
 from refbound.network import write_whole as write
 
+from ..inputs import draws
+
 FREE = ("run", "threads")  # arguments that a result does not depend on
 
 
@@ -45,6 +47,9 @@ def open_folder(folder, arguments, report):
         if other := differences(read_config(folder)["arguments"], arguments):
             raise ValueError(f"{folder}: holds a run with other arguments ({other}); expected the same, or another --run")
         if not (folder / "result.json").exists():
+            if (found := (read_config(folder).get("versions") or {}).get("draws", 1)) != draws.VERSION:
+                raise ValueError(f"{folder}: expected a run whose draws are of version {draws.VERSION}, got one of version "
+                                 f"{found}, which would not go on as it began; give another --run")
             return None
         result = read_json(folder / "result.json")
         try:
@@ -151,4 +156,4 @@ def versions():
         commit = subprocess.run(["git", "describe", "--always", "--dirty", "--abbrev=40"], capture_output=True, text=True,
                                 cwd=Path(__file__).parent).stdout.strip()
     return {"python": platform.python_version(), "numpy": np.__version__, "scipy": scipy.__version__,
-            "machine": platform.machine(), "commit": commit or "unknown"}
+            "machine": platform.machine(), "commit": commit or "unknown", "draws": draws.VERSION}

@@ -1,7 +1,7 @@
-"""A minibatch in shards of fixed size, each on one thread with one BLAS thread, and their sum in fixed order.
+"""A minibatch in shards of fixed size, each on one core with one BLAS thread, and their sum in fixed order.
 
-A shard's temporaries stay in cache, and what a shard computes does not depend on the thread that runs it: the result
-is the same to the last bit for any number of threads.
+A shard's temporaries stay in cache, and what a shard computes does not depend on the process or thread that runs it: the
+result is the same to the last bit for any number of them.
 """
 
 import contextlib
@@ -13,6 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from . import processes
+
 ALLOCATOR = {-3: 2**30, -1: 2**31 - 1, -8: 1}  # glibc's M_MMAP_THRESHOLD, M_TRIM_THRESHOLD and M_ARENA_MAX
 
 
@@ -22,22 +24,28 @@ def available_cores():
 
 
 def threads(args):
-    """As many threads as were asked for; on a GPU one, for it works on one shard after another, and holds what they hold."""
+    """As many cores as were asked for; on a GPU one, for it works on one shard after another, and holds what they hold."""
     return 1 if args.device == "cuda" else args.threads or available_cores()
 
 
 @contextlib.contextmanager
 def workers(threads):
-    """A function map(f, items) that runs f on `threads` threads and yields the results in order of the items.
+    """A function map(f, items) that runs f on `threads` cores and yields the results in order of the items.
 
-    An overflow raises no warning there: who gets the result checks it.
+    Each core has a process, so that f and the items must be picklable, or, where a system cannot fork, a thread. An overflow
+    raises no warning there: who gets the result checks it.
     """
     with contextlib.suppress(OSError, AttributeError):  # glibc alone: reusing freed arrays saves a page fault per 4 KiB
         for option, value in ALLOCATOR.items():
             ctypes.CDLL(None).mallopt(option, value)
-    with threadpool_limits(1), ThreadPoolExecutor(threads) as pool:
-        run = pool.map if threads > 1 else map
-        yield lambda f, items: run(np.errstate(over="ignore", invalid="ignore")(f), items)
+    with threadpool_limits(1):
+        if threads > 1 and processes.available():
+            with processes.processes(threads) as pmap:
+                yield pmap
+            return
+        with ThreadPoolExecutor(threads) as pool:
+            run = pool.map if threads > 1 else map
+            yield lambda f, items: run(np.errstate(over="ignore", invalid="ignore")(f), items)
 
 
 def shards(n, size):
@@ -48,7 +56,7 @@ def shards(n, size):
 def shard_size(net, *methods, projections=0):
     """Examples in a shard: so many that the largest (S, N, n) array of a bound has about a million entries, 8 to 64.
 
-    For ibp S = 2, centre and radius; 128 where its arrays are so small that threads would mostly wait for each other's
+    For ibp S = 2, centre and radius; 128 where its arrays are so small that a core would mostly wait for
     Python. With random projections of cap there is an array of each for the input and each ReLU but the last.
     """
     S = 2 if set(methods) == {"ibp"} else max(net.classes - 1, (projections or 0) * len(net.relus))

@@ -9,6 +9,7 @@ import numpy as np
 
 import refbound as rb
 
+from ..inputs.draws import stream
 from . import selection, style, subject
 
 METHODS = ("ibp", "crown-ibp", "cap-ibp", "random", "one-step", "cap", "crown")
@@ -22,7 +23,7 @@ def numbers(runs, args):
     m = int(np.argmax(np.where(np.arange(len(z)) == y[0], -np.inf, z)))
     methods = {}
     for method in METHODS:
-        bound, s = (f(of.net, ball, y, method, rng=np.random.default_rng(args.seed))
+        bound, s = (f(of.net, ball, y, method, rng=stream("bound", args.seed))
                     for f in (rb.linear_bound, rb.margin_bounds))
         g = bound.g[0, m]
         methods[method] = {"g": picture(g), "norm": float(np.abs(g).sum()), "b": float(bound.b[0, m]), "s": float(s[0, m])}

@@ -10,10 +10,13 @@ slopes for each margin: the tightest known from the same interval bounds. (The p
 over images and draws.
 """
 
+from functools import partial
+
 import numpy as np
 
 import refbound as rb
 
+from ..inputs.draws import stream
 from ..loop import parallel
 from . import selection, style, subject
 
@@ -26,18 +29,18 @@ def numbers(runs, args):
     of = subject.load(subject.fixed(runs, args), args)
     parts = parallel.shards(len(of.test.labels), parallel.shard_size(of.net))
     with parallel.workers(args.threads or parallel.available_cores()) as pmap:
-        shards, best = zip(*pmap(lambda i: shard(of, parts[i], [args.seed, i]), range(len(parts))))
+        shards, best = zip(*pmap(partial(shard, of, parts, args.seed), range(len(parts))))
     bounds = {method: np.concatenate([s[method] for s in shards], 1) for method in METHODS}
     return {"run": of.run["name"], "trained_by": selection.label(of.run), "eps": of.run["arguments"]["eps"],
             "images": len(of.test.labels), "seed": args.seed, "methods": measures(bounds, np.concatenate(best))}
 
 
-def shard(of, part, seed):
+def shard(of, parts, seed, index):
     """({method: s̄ (draws, N, c)}, s̄ by `alpha` (N, c)) of some images."""
-    ball, y = of.ball(part), of.test.labels[part]
+    ball, y = of.ball(parts[index]), of.test.labels[parts[index]]
 
     def s(method, draw=0, **options):
-        return rb.margin_bounds(of.net, ball, y, method, rng=np.random.default_rng([*seed, draw]), **options).astype(float)
+        return rb.margin_bounds(of.net, ball, y, method, rng=stream("bound", seed, index, draw), **options).astype(float)
 
     bounds = {method: np.array([s(method, draw) for draw in range(DRAWS.get(method, 1))]) for method in METHODS}
     return bounds, s("alpha", shared=False)

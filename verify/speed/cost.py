@@ -50,5 +50,5 @@ def _layerwise(net, stop, sides):
     whole = [m for i, m in layer_costs(net).items() if i < stop]
     if len(whole) < 2:
         return 4 * sum(whole)  # intervals
-    *before, _ = [m for i, m in layer_costs(field(net, stop).net).items() if i < stop]  # at one position
+    *before, _ = [m for i, m in layer_costs(field(net, stop, 1).net).items() if i < stop]  # at one position
     return 3 * sides * net.units[stop] * sum(before)
