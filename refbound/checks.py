@@ -125,7 +125,7 @@ def option_value(name, value):
     return _PLAIN[name](name, value)
 
 
-def _truth(name, value):
+def truth(name, value):
     if not isinstance(value, (bool, np.bool_)):
         raise ValueError(f"{name}: expected True or False, got {value!r}")
     return bool(value)
@@ -137,7 +137,7 @@ _PLAIN = {
     "q": lambda name, value: number(name, value, 0, 1),
     "steps": lambda name, value: whole(name, value, 0),
     "projections": lambda name, value: whole(name, value, 1),
-    "shared": _truth,
+    "shared": truth,
 }
 
 
@@ -148,6 +148,17 @@ def draw_projections(net, ball, count, rng):
     generator("projections", rng, "they are drawn")
     return [to_like(as_rows(rng.standard_cauchy((count, *net.shapes[i])), net.dtype), ball.x)[:, None, :]
             for i in (0, *net.relus[:-1])]
+
+
+def bounds(net, ball, pre):
+    """[(l, u)] of each ReLU, (N, *shape), as rows; ValueError if they do not fit."""
+    shapes = [(len(ball), *net.shapes[i]) for i in net.relus]
+    given = type(pre).__name__
+    if isinstance(pre, (list, tuple)) and all(isinstance(pair, (list, tuple)) for pair in pre):
+        given = [tuple(getattr(z, "shape", type(z).__name__) for z in pair) for pair in pre]
+    if given != [(shape, shape) for shape in shapes]:
+        raise ValueError(f"pre: expected (l, u) for each ReLU, of shapes {shapes}, got {given}")
+    return [tuple(as_rows(z, net.dtype) for z in pair) for pair in pre]
 
 
 def _unit_arrays(net, ball, name, arrays, each_margin):

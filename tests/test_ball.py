@@ -83,6 +83,26 @@ def test_more_restarts_find_no_less():
     assert (s[0] <= s[1] + 1e-12).all() and (s[1] <= s[2] + 1e-12).all() and (s[0] < s[2]).any()
 
 
+@pytest.mark.parametrize("ball", BALLS)
+def test_the_targeted_attack_finds_no_less_and_stays_in_the_ball(ball):
+    net = build("dense")
+    ball, y = batch(net, ball, N=20)
+    plain, targeted = (rb.pgd(net, ball, y, steps=5, rng=draws(), targeted=on) for on in (False, True))
+    s, more = (margins(net(x), y).max(1) for x in (plain, targeted))
+    assert (more >= s - 1e-12).all() and (more > s + 1e-6).any()
+    assert (length(targeted - ball.x, ball.norm) <= ball.eps + 1e-12).all()
+    assert ball.domain is None or (ball.domain[0] <= targeted.min() and targeted.max() <= ball.domain[1])
+
+
+def test_the_targeted_attack_sees_through_an_inactive_unit():
+    """h = max(x − 1, 0), x in [−1, 2], s = h − 1/2: at x = 0 the gradient is 0; the line around h leads to x = 2, where s = 1/2."""
+    params = {"0.weight": [[1]], "0.bias": [-1], "2.weight": [[1], [0]], "2.bias": [0, 0.5]}
+    layers = [rb.layers.Linear(1, 1), rb.layers.ReLU(), rb.layers.Linear(1, 2)]
+    net = rb.Network(layers, {name: np.array(value, float) for name, value in params.items()}, (1,))
+    ball, y = rb.Ball(np.array([[0.0]]), 2.0, domain=(-1.0, 2.0)), np.array([1])
+    assert [net(rb.pgd(net, ball, y, targeted=on)).tolist() for on in (False, True)] == [[[0, 0.5]], [[1, 0.5]]]
+
+
 @pytest.mark.parametrize("edge", [-0.3, -0.7, 0.1])
 def test_an_input_on_the_edge_of_a_domain_that_float32_rounds_lies_in_its_box(edge):
     """In float64 the edge would lie inside of its float32 neighbour: a box of negative radius, in which all holds."""

@@ -74,8 +74,8 @@ def check_method(xp, variant, ball, tolerance):
 def check_attack(xp, ball, tolerance):
     for name in ALL:
         problem = build(name), *batch(build(name), ball)
-        found, expected = ([rb.pgd(*p, steps=5), rb.pgd(*p, steps=3, step_size=0.05, restarts=2, rng=draws())]
-                           for p in (moved(xp, *problem), problem))
+        found, expected = ([rb.pgd(*p, steps=5), rb.pgd(*p, steps=3, step_size=0.05, restarts=2, rng=draws()),
+                            rb.pgd(*p, steps=3, rng=draws(), targeted=True)] for p in (moved(xp, *problem), problem))
         check_alike(found, expected, xp, tolerance)
 
 

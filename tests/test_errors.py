@@ -195,6 +195,7 @@ def attack_of(**arguments):
     ("steps", attack_of(steps=-1)), ("steps", attack_of(steps=1.5)), ("restarts", attack_of(restarts=0, rng=draws())),
     ("restarts", attack_of(restarts=-1)), ("rng", attack_of(rng=3)), ("step_size", attack_of(step_size=np.nan)),
     ("step_size", attack_of(step_size=-1.0)), ("step_size", attack_of(step_size="a")),
+    ("targeted", attack_of(targeted=1)),
     ("0.bias", lambda: NET.with_params({**NET.params, "0.bias": np.full(8, np.nan)})),
     ("params", lambda: rb.Network([ReLU()], {}, (3,))), ("layer 0", lambda: rb.Network([3], {}, (3,))),
     ("conv2d", lambda: Conv2d(1, 1, 3.0))])

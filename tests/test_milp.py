@@ -47,24 +47,28 @@ def slack(net, ball, y):
     return SLACK * max(folded.margin(m, y)[2] for m in range(net.classes) if m != y)
 
 
-def by_patterns(net, ball, m, y):
-    """max z_m − z_y: for each on/off pattern of all ReLUs, a linear program over the inputs that have it."""
+def by_patterns(net, ball, m, y, signs=()):
+    """max z_m − z_y: for each on/off pattern of all ReLUs, or of those whose signs (1, −1, 0: any) it keeps, a linear program over the
+    inputs that have it."""
     x, eps, n, best = ball.x.ravel(), ball.eps[0], net.units[0], -np.inf
     low, high = x - eps, x + eps
     if ball.domain is not None:
         low, high = np.maximum(low, ball.domain[0]), np.minimum(high, ball.domain[1])
-    signs = np.array(list(itertools.product((1, -1), repeat=n)))
-    sides = (signs, signs @ x + eps) if ball.norm == 1 else (np.zeros((0, n)), np.zeros(0))
-    for pattern in itertools.product((0, 1), repeat=sum(net.units[i] for i in net.relus)):
+    corners = np.array(list(itertools.product((1, -1), repeat=n)))
+    sides = (corners, corners @ x + eps) if ball.norm == 1 else (np.zeros((0, n)), np.zeros(0))
+    choices = [{1: (1,), -1: (0,)}.get(int(sign), (0, 1)) for sign in signs] or [(0, 1)] * sum(net.units[i] for i in net.relus)
+    for pattern in itertools.product(*choices):
         M, c, (rows, ends), left = np.eye(n), np.zeros(n), sides, np.array(pattern)
         for i, layer in enumerate(net.layers):
             if isinstance(layer, ReLU):
                 on, left = left[:len(c)], left[len(c):]
                 rows, ends = np.vstack([rows, (1 - 2 * on)[:, None] * M]), np.append(ends, -(1 - 2 * on) * c)
                 M, c = on[:, None] * M, on * c
-            elif not isinstance(layer, Flatten):
+            elif isinstance(layer, Flatten):
+                M, c = layer.reorder(M.T).T, layer.reorder(c)
+            else:
                 A = layer.apply(net.params[f"{i}.weight"], layer.patches(np.eye(net.units[i]))).T  # its columns, one by one
-                M, c = A @ M, A @ c + np.repeat(net.params[f"{i}.bias"], layer.positions)
+                M, c = A @ M, A @ c + layer.per_unit(net.params[f"{i}.bias"])
         found = linprog(M[y] - M[m], rows, ends, bounds=np.stack([low, high], 1))
         if found.status == 0:
             best = max(best, c[m] - c[y] - found.fun)

@@ -201,6 +201,8 @@ def test_evaluation_states_what_it_did_and_verified_contains_pgd(few, tmp_path, 
     result = json.loads((tmp_path / "out.json").read_text())
     assert result["standard_error"] <= result["pgd_error"] <= min(result["verified_error_of_draws"])
     assert len(result["verified_error_of_draws"]) == 3
+    evaluate.main([str(tmp_path / "net.npz"), "--data-dir", few, "--eps", "0.01", "--pgd-steps", "2", "--targeted"])
+    assert "1 random start, each margin by itself too" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("arguments, words", [(["--n", "-5"], ["--n", "-5"]), (["--draws", "0"], ["--draws", "0"]),

@@ -44,6 +44,7 @@ class Args:
     n: int = argument(0, "the first n images only (0: all)")
     pgd_steps: int = argument(100, "steps of the attack; 0 for no attack")
     restarts: int = argument(1, "random starts of the attack; its step is ε/4")
+    targeted: bool = argument(False, "the attack ascends each margin by itself as well")
     draws: int = argument(1, "draws of a method that draws; the errors are given with their spread")
     eta: float = argument(None, "η of equation (7) (default: that of the run, or 2)", type=float)
     p: float = argument(None, "rate of sparse where −l > u (default: that of the run, or 1/2)", type=float)
@@ -123,7 +124,7 @@ def evaluate(net, dataset, args, quiet=False):
             "verified_error": float(errors.mean()), "verified_error_of_draws": errors.tolist(), "estimate": estimate,
             "ties": 0 if estimate else int(both.any(0).sum()), "images": len(right), "eps": args.eps, "norm": args.norm,
             "clipped": args.norm == "inf" and not args.no_clip, "sound": args.sound, "method": list(args.method),
-            "pgd_steps": args.pgd_steps, "restarts": args.restarts, "seed": args.seed, "draws": args.draws,
+            "pgd_steps": args.pgd_steps, "restarts": args.restarts, "targeted": args.targeted, "seed": args.seed, "draws": args.draws,
             "dtype": str(net.dtype), "seconds": round(time.time() - started, 1)}
 
 
@@ -136,7 +137,7 @@ def _shard(net, dataset, parts, args, index):
     right, attacked = to_host(net(xp.asarray(x)).argmax(1)) == y, np.zeros(len(y), bool)
     if args.pgd_steps:
         adversarial = rb.pgd(net, ball(xp.asarray(x), args.eps, args), xp.asarray(y), args.pgd_steps, restarts=args.restarts,
-                             rng=stream("attack", args.seed, index))
+                             rng=stream("attack", args.seed, index), targeted=args.targeted)
         attacked = to_host(net(adversarial).argmax(1)) != y
     certified = np.zeros((args.draws, len(y)), bool)
     for draw in range(args.draws):
@@ -205,6 +206,7 @@ def report(result):
     lines = [f"standard error  {r['standard_error']:6.2f} %   on {r['images']} images"]
     if r["pgd_error"] is not None:
         starts = f"{r['restarts']} random start{'s' if r['restarts'] > 1 else ''}"
+        starts += ", each margin by itself too" * r["targeted"]
         lines.append(f"PGD error       {r['pgd_error']:6.2f} %   {r['pgd_steps']} steps of ε/4, {starts}, seed {r['seed']}")
     name = "estimated error" if r["estimate"] else "verified error "
     lines.append(f"{name} {r['verified_error']:6.2f} %   by {' or '.join(r['method'])}, {ball}, seed {r['seed']}{spread}")
