@@ -89,7 +89,7 @@ def epoch(folder, lines):
 
 PARTS = {
     "tests": Part(("pytest", "-q", "-m", "gpu"), tests),
-    "speed": Part(("verify.peers", "speed", "--device", "cuda", "--models", "small", "dm_small", "--against", "rendering",
+    "speed": Part(("verify.peers", "speed", "--device", "cuda", "--models", "small", "--against", "rendering",
                    "--methods", *TRAINING, "cap-50", "--repeats", "3", "--out", "FOLDER/speed.json"), speed),
     "train": Part(("trainers.train", "--device", "cuda", "--run", "FOLDER/run"), train),
     "epoch": Part(("trainers.train", "--preset", "paper-mnist", "--device", "cuda", "--run", "FOLDER/run"), epoch, "run/log.csv"),
