@@ -11,10 +11,11 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import standin
 from test_processes import runs
 
 from verify import gpu
-from verify.speed import worker
+from verify.speed import benchmark, cases, worker
 
 ROOT = Path(__file__).parents[1]
 FEW = ("--model", "mlp", "--method", "ibp", "--epochs", "2", "--warmup", "0", "--ramp", "1", "--milestones", "--batch", "50",
@@ -107,6 +108,14 @@ def test_the_errors_on_a_cpu_are_those_of_the_front_page_or_of_a_result(tmp_path
 def test_limits_are_one_for_each_part(device):
     with pytest.raises(ValueError, match="^--seconds: expected 4 numbers"):
         gpu.main(["--seconds", "10", "20"])
+
+
+@pytest.mark.parametrize("load", [worker.refbound_step, worker.sgemm_step])
+def test_a_step_of_ours_runs_on_the_device(device, load):
+    case = cases.case_of(benchmark.Args(batch=2, threads=1, device="cuda"), "mlp", {}, "ibp")
+    with load(case) as step, standin.count() as n:
+        step()
+    assert n.launches > 0 and n.by_name["matmul"] > 0
 
 
 @pytest.mark.filterwarnings("ignore:CUDA is not available")
