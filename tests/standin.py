@@ -381,6 +381,9 @@ cupy = _module("cupy", {
     "linalg": _module("cupy.linalg", {"norm": _launching("norm", _norm)}),
     "cuda": _module("cupy.cuda", {
         "Device": _Device, "Stream": types.SimpleNamespace(null=_Device()), "get_current_stream": _Device,
-        "runtime": _module("cupy.cuda.runtime", {"getDeviceCount": lambda: 1, "deviceSynchronize": lambda: None})}),
-    "get_default_memory_pool": lambda: types.SimpleNamespace(free_all_blocks=lambda: None),
+        "runtime": _module("cupy.cuda.runtime", {
+            "getDeviceCount": lambda: 1, "deviceSynchronize": lambda: None,
+            "getDeviceProperties": lambda device: {"name": b"the stand-in"}})}),
+    "__version__": "0 (tests/standin.py)",
+    "get_default_memory_pool": lambda: types.SimpleNamespace(free_all_blocks=lambda: None, total_bytes=lambda: 2**20),
 })

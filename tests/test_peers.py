@@ -61,6 +61,17 @@ def test_rendering_equals_refbound(torch, name, ball_name):
             assert largest(p, variant) <= 1e-9, variant
 
 
+@pytest.mark.parametrize("method, projections", [*((method, None) for method in rb.METHODS), ("cap", 5)])
+def test_rendering_makes_every_tensor_where_the_model_is(torch, method, projections):
+    """On the device "meta", which has shapes and no numbers, and refuses a tensor of the CPU as a GPU does."""
+    from verify.pytorch.rendering import cross_entropy, sequential
+    model, x = sequential(build("stride 1, 2, padding 1")).to("meta"), torch.zeros(2, 1, 5, 5, dtype=float, device="meta")
+    y = torch.zeros(2, dtype=int, device="meta")
+    s = PEERS["rendering"].prepare(model, x, method, projections)(Region(x, 0.1, domain=(0.0, 1.0)), y).s
+    cross_entropy(s).mean().backward()
+    assert s.device.type == "meta" and all(p.grad.device.type == "meta" for p in model.parameters() if p.grad is not None)
+
+
 @pytest.mark.parametrize("beta, kappa", [(1, 0), (0, 0), (0.5, 1)])
 @pytest.mark.parametrize("variant", [v for v in agreement.VARIANTS if not v.startswith("alpha")])
 def test_rendering_equals_refbound_for_any_mixture(torch, variant, beta, kappa):

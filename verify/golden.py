@@ -75,7 +75,7 @@ def read(path):
         raise ValueError(f"{path}: no such file")
     try:
         if path.suffix == ".json":
-            return {name: from_json(name, entry) for name, entry in json.loads(path.read_text()).items()}
+            return {name: from_json(name, entry) for name, entry in json.loads(path.read_text(encoding="utf-8")).items()}
         if not zipfile.is_zipfile(path):
             raise ValueError("it is no whole zip archive")
         with np.load(path, allow_pickle=False) as file:

@@ -86,7 +86,7 @@ def write_log(path, rows):
 def read_log(path):
     """The rows of a CSV of numbers; an empty field is None."""
     try:
-        with open(path, newline="") as file:
+        with open(path, newline="", encoding="utf-8") as file:
             rows = [{name: float(v) if v else None for name, v in row.items()} for row in csv.DictReader(file)]
     except (OSError, ValueError, TypeError) as error:
         raise ValueError(f"{path}: expected a table of numbers, as a run writes: {error}") from None
@@ -165,7 +165,7 @@ def versions():
     """What a result may depend on besides its arguments."""
     commit = ""
     with contextlib.suppress(OSError):  # no git there
-        commit = subprocess.run(["git", "describe", "--always", "--dirty", "--abbrev=40"], capture_output=True, text=True,
+        commit = subprocess.run(["git", "describe", "--always", "--dirty", "--abbrev=40"], capture_output=True, encoding="utf-8",
                                 cwd=Path(__file__).parent).stdout.strip()
     return {"python": platform.python_version(), "numpy": np.__version__, "scipy": scipy.__version__,
             "machine": platform.machine(), "commit": commit or "unknown", "draws": draws.VERSION}

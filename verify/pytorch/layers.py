@@ -31,7 +31,7 @@ class Ball(NamedTuple):
 
 def ball_around(x, eps, norm=math.inf, domain=None):
     """The Ball of radius eps, a number, (N,) or of a box shaped as x; the box of l∞ cut to the domain."""
-    eps = torch.as_tensor(eps, dtype=x.dtype)
+    eps = torch.as_tensor(eps, dtype=x.dtype, device=x.device)
     if eps.dim() < 2:
         eps = eps.expand(len(x)).view(-1, *(1,) * (x.dim() - 1))
     if norm != math.inf:
@@ -151,7 +151,7 @@ def layerwise(model, ball, block):
             continue
         units, widest = math.prod(model.shapes[stop]), max(map(math.prod, model.shapes[:stop])) * len(ball.centre)
         before = tuple(pre)  # what checkpoint computes again must not have grown
-        rows = torch.eye(units, dtype=ball.centre.dtype).view(1, units, *model.shapes[stop])
+        rows = torch.eye(units, dtype=ball.centre.dtype, device=ball.centre.device).view(1, units, *model.shapes[stop])
         run = block if units * widest <= KEPT else partial(checkpoint, block, use_reentrant=False)
         parts = [run(model, stop, E, before, ball) for E in rows.split(max(1, BLOCK // widest), 1)]
         pre.append(tuple(torch.cat(ends, 1).view(-1, *model.shapes[stop]) for ends in zip(*parts)))

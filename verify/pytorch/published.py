@@ -48,11 +48,10 @@ class Peer(NamedTuple):
 def _rendering(model, x, method, projections=None):
     """Ours, but PyTorch's: with fresh draws at every call, as in training."""
     from . import rendering
-    import torch
 
     def compute(region, y):
         shapes = [model.shapes[i] for i in (0, *model.relus[:-1])] if projections else ()
-        cauchy = [torch.empty(projections, math.prod(shape), dtype=x.dtype).cauchy_() for shape in shapes]
+        cauchy = [x.new_empty(projections, math.prod(shape)).cauchy_() for shape in shapes]
         return rendering.bound(model, rendering.ball_around(*region), y, method, cauchy=cauchy)
 
     return compute

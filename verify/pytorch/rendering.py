@@ -99,8 +99,8 @@ def intermediate(model, ball, method, cauchy=None):
 
 def margin_rows(y, classes, dtype):
     """C(y) (N, S, c): e_m − e_y for the classes m ≠ y."""
-    eye = torch.eye(classes, dtype=dtype)
-    return (eye - eye[y].unsqueeze(1))[y.unsqueeze(1) != torch.arange(classes)].view(len(y), -1, classes)
+    eye, m = torch.eye(classes, dtype=dtype, device=y.device), torch.arange(classes - 1, device=y.device)
+    return eye[m + (m >= y.unsqueeze(1))] - eye[y].unsqueeze(1)
 
 
 def bound(model, ball, y, method, found=None, cauchy=None, slopes=None, **options):

@@ -2,7 +2,7 @@
 
 A step is clean logits, bound, loss and gradients in float32, without an optimiser. Every implementation waits in a process of
 its own (worker.py) for its turn, A B C A B C; among them a 2048³ sgemm by NumPy, the rate of the machine itself at that time.
-Anything else that runs there slows PyTorch most: run it alone. The GFLOP of a step are counted (cost.py). Exact cap takes as
+Anything else that runs there slows PyTorch most: run it alone. On a GPU a step begins and ends with the device idle. The GFLOP of a step are counted (cost.py). Exact cap takes as
 many examples (a power of two, at least one for each thread) as stay below --limit GFLOP; in a sweep, all.
 """
 
@@ -22,6 +22,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 import refbound as rb
+from refbound.arrays.device import device_module
 from trainers.files import checkpoint
 from trainers.inputs import arguments
 from trainers.inputs.arguments import argument
@@ -45,10 +46,11 @@ class Args:
     batch: int = argument(128, "examples in a step")
     eps: float = argument(0.1, "radius of the l∞ ball, clipped to [0, 1]")
     limit: float = argument(20.0, "GFLOP of a step of exact cap: it takes as many examples as stay below")
-    memory: float = argument(12.0, "GB that a process may have (0: any); what needs more is not timed")
+    memory: float = argument(12.0, "GB that a process may have on the CPU (0: any); what needs more is not timed")
     repeats: int = argument(5, "turns of each implementation")
     threads: int = argument(0, "threads of each (0: one for each core)")
     seed: int = argument(0, "of parameters, images and labels")
+    device: str = argument("cpu", "cpu or cuda", choices=("cpu", "cuda"))
     sweep: bool = argument(False, "the time against batch size, width, depth and number of classes instead")
     out: str = argument(None, "also save every time to this JSON file", type=arguments.file)
     figure: str = argument(None, "also draw the sweep to this file", type=arguments.picture)
@@ -87,7 +89,8 @@ def speed(args):
     if args.figure and not args.sweep:
         raise ValueError("--figure: draws the sweep; expected --sweep with it")
     arguments.at_least(args, batch=1, repeats=1, eps=0, limit=0, memory=0, threads=0, seed=0)
-    args.threads = args.threads or parallel.available_cores()
+    args.threads = parallel.threads(args)
+    device_module(args.device)
     load = f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "unknown"
     cases, rows, others = list(all_cases(args)), [], usable(args)
     versions = checkpoint.versions() | {PEERS[name].package: version(PEERS[name].package) for name in others}
@@ -138,7 +141,8 @@ def measure(case, args, others, sgemm):
                 time.sleep(PAUSE)
                 times[one.name] += one.ask("run")["ms"]
         memory = {one.name: one.ask("memory")["mb"] for one in running}
-    return summary(case, times, memory, failed)
+        launches = {one.name: one.ask("launches")["launches"] for one in running} if case.device == "cuda" else {}
+    return summary(case, times, memory, failed) | {"launches": launches}
 
 
 def summary(case, times, memory, failed):

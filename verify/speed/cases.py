@@ -30,6 +30,7 @@ class Case(NamedTuple):
     threads: int
     seed: int
     memory: float            # GB that it may have, or 0
+    device: str              # cpu or cuda
 
     def network(self):
         make = {"input_shape": (1, 28, 28), **self.make}

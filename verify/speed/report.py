@@ -11,20 +11,25 @@ from trainers.table1 import markdown
 
 from .cases import SWEEPS
 
+HEADINGS = {"mb": "MB", "launches": "launches"}
+
 
 def report(rows, args, load):
     """Two tables of the rows, the times and what decides them, and what could not be timed."""
     of = [(row["model"] if row["of"] is None else "{} {}".format(*row["of"]), method_name(row)) for row in rows]
     names = list(dict.fromkeys(name for row in rows for name in row["ms"]))
+    ours_and_fastest = ("mb", "launches") if args.device == "cuda" else ("mb",)
     times = [(*case, *(number(row["ms"].get(name)) for name in names), f"{row['ratio']:.2f}" if row["ratio"] else "–")
              for case, row in zip(of, rows)]
     work = [(*case, row["batch"], number(row["gflop"]), f"{100 * row['share']:.0f} %",
-             " / ".join(number(row["mb"].get(name)) for name in ("refbound", row["fastest"])))
+             *(" / ".join(number(row[what].get(name)) for name in ("refbound", row["fastest"])) for what in ours_and_fastest))
             for case, row in zip(of, rows)]
-    measured = ["batch", "GFLOP", "of sgemm", "MB"]
+    measured = ["batch", "GFLOP", "of sgemm", *map(HEADINGS.get, ours_and_fastest)]
+    where, more = ((f"{args.threads} threads", "MB: peak above the imports") if args.device == "cpu" else
+                   ("a GPU", "MB: what the memory pool took; launches: kernels, copies and fills of a step"))
     rate = statistics.median(row["sgemm"] for row in rows)
-    notes = (f"Median ms of a step in {args.repeats} turns on {args.threads} threads; ratio: the fastest other's to "
-             f"refbound's; sgemm: {rate:.0f} GFLOP/s (2048³, median of this run); MB: peak above the imports, "
+    notes = (f"Median ms of a step in {args.repeats} turns on {where}; ratio: the fastest other's to "
+             f"refbound's; sgemm: {rate:.0f} GFLOP/s (2048³, median of this run); {more}, "
              f"refbound's / the fastest other's. Load of the machine before the run: {load}.")
     failed = [f"not timed: {method_name(row)} on {row['model']}: {text}"
               for row in rows for text in row["failed"].values()]
