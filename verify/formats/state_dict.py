@@ -10,7 +10,7 @@ import refbound as rb
 from refbound.layers import Affine, Flatten, Linear, ReLU
 from refbound.network import from_spec
 
-from . import optional
+from . import optional, reason
 
 
 def read_torch(path, architecture=None, input_shape=()):
@@ -27,12 +27,12 @@ def read_torch(path, architecture=None, input_shape=()):
     except Exception as error:  # zip, pickle and torch raise their own classes on foreign bytes, and texts of many lines
         raise ValueError(f"{path}: expected a state_dict, as torch.save(model.state_dict(), FILE) writes it; "
                          f"this cannot be read as one ({type(error).__name__})") from None
-    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+    if not isinstance(state, dict) or not all(isinstance(k, str) and isinstance(v, torch.Tensor) for k, v in state.items()):
         held = ", ".join(map(repr, state)) if isinstance(state, dict) else type(state).__name__
         raise ValueError(f"{path}: expected a state_dict, names of tensors alone, got {held}")
-    arrays = {name: value.detach().numpy() for name, value in state.items()}
+    keys = {}
     try:
-        pairs = _pairs(arrays)
+        pairs = _pairs({name: _array(name, value, torch) for name, value in state.items()})
         layers, shape = _read_architecture(architecture) if architecture else _infer(pairs, input_shape)
         indices = [i for i, layer in enumerate(layers) if isinstance(layer, Affine)]
         if len(indices) != len(pairs):
@@ -40,11 +40,21 @@ def read_torch(path, architecture=None, input_shape=()):
                              f"{', '.join(pairs)}")
         params = {f"{i}.{kind}": value for i, pair in zip(indices, pairs.values())
                   for kind, value in zip(("weight", "bias"), pair)}
+        keys = {f"{i}.{kind}": f"{module}.{kind}" for i, module in zip(indices, pairs) for kind in ("weight", "bias")}
         if not input_shape and not shape:
             raise ValueError("the architecture does not say the input's shape; expected --input-shape")
         return rb.Network(layers, params, input_shape or shape)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
+    except Exception as error:  # a foreign state_dict may be wrong in any way; the network's names are said as the file's
+        name, *rest = reason(error).split(": ", 1)
+        raise ValueError(": ".join([f"{path}", keys.get(name, name), *rest])) from None
+
+
+def _array(name, value, torch):
+    """A tensor as an array, bfloat16 as float32, which holds the same numbers."""
+    floats = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+    if value.dtype not in floats or value.layout != torch.strided or value.device.type != "cpu":
+        raise ValueError(f"{name}: expected a dense tensor of floats, got {value.dtype}, {value.layout}, {value.device}")
+    return (value.float() if value.dtype == torch.bfloat16 else value).detach().numpy()
 
 
 def _pairs(arrays):
@@ -54,14 +64,15 @@ def _pairs(arrays):
         if name.rpartition(".")[2] not in ("weight", "bias") or f"{name.rpartition('.')[0]}.weight" not in arrays:
             raise ValueError(f"{name}: expected weights and biases of Linear and Conv2d layers only")
     weights = {module: arrays[f"{module}.weight"] for module in modules}
+    for module, W in weights.items():
+        if W.ndim not in (2, 4):
+            raise ValueError(f"{module}.weight: expected that of a Linear or Conv2d layer, got shape {W.shape}")
     return {module: (W, arrays.get(f"{module}.bias", np.zeros(len(W), W.dtype))) for module, W in weights.items()}
 
 
 def _infer(pairs, input_shape):
     """Layers and input shape of one Sequential of Linear layers: a ReLU wherever its numbers leave out some."""
     for module, (W, _) in pairs.items():
-        if W.ndim not in (2, 4):
-            raise ValueError(f"{module}.weight: expected that of a Linear or Conv2d layer, got shape {W.shape}")
         if W.ndim != 2:
             raise ValueError(f"{module}.weight: a state_dict holds no strides and paddings; expected --architecture")
     if not pairs:
