@@ -33,22 +33,21 @@ def torch():
 
 
 def reference(onnx, model, x):
-    """What onnx.reference computes on x (N, ...), example by example where the batch axis is fixed at 1."""
+    """What onnx.reference computes on x (N, ...), in parts of the size at which the batch axis is fixed."""
     evaluator = onnx.reference.ReferenceEvaluator(model)
     name = evaluator.input_names[0]
-    fixed = model.graph.input[0].type.tensor_type.shape.dim[0].dim_value == 1
-    parts = [x[i:i + 1] for i in range(len(x))] if fixed else [x]
-    return np.concatenate([evaluator.run(None, {name: part})[0] for part in parts])
+    size = model.graph.input[0].type.tensor_type.shape.dim[0].dim_value or len(x)
+    return np.concatenate([evaluator.run(None, {name: x[i:i + size]})[0] for i in range(0, len(x), size)])
 
 
-def write_graph(onnx, path, nodes, constants, shape, out=("N", 3)):
+def write_graph(onnx, path, nodes, constants, shape, out=("N", 3), opset=15):
     """An ONNX file of these nodes (operator, inputs, output, attributes), from "x" to the last output; the model."""
     make = onnx.helper
     nodes = [make.make_node(op, inputs, [output], name=f"the {op} {output}", **more) for op, inputs, output, more in nodes]
     value = make.make_tensor_value_info
     graph = make.make_graph(nodes, "test", [value("x", 1, shape)], [value(nodes[-1].output[0], 1, out)],
                             [onnx.numpy_helper.from_array(np.asarray(v), k) for k, v in constants.items()])
-    model = make.make_model(graph, opset_imports=[make.make_opsetid("", 13)], ir_version=8)
+    model = make.make_model(graph, opset_imports=[make.make_opsetid("", opset)], ir_version=8)
     onnx.save(model, path)
     return model
 
@@ -103,9 +102,38 @@ CHAINS = {  # name: (nodes, input shape)
     "a vector as an image": ([("Reshape", ["x", "image"], "i", {}), ("Conv", ["i", "k"], "h", {"pads": [1, 0, 1, 0]}),
                               ("Relu", ["h"], "r", {}), ("Flatten", ["r"], "f", {}), ("Gemm", ["f", "v8"], "z", {})],
                              ("N", 12)),
+    "view(size(0), -1)": (
+        [("Conv", ["x", "k"], "h", {"pads": [1, 0, 1, 0]}), ("Relu", ["h"], "r", {}), ("Shape", ["r"], "s", {}),
+         ("Gather", ["s", "i0"], "n", {"axis": 0}), ("Unsqueeze", ["n", "axes"], "u", {}), ("Concat", ["u", "rest"], "t", {"axis": 0}),
+         ("Reshape", ["r", "t"], "f", {}), ("Gemm", ["f", "v8"], "z", {})], ("N", 3, 2, 2)),
+    "the graph's own batch": ([("Reshape", ["x", "own"], "f", {}), ("Gemm", ["f", "w", "b"], "h", {}), ("Relu", ["h"], "r", {}),
+                               ("Gemm", ["r", "v"], "z", {})], (5, 3, 2, 2)),
+    "channels last, then flat": (
+        [("Conv", ["x", "k", "b"], "h", {"pads": [1, 1, 1, 1]}), ("Transpose", ["h"], "t", {"perm": [0, 2, 3, 1]}), ("Relu", ["t"], "r", {}),
+         ("Reshape", ["r", "flat24"], "f", {}), ("Add", ["f", "v24"], "a", {}), ("Gemm", ["a", "w24"], "z", {})], ("N", 3, 2, 2)),
+    "pixels transposed at the input": ([("Transpose", ["x"], "t", {"perm": [0, 3, 2, 1]}), ("Mul", ["t", "row"], "m", {}),
+                                        ("Flatten", ["m"], "f", {}), ("Gemm", ["f", "w", "b"], "z", {})], ("N", 3, 2, 2)),
+    "batch norm after affine layers": (
+        [("Conv", ["x", "k", "b"], "h", {"pads": [1, 0, 1, 0]}), ("BatchNormalization", ["h", "b", "v4", "m4", "s4"], "n", {"epsilon": 0.1}),
+         ("Relu", ["n"], "r", {}), ("Flatten", ["r"], "f", {}), ("Gemm", ["f", "w8"], "g", {}), ("Div", ["g", "s4"], "d", {}),
+         ("BatchNormalization", ["d", "b", "v4", "m4", "s4"], "z", {})], ("N", 3, 2, 2)),
+    "batch norm before affine layers": (
+        [("BatchNormalization", ["x", "m3", "m3", "m3", "s3"], "n", {}), ("Conv", ["n", "k", "b"], "h", {}), ("Relu", ["h"], "r", {}),
+         ("BatchNormalization", ["r", "b", "v4", "m4", "s4"], "o", {}), ("Conv", ["o", "k4"], "p", {"pads": [1, 1, 1, 1]}),
+         ("Relu", ["p"], "q", {}), ("Flatten", ["q"], "f", {}), ("Mul", ["f", "v16"], "m", {}), ("Gemm", ["m", "w16"], "z", {})],
+        ("N", 3, 4, 3)),
+    "constants of constants": (
+        [("Cast", ["wide"], "w32", {"to": 1}), ("Mul", ["w32", "std1"], "w2", {}), ("Identity", ["c"], "b2", {}),
+         ("Cast", ["x"], "y", {"to": 1}), ("Gemm", ["y", "w2", "b2"], "z", {})], ("N", 12)),
+    "auto_pad VALID": ([("Conv", ["x", "k", "b"], "h", {"auto_pad": "VALID", "pads": [1, 1, 1, 1]}), ("Flatten", ["h"], "z", {})],
+                       ("N", 3, 3, 2)),
 }
 CONSTANTS = {**DENSE, "mean": f32(3, 1, 1), "std": 1 + np.abs(f32(1, 3, 1, 1)), "std1": np.float32([2]), "k": f32(4, 3, 3, 2),
-             "kb": f32(4, 1, 1), "v8": f32(8, 3), "flat8": np.array([0, -1]), "image": np.array([-1, 3, 2, 2])}
+             "kb": f32(4, 1, 1), "v8": f32(8, 3), "flat8": np.array([0, -1]), "image": np.array([-1, 3, 2, 2]),
+             "i0": np.array(0), "axes": np.array([0]), "rest": np.array([-1]), "own": np.array([5, 12]), "flat24": np.array([-1, 24]),
+             "v24": f32(24), "w24": f32(24, 3), "row": f32(2, 1, 3), "v4": f32(1, 4)[0], "m4": f32(2, 4)[1], "s4": 1 + f32(4) ** 2,
+             "w8": f32(8, 4), "m3": f32(3), "s3": 1 + f32(3) ** 2, "k4": f32(4, 4, 3, 3), "v16": f32(16), "w16": f32(16, 3),
+             "wide": f32(12, 3).astype(float)}
 
 
 @pytest.mark.parametrize("name", CHAINS)
@@ -154,17 +182,46 @@ REFUSED = {
     "NaN": ([("MatMul", ["x", "w"], "h", {}), ("Add", ["h", "nan"], "z", {})], "node the Add z (Add): expected finite constants"),
     "bias": ([("MatMul", ["x", "w"], "h", {}), ("Add", ["h", "k"], "z", {})],
              "node the Add z (Add): expected constants that broadcast to (4,), got (4, 3, 3, 2)"),
+    "a foreign operator": ([("MatMul", ["x", "w"], "h", {}), ("Relu", ["h"], "z", {"domain": "com.example"})],
+                           "node the Relu z (Relu): expected an operator of ONNX itself, got one of com.example"),
+    "a foreign constant": ([("Identity", ["w"], "h", {"domain": "com.example"}), ("MatMul", ["x", "h"], "z", {})],
+                           "node the Identity h (Identity): expected an operator of ONNX itself, got one of com.example"),
+    "an attribute of none": ([("Gemm", ["x", "wt"], "z", {"transC": 1})], "node the Gemm z (Gemm): "),
+    "an attribute of another type": ([("Gemm", ["x", "w"], "z", {"transB": 0.5})], "node the Gemm z (Gemm): "),
+    "Pad's float called value": ([("Pad", ["x"], "z", {"pads": [0, 0, 0, 0], "value": 0.0})], "node the Pad z (Pad): expected one of Gemm"),
+    "a random constant": ([("RandomNormal", [], "r", {"shape": [4]}), ("Add", ["x", "r"], "z", {})],
+                          "node the RandomNormal r (RandomNormal): expected one of Constant, "),
+    "several images in one": ([("Reshape", ["x", "six"], "z", {})], "node the Reshape z (Reshape): expected a shape of the batch and 12"),
+    "a zero that is a zero": ([("Reshape", ["x", "flat8"], "z", {"allowzero": 1})], "node the Reshape z (Reshape): "),
+    "the batch transposed": ([("Transpose", ["x"], "z", {})], "node the Transpose z (Transpose): expected a perm that starts with 0"),
+    "units out of order": ([("Reshape", ["x", "image"], "i", {}), ("Conv", ["i", "k"], "h", {}), ("Transpose", ["h"], "t", {"perm": [0, 3, 2, 1]}),
+                            ("Conv", ["t", "k"], "z", {})], "node the Conv h (Conv): conv2d: kernel"),
+    "the batch as a number": ([("Shape", ["x"], "s", {}), ("Cast", ["s"], "n", {"to": 1}), ("Gather", ["n", "i0"], "g", {}),
+                               ("Add", ["x", "g"], "z", {})], "node the Add z (Add): expected shapes of the data only in a Reshape"),
+    "float64 among float32": ([("MatMul", ["x", "wide"], "z", {})], "node the MatMul z (MatMul): expected constants of the type of the input"),
+    "a name twice": ([("MatMul", ["x", "w"], "h", {}), ("Relu", ["h"], "x", {})], "node the Relu x (Relu): expected an output of a new name"),
+    "batch norm in training": ([("BatchNormalization", ["x", *["f"] * 4], "z", {"training_mode": 1})], "node the BatchNormalization z"),
+    "kernel_shape": ([("Reshape", ["x", "image"], "i", {}), ("Conv", ["i", "k"], "z", {"kernel_shape": [1, 1]})],
+                     "node the Conv z (Conv): expected kernel_shape (3, 2), as the weights, got [1, 1]"),
 }
 
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_a_network_cannot_hold_is_refused_by_node_and_operator(onnx, tmp_path, name):
     nodes, line = REFUSED[name]
-    more = {"zero": np.zeros(12, np.float32), "nan": np.full(4, np.nan, np.float32)}
+    more = {"zero": np.zeros(12, np.float32), "nan": np.full(4, np.nan, np.float32), "six": np.array([-1, 6]), "f": f32(12)}
     write_graph(onnx, tmp_path / "net.onnx", nodes, CONSTANTS | more, ("N", 12))
     with pytest.raises(ValueError) as caught:
         load_any(tmp_path / "net.onnx")
     assert str(caught.value).startswith(f"{tmp_path / 'net.onnx'}: {line}") and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("opset", [4, 6])
+def test_an_opset_whose_operators_mean_something_else_is_refused(onnx, tmp_path, opset):
+    """Before opset 7 an Add with axis = 1 aligns its constant with the channels, not with the columns."""
+    write_graph(onnx, tmp_path / "net.onnx", [("Gemm", ["x", "w"], "z", {})], CONSTANTS, ("N", 12), opset=opset)
+    with pytest.raises(ValueError, match="net.onnx: expected operators of opset 7 or later, got"):
+        load_any(tmp_path / "net.onnx")
 
 
 def test_a_damaged_file_is_one_line(onnx, tmp_path):

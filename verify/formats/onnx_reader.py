@@ -80,6 +80,7 @@ def take(chain, node, context, onnx):
         if data or chain.sizes & set(given):
             chain.sizes.add(node.output[0])
         return
+    require(node.op_type == "Dropout" or len(node.output) == 1, f"one output, as in inference, got {list(node.output)}")
     require(data == [chain.at], f"the output of the node before, {chain.at!r}, and constants, got {list(node.input)}")
     require(node.input[0] == chain.at or node.op_type in ("Add", "Mul"), "constants only after the data")
     require(node.op_type == "Reshape" or not chain.sizes & set(given), "shapes of the data only in a Reshape")
