@@ -12,6 +12,8 @@ from networks import ALL, batch, build, draws
 
 import refbound as rb
 from refbound.layers import Conv2d, Flatten, Linear, ReLU
+from trainers import data, evaluate
+from verify import certificate, milp
 from verify.exchange import load_any, main, read_torch, save_any
 from verify.formats.load import as_the_run
 
@@ -286,6 +288,33 @@ def test_what_stands_between_layers_is_not_guessed_from_names_that_do_not_say_it
     assert read_torch(tmp_path / "net.pth", tmp_path / "net.json")(x).tolist() == [[0, 2]]
 
 
+def test_bfloat16_is_read_as_the_numbers_that_it_holds(torch, tmp_path):
+    net = torch.nn.Sequential(torch.nn.Linear(4, 5), torch.nn.ReLU(), torch.nn.Linear(5, 3)).bfloat16()
+    torch.save(net.state_dict(), tmp_path / "net.pth")
+    read, x = read_torch(tmp_path / "net.pth"), torch.rand(6, 4)
+    assert read.dtype == np.float32
+    np.testing.assert_allclose(read(x.numpy()), net.float()(x).detach().numpy(), rtol=1e-6, atol=1e-6)
+
+
+FOREIGN = {  # what is no weight of a dense or convolutional layer, by the words that name it
+    "sparse": (lambda t, W: W.to_sparse(), "torch.sparse_coo"), "complex": (lambda t, W: W.cfloat(), "torch.complex64"),
+    "integers": (lambda t, W: W.int(), "torch.int32"), "truth values": (lambda t, W: W > 0, "torch.bool"),
+    "eight bits": (lambda t, W: W.to(t.float8_e4m3fn), "torch.float8_e4m3fn"), "no data": (lambda t, W: W.to("meta"), "meta"),
+    "a number": (lambda t, W: W[0, 0], r"shape \(\)"), "three axes": (lambda t, W: W[None], r"shape \(1, 5, 4\)"),
+    "NaN": (lambda t, W: W * np.nan, "finite"), "a bias of another size": (lambda t, W: W[:3], r"shape \(3,\), got float32 \(5,\)"),
+}
+
+
+@pytest.mark.parametrize("kind", FOREIGN)
+def test_a_tensor_that_is_no_weight_is_one_line_that_names_its_key(torch, tmp_path, kind):
+    change, words = FOREIGN[kind]
+    W = change(torch, torch.ones(5, 4))
+    torch.save({"0.weight": torch.ones(4, 4), "2.weight": W, "2.bias": torch.ones(5)}, tmp_path / "net.pth")
+    with pytest.raises(ValueError, match=rf"net.pth: 2.(weight|bias): .*{words}") as caught:
+        read_torch(tmp_path / "net.pth")
+    assert "\n" not in str(caught.value)
+
+
 def test_the_state_dict_loads_into_the_sequential_of_its_names(torch, tmp_path):
     net = build("stride 1, 2, padding 1", dtype=np.float32)
     save_any(net, tmp_path / "net.pth")
@@ -330,6 +359,49 @@ def test_the_command_converts_by_the_endings(onnx, tmp_path, capsys):
                             (("a.npz", "b.onnx", "--input-shape", "6"), "expected with a"), (("none.npz", "b.onnx"), "none.npz")):
         with pytest.raises((ValueError, OSError), match=line):
             main([str(tmp_path / a) if "." in a else a for a in arguments])
+
+
+def test_what_is_put_in_by_a_guess_is_listed(torch, tmp_path, capsys):
+    for modules, line in (((0, 2), "6 → 6 → relu → 6, 84 parameters, float32 (relu assumed:"),
+                          ((1,), "6 → 6, 42 parameters, float32 (nothing assumed:")):
+        state = {f"{i}.{kind}": torch.ones(6, 6) if kind == "weight" else torch.ones(6) for i in modules for kind in ("weight", "bias")}
+        torch.save(state, tmp_path / "net.pth")
+        main([str(tmp_path / "net.pth"), str(tmp_path / "net.npz")])
+        assert line in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("ending", ["onnx", "pth", "pt"])
+def test_commands_of_trainers_name_the_command_that_converts(tmp_path, ending):
+    (tmp_path / f"net.{ending}").touch()
+    with pytest.raises(ValueError, match=rf"net.{ending}: .* python -m verify.exchange \S*net.{ending} FILE.npz"):
+        evaluate.main([str(tmp_path / f"net.{ending}"), "--eps", "0.1"])
+
+
+def test_safetensors_are_converted_by_a_line_that_is_said(tmp_path):
+    with pytest.raises(ValueError, match=r"torch.save\(safetensors.torch.load_file\('.*net.safetensors'\), 'net.pth'\)"):
+        load_any(tmp_path / "net.safetensors")
+
+
+COMMANDS = {"trainers.evaluate": (evaluate.main, ("--pgd-steps", "0", "--threads", "1")),
+            "verify.milp": (milp.main, ("--n", "40")), "verify.certificate": (certificate.main, ("--n", "20", "--method", "crown-ibp"))}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_network_of_other_images_is_suspected_aloud(tmp_path, monkeypatch, capsys, command):
+    """Classes by the nearest mean: scores W x + b above 0. Of inverted pixels, W (1 − x) + b, half and more are wrong."""
+    main, options = COMMANDS[command]
+    images, y = (a[:100] for a in data.load("mnist", "test"))
+    monkeypatch.setattr(data, "load", lambda *_: data.Dataset(images, y))
+    x = data.to_float(images, np.float32).reshape(100, -1)
+    means = np.stack([x[y == c].mean(0) for c in range(10)])
+    W, b = 2 * means, 500 - (means ** 2).sum(1)
+    for name, weight, bias in (("right", W, b), ("inverted", -W, b + W.sum(1))):
+        params = {"0.weight": weight, "0.bias": bias, "2.weight": np.eye(10), "2.bias": np.zeros(10)}
+        layers = [Linear(784, 10), ReLU(), Linear(10, 10)]
+        rb.save(rb.Network(layers, {k: v.astype(np.float32) for k, v in params.items()}, (784,)), tmp_path / f"{name}.npz")
+        out = ("--out", str(tmp_path / f"{name}.jsonl")) if command == "verify.milp" else ()
+        main([str(tmp_path / f"{name}.npz"), "--eps", "0.001", *options, *out])
+        assert ("transposed images, inverted pixels (1 − x)" in capsys.readouterr().err) == (name == "inverted")
 
 
 @pytest.mark.parametrize("package, extra, ending", [("onnx", "onnx", ".onnx"), ("torch", "peers", ".pth")])
