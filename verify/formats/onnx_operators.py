@@ -84,7 +84,7 @@ def reshape(chain, attributes, shape):
     full, n = (chain.batch, *chain.units.shape), chain.units.size
     target = [full[i] if size == 0 and i < len(full) else size for i, size in enumerate(shape.tolist())]
     rest, known = target[1:], math.prod(size for size in target[1:] if size != -1)
-    batch = (chain.batch, -1, *[1] * (chain.batch == UNKNOWN))
+    batch = (chain.batch, -1, *[1] * (chain.batch == UNKNOWN and known == n))  # [1, n] is a graph for one image at a time
     fits = rest and min(rest) >= -1 and target.count(-1) < 2 and target[0] in batch and known and n % known == 0
     require(fits and (-1 in rest or known == n), f"a shape of the batch and {n} numbers, got {shape.tolist()} for {chain.units.shape}")
     chain.arrange(chain.units.reshape(rest))
@@ -134,7 +134,7 @@ def cast(chain, attributes):
 
 def nothing(chain, attributes, ratio=None, training=None):
     """Identity, and dropout in inference."""
-    require(not training, "inference, training_mode = 0")
+    require(not training and np.ndim(ratio) == 0, "a ratio, and inference: training_mode = 0")
 
 
 UNKNOWN = 2**31 - 1  # stands for a batch of any size where a graph computes with shapes; no array is of that size

@@ -27,7 +27,8 @@ def read_onnx(path):
     except Exception as error:  # protobuf and onnx raise their own classes on foreign bytes
         raise ValueError(f"{path}: not an ONNX file: {reason(error)}") from None
     try:
-        return _network(model, onnx)
+        with np.errstate(all="ignore"):  # what overflows is refused by the network, which is of finite numbers
+            return _network(model, onnx)
     except Exception as error:  # a foreign graph may be wrong in any way, and so raise anything
         raise ValueError(f"{path}: {reason(error)}") from None
 
@@ -85,6 +86,7 @@ def take(chain, node, context, onnx):
     require(node.input[0] == chain.at or node.op_type in ("Add", "Mul"), "constants only after the data")
     require(node.op_type == "Reshape" or not chain.sizes & set(given), "shapes of the data only in a Reshape")
     constants = [chain.constants.get(name) for name in node.input if name != chain.at]
+    require(all(np.isfinite(c).all() for c in constants if c is not None), "finite constants")
     if node.op_type not in ("Reshape", "Dropout"):
         kinds = {onnx.helper.np_dtype_to_tensor_dtype(c.dtype) for c in constants if c is not None}
         require(kinds <= {chain.kind}, "constants of the type of the input")
@@ -148,7 +150,6 @@ class Chain:
 
     def in_order(self, values):
         """Constants that broadcast to the graph's shape here, (units,) in the network's order."""
-        require(np.isfinite(values).all(), "finite constants")
         try:
             full = np.broadcast_to(values, (1, *self.units.shape))
         except ValueError:
