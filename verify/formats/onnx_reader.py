@@ -63,33 +63,37 @@ def _array(tensor, onnx):
 
 
 def take(chain, node, context, onnx):
-    """One node more: of constants and shapes, or of the chain's end."""
+    """One node more: of constants and shapes alone, or of the chain's end."""
     given = [name for name in node.input if name]
     data = [name for name in given if name not in chain.constants]
     unknown = [name for name in data if name not in chain.shapes]
-    require(node.domain in ("", "ai.onnx"), f"an operator of ONNX itself, got one of {node.domain}")
-    require(not unknown, f"inputs that are initialisers or outputs of nodes before, got {', '.join(map(repr, unknown))}")
     folded = not data or node.op_type == "Shape"
     known = FOLDED if folded else OPERATORS
+    require(node.domain in ("", "ai.onnx"), f"an operator of ONNX itself, got one of {node.domain}")
+    require(not unknown, f"inputs that are initialisers or outputs of nodes before, got {', '.join(map(repr, unknown))}")
     require(node.op_type in known, f"one of {', '.join(known)}{' of constants' * folded}: others are not supported")
     onnx.checker.check_node(node, context)
     require(node.output[0] not in {*chain.shapes, *chain.constants}, f"an output of a new name, got {node.output[0]!r}")
-    if folded:
-        zeros = {name: np.broadcast_to(np.float32(0), chain.shapes[name]) for name in data}
-        chain.constants[node.output[0]] = evaluate(node, {name: chain.constants.get(name, zeros.get(name)) for name in given},
-                                                   context.opset_imports, onnx)
-        if data or chain.sizes & set(given):
-            chain.sizes.add(node.output[0])
+    if not folded:
+        step(chain, node, given, data, onnx)
         return
+    values = {name: np.broadcast_to(np.float32(0), chain.shapes[name]) if name in data else chain.constants[name] for name in given}
+    chain.constants[node.output[0]] = evaluate(node, values, context.opset_imports, onnx)
+    if data or chain.sizes & set(given):
+        chain.sizes.add(node.output[0])
+
+
+def step(chain, node, given, data, onnx):
+    """A node of what the chain puts out, and of constants."""
     require(node.op_type == "Dropout" or len(node.output) == 1, f"one output, as in inference, got {list(node.output)}")
     require(data == [chain.at], f"the output of the node before, {chain.at!r}, and constants, got {list(node.input)}")
     require(node.input[0] == chain.at or node.op_type in ("Add", "Mul"), "constants only after the data")
     require(node.op_type == "Reshape" or not chain.sizes & set(given), "shapes of the data only in a Reshape")
     constants = [chain.constants.get(name) for name in node.input if name != chain.at]
-    require(all(np.isfinite(c).all() for c in constants if c is not None), "finite constants")
-    if node.op_type not in ("Reshape", "Dropout"):
-        kinds = {onnx.helper.np_dtype_to_tensor_dtype(c.dtype) for c in constants if c is not None}
-        require(kinds <= {chain.kind}, "constants of the type of the input")
+    there = [c for c in constants if c is not None]
+    require(all(np.isfinite(c).all() for c in there), "finite constants")
+    kinds = {onnx.helper.np_dtype_to_tensor_dtype(c.dtype) for c in there}
+    require(node.op_type in ("Reshape", "Dropout") or kinds <= {chain.kind}, "constants of the type of the input")
     OPERATORS[node.op_type](chain, {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}, *constants)
     chain.at = node.output[0]
     chain.shapes[chain.at] = (chain.batch, *chain.units.shape)

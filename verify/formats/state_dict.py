@@ -30,9 +30,10 @@ def read_torch(path, architecture=None, input_shape=()):
     except Exception as error:  # zip, pickle and torch raise their own classes on foreign bytes, and texts of many lines
         raise ValueError(f"{path}: expected a state_dict, as torch.save(model.state_dict(), FILE) writes it; "
                          f"this cannot be read as one ({type(error).__name__})") from None
-    if not isinstance(state, dict) or not all(isinstance(k, str) and isinstance(v, torch.Tensor) for k, v in state.items()):
-        held = ", ".join(map(repr, state)) if isinstance(state, dict) else type(state).__name__
-        raise ValueError(f"{path}: expected a state_dict, names of tensors alone, got {held}")
+    if not isinstance(state, dict):
+        raise ValueError(f"{path}: expected a state_dict, names of tensors alone, got {type(state).__name__}")
+    if others := [key for key, value in state.items() if not (isinstance(key, str) and isinstance(value, torch.Tensor))]:
+        raise ValueError(f"{path}: expected a state_dict, names of tensors alone, got {', '.join(map(repr, others))}")
     keys = {}
     try:
         pairs = _pairs({name: _array(name, value, torch) for name, value in state.items()})
@@ -43,7 +44,8 @@ def read_torch(path, architecture=None, input_shape=()):
                              f"{', '.join(pairs)}")
         params = {f"{i}.{kind}": value for i, pair in zip(indices, pairs.values())
                   for kind, value in zip(("weight", "bias"), pair)}
-        keys = {f"{i}.{kind}": f"{module}.{kind}" for i, module in zip(indices, pairs) for kind in ("weight", "bias")}
+        for i, module in zip(indices, pairs):
+            keys |= {f"layer {i}": module, f"{i}.weight": f"{module}.weight", f"{i}.bias": f"{module}.bias"}
         if not input_shape and not shape:
             raise ValueError("the architecture does not say the input's shape; expected --input-shape")
         return rb.Network(layers, params, input_shape or shape)
@@ -66,6 +68,8 @@ def _pairs(arrays):
     for name in arrays:
         if name.rpartition(".")[2] not in ("weight", "bias") or f"{name.rpartition('.')[0]}.weight" not in arrays:
             raise ValueError(f"{name}: expected weights and biases of Linear and Conv2d layers only")
+    if other := [name for name, value in arrays.items() if value.dtype != next(iter(arrays.values())).dtype]:
+        raise ValueError(f"{other[0]}: expected {next(iter(arrays.values())).dtype} as before, got {arrays[other[0]].dtype}")
     weights = {module: arrays[f"{module}.weight"] for module in modules}
     for module, W in weights.items():
         if W.ndim not in (2, 4):
