@@ -13,7 +13,7 @@ from networks import ALL, batch, build, draws
 import refbound as rb
 from refbound.layers import Conv2d, Flatten, Linear, ReLU
 from trainers import data, evaluate
-from verify import certificate, milp
+from verify import certificate, milp, tightness
 from verify.exchange import load_any, main, read_torch, save_any
 from verify.formats.load import as_the_run
 
@@ -335,12 +335,16 @@ def test_what_a_state_dict_does_not_say_is_asked_for(torch, tmp_path):
     save_any(build("stride 1, 2, padding 1"), tmp_path / "net.pth")
     (tmp_path / "net.json").write_text(json.dumps(build("stride 1, 2, padding 1").spec()))
     (tmp_path / "damaged.pth").write_bytes((tmp_path / "net.pth").read_bytes()[:300])
+    whole = bytearray((tmp_path / "net.pth").read_bytes())
+    whole[whole.find(build("stride 1, 2, padding 1").params["0.weight"].tobytes())] ^= 1
+    (tmp_path / "one bit.pth").write_bytes(whole)
     torch.save({"0.weight": torch.ones(2, 2), "1.running_mean": torch.ones(2)}, tmp_path / "norm.pth")
     torch.save({"0.weight": torch.ones(2, 2), "1.weight": torch.ones(2)}, tmp_path / "layer norm.pth")
     torch.save({"state_dict": {"0.weight": torch.ones(2, 2)}, "epoch": 3}, tmp_path / "checkpoint.pth")
     for arguments, line in ((("net.pth",), "expected --architecture"),
                             (("net.pth", tmp_path / "net.json"), "expected --input-shape"),
                             (("damaged.pth",), "damaged.pth: expected a state_dict, .* cannot be read as one"),
+                            (("one bit.pth", tmp_path / "net.json", (2, 5, 4)), "cannot be read as one .BadZipFile"),
                             (("layer norm.pth",), r"1.weight: expected that of a Linear or Conv2d layer, got shape \(2,\)"),
                             (("checkpoint.pth",), "names of tensors alone, got 'state_dict', 'epoch'"),
                             (("norm.pth",), "1.running_mean: expected weights")):
@@ -386,7 +390,8 @@ def test_safetensors_are_converted_by_a_line_that_is_said(tmp_path):
 
 
 COMMANDS = {"trainers.evaluate": (evaluate.main, ("--pgd-steps", "0", "--threads", "1")),
-            "verify.milp": (milp.main, ("--n", "40")), "verify.certificate": (certificate.main, ("--n", "20", "--method", "crown-ibp"))}
+            "verify.milp": (milp.main, ("--n", "40")), "verify.certificate": (certificate.main, ("--n", "20", "--method", "crown-ibp")),
+            "verify.tightness": (tightness.main, ("--n", "8", "--pgd-steps", "1"))}
 
 
 @pytest.mark.parametrize("command", COMMANDS)

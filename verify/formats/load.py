@@ -23,8 +23,8 @@ class Given:
 def load_any(path):
     """The Network of an .npz or .onnx file or of a run folder; ValueError names the file and what is wrong with it."""
     if Path(path).suffix == ".safetensors":
-        raise ValueError(f"{path}: expected a .npz, .onnx or .pth file; in PyTorch torch.save(safetensors.torch.load_file('{path}'), "
-                         "'net.pth') makes one of it")
+        line = f"torch.save(safetensors.torch.load_file('{path}'), 'net.pth')"
+        raise ValueError(f"{path}: expected a .npz, .onnx or .pth file; in PyTorch {line} makes one of it")
     return read_onnx(path) if Path(path).suffix == ".onnx" else checkpoint.load_model(path)[0]
 
 

@@ -1,15 +1,16 @@
 """The operators of ONNX that a Network can hold: each is a function of (chain, attributes, the constant inputs).
 
-    Gemm, MatMul               Linear      transA = 0, the weights constant
-    Conv                       Conv2d      two-dimensional, group 1, dilations 1, symmetric pads
-    Relu                       ReLU
-    Flatten, Reshape, Transpose            the order of the units; a vector made of an image is a Flatten. Columns of the dense
-                               layer that comes next stand in that order: theirs are put in the network's, channels first
-    Add, Sub, Mul, Div, BatchNormalization with constants: x ↦ a x + b, computed in float64 and rounded once. An affine layer
-                               before it takes it in: a W and a bias + b. Elsewhere the affine layer that comes next does, W a
-                               and bias + W b; before a convolution with padding, which is 0 after such arithmetic, b ≠ 0 makes
-                               a 1 × 1 convolution
-    Identity, Dropout, Cast    nothing
+    Gemm, MatMul                   Linear     transA = 0, the weights constant
+    Conv                           Conv2d     two-dimensional, group 1, dilations 1, symmetric pads
+    Relu                           ReLU
+    Flatten, Reshape, Transpose    a vector made of an image is a Flatten, channels first. Where a graph has its units in another
+                                   order, the columns of the dense layer that comes next are put in this one
+    Add, Sub, Mul, Div, BatchNormalization    with constants: x ↦ a x + b. An affine layer before it takes it in, as a W and
+                                   a bias + b. Elsewhere the one that comes next does, as W a and bias + W b; but before a
+                                   convolution with padding, which is 0 after such arithmetic, b ≠ 0 makes a 1 × 1 convolution
+    Identity, Dropout, Cast        nothing
+
+All is computed in float64, and rounded once to the type of the input.
 """
 
 import math
@@ -32,12 +33,11 @@ def gemm(chain, attributes, B, C=None):
     """z = α W x + β C, W = B or its transpose. A MatMul is one without attributes."""
     require(not attributes.get("transA", 0), f"transA = 0, got {attributes.get('transA')}")
     require(B.ndim == 2 and chain.units.ndim == 1, f"a matrix and a vector, got {B.shape} and {chain.units.shape}")
-    W = B if attributes.get("transB", 0) else B.T
-    alpha, beta = (W.dtype.type(attributes.get(name, 1)) for name in ("alpha", "beta"))
+    W = (B if attributes.get("transB", 0) else B.T).astype(float) * attributes.get("alpha", 1)
     require(C is None or C.size in (1, len(W)), f"a bias of {len(W)} numbers, got {np.shape(C)}")
     layer = Linear(*W.shape[::-1])
     layer.at(chain.units.shape)
-    W, bias = alpha * W[:, np.argsort(chain.units)], W.dtype.type(0) if C is None else beta * C
+    W, bias = W[:, np.argsort(chain.units)], 0.0 if C is None else C.astype(float) * attributes.get("beta", 1)
     chain.add(layer, W * chain.scale, bias + W @ chain.shift)
 
 
@@ -54,7 +54,7 @@ def conv(chain, attributes, W, bias=None):
     require(kernel is None or tuple(kernel) == W.shape[2:], f"kernel_shape {W.shape[2:]}, as the weights, got {kernel}")
     layer = Conv2d(W.shape[1], W.shape[0], W.shape[2:], tuple(attributes.get("strides", (1, 1))), tuple(pads[:2]))
     layer.at(chain.shape)
-    C = W.shape[1]
+    W, C = W.astype(float), W.shape[1]
     scale, shift = chain.alike(chain.scale, C), chain.alike(chain.shift, C)
     if any(pads) and shift.any():
         chain.add(Conv2d(C, C, 1), np.diag(scale).reshape(C, C, 1, 1), shift.reshape(C, 1, 1))
@@ -86,7 +86,8 @@ def reshape(chain, attributes, shape):
     rest, known = target[1:], math.prod(size for size in target[1:] if size != -1)
     batch = (chain.batch, -1, *[1] * (chain.batch == UNKNOWN and known == n))  # [1, n] is a graph for one image at a time
     fits = rest and min(rest) >= -1 and target.count(-1) < 2 and target[0] in batch and known and n % known == 0
-    require(fits and (-1 in rest or known == n), f"a shape of the batch and {n} numbers, got {shape.tolist()} for {chain.units.shape}")
+    fits = fits and (-1 in rest or known == n)
+    require(fits, f"a shape of the batch and {n} numbers, got {shape.tolist()} for {chain.units.shape}")
     chain.arrange(chain.units.reshape(rest))
 
 
@@ -106,8 +107,8 @@ def arithmetic(chain, factor, offset):
         return
     W, bias = chain.params[f"{name}.weight"], chain.params[f"{name}.bias"]
     factor, offset = chain.alike(factor, len(W)), chain.alike(offset, len(W))
-    chain.params[f"{name}.weight"] = (W * factor.reshape(-1, *[1] * (W.ndim - 1))).astype(W.dtype)
-    chain.params[f"{name}.bias"] = (bias * factor + offset).astype(W.dtype)
+    chain.params[f"{name}.weight"] = W * factor.reshape(-1, *[1] * (W.ndim - 1))
+    chain.params[f"{name}.bias"] = bias * factor + offset
 
 
 def batch_normalization(chain, attributes, scale, bias, mean, var):

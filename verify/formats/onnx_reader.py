@@ -120,7 +120,8 @@ class Chain:
     """
 
     def __init__(self, name, dims, kind, constants):
-        require(len(dims) > 1 and min(dims[1:]) > 0 <= dims[0], f"an input of a batch axis and fixed sizes after it, got {name!r} {dims}")
+        fixed = len(dims) > 1 and min(dims[1:]) > 0 and dims[0] >= 0
+        require(fixed, f"an input of a batch axis and fixed sizes after it, got {name!r} {dims}")
         self.at, self.kind, self.batch, self.constants, self.sizes = name, kind, dims[0] or UNKNOWN, constants, set()
         self.layers, self.params, self.shapes = [], {}, {name: (self.batch, *dims[1:])}
         self.input_shape = tuple(dims[1:])

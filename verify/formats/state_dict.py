@@ -22,8 +22,8 @@ def read_torch(path, architecture=None, input_shape=()):
     """
     torch = optional("torch", "peers", "PyTorch")
     try:
-        if zipfile.is_zipfile(path) and (damaged := zipfile.ZipFile(path).testzip()):  # torch reads on, of memory that it has not set
-            raise zipfile.BadZipFile(f"checksum of {damaged}")
+        if zipfile.is_zipfile(path) and zipfile.ZipFile(path).testzip():  # torch looks at no checksum
+            raise zipfile.BadZipFile
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise
@@ -49,6 +49,8 @@ def read_torch(path, architecture=None, input_shape=()):
         if not input_shape and not shape:
             raise ValueError("the architecture does not say the input's shape; expected --input-shape")
         return rb.Network(layers, params, input_shape or shape)
+    except OSError:  # of the architecture's file
+        raise
     except Exception as error:  # a foreign state_dict may be wrong in any way; the network's names are said as the file's
         name, *rest = reason(error).split(": ", 1)
         raise ValueError(": ".join([f"{path}", keys.get(name, name), *rest])) from None
