@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from . import checks
 from .api import RobustLoss, checked_loss
-from .arrays.ops import as_rows, images, is_array, namespace, with_true_class
+from .arrays.ops import as_rows, is_array, namespace, with_true_class
 from .attack import climb, project
 from .ball import Ball, Region
 from .layers import add, forward, forward_vjp

@@ -12,6 +12,8 @@ from networks import ALL, batch, build, draws
 
 import refbound as rb
 from refbound.layers import Conv2d, Flatten, Linear, ReLU
+from trainers import data, evaluate
+from verify import certificate, milp, tightness
 from verify.exchange import load_any, main, read_torch, save_any
 from verify.formats.load import as_the_run
 
@@ -33,22 +35,21 @@ def torch():
 
 
 def reference(onnx, model, x):
-    """What onnx.reference computes on x (N, ...), example by example where the batch axis is fixed at 1."""
+    """What onnx.reference computes on x (N, ...), in parts of the size at which the batch axis is fixed."""
     evaluator = onnx.reference.ReferenceEvaluator(model)
     name = evaluator.input_names[0]
-    fixed = model.graph.input[0].type.tensor_type.shape.dim[0].dim_value == 1
-    parts = [x[i:i + 1] for i in range(len(x))] if fixed else [x]
-    return np.concatenate([evaluator.run(None, {name: part})[0] for part in parts])
+    size = model.graph.input[0].type.tensor_type.shape.dim[0].dim_value or len(x)
+    return np.concatenate([evaluator.run(None, {name: x[i:i + size]})[0] for i in range(0, len(x), size)])
 
 
-def write_graph(onnx, path, nodes, constants, shape, out=("N", 3)):
+def write_graph(onnx, path, nodes, constants, shape, out=("N", 3), opset=15):
     """An ONNX file of these nodes (operator, inputs, output, attributes), from "x" to the last output; the model."""
     make = onnx.helper
     nodes = [make.make_node(op, inputs, [output], name=f"the {op} {output}", **more) for op, inputs, output, more in nodes]
     value = make.make_tensor_value_info
     graph = make.make_graph(nodes, "test", [value("x", 1, shape)], [value(nodes[-1].output[0], 1, out)],
                             [onnx.numpy_helper.from_array(np.asarray(v), k) for k, v in constants.items()])
-    model = make.make_model(graph, opset_imports=[make.make_opsetid("", 13)], ir_version=8)
+    model = make.make_model(graph, opset_imports=[make.make_opsetid("", opset)], ir_version=8)
     onnx.save(model, path)
     return model
 
@@ -103,9 +104,40 @@ CHAINS = {  # name: (nodes, input shape)
     "a vector as an image": ([("Reshape", ["x", "image"], "i", {}), ("Conv", ["i", "k"], "h", {"pads": [1, 0, 1, 0]}),
                               ("Relu", ["h"], "r", {}), ("Flatten", ["r"], "f", {}), ("Gemm", ["f", "v8"], "z", {})],
                              ("N", 12)),
+    "view(size(0), -1)": (
+        [("Conv", ["x", "k"], "h", {"pads": [1, 0, 1, 0]}), ("Relu", ["h"], "r", {}), ("Shape", ["r"], "s", {}),
+         ("Gather", ["s", "i0"], "n", {"axis": 0}), ("Unsqueeze", ["n", "axes"], "u", {}), ("Concat", ["u", "rest"], "t", {"axis": 0}),
+         ("Reshape", ["r", "t"], "f", {}), ("Gemm", ["f", "v8"], "z", {})], ("N", 3, 2, 2)),
+    "the graph's own batch": (  # as torch.onnx.export writes nn.Flatten and all its attributes
+        [("Conv", ["x", "k", "b"], "h", {"group": 1, "pads": [1, 0, 1, 0], "auto_pad": "NOTSET", "strides": [1, 1], "dilations": [1, 1]}),
+         ("Relu", ["h"], "r", {}), ("Reshape", ["r", "own"], "f", {"allowzero": 1}),
+         ("Gemm", ["f", "v8"], "z", {"transA": 0, "transB": 0, "alpha": 1.0, "beta": 1.0})], (5, 3, 2, 2)),
+    "channels last, then flat": (
+        [("Conv", ["x", "k", "b"], "h", {"pads": [1, 1, 1, 1]}), ("Transpose", ["h"], "t", {"perm": [0, 2, 3, 1]}), ("Relu", ["t"], "r", {}),
+         ("Reshape", ["r", "flat24"], "f", {}), ("Add", ["f", "v24"], "a", {}), ("Gemm", ["a", "w24"], "z", {})], ("N", 3, 2, 2)),
+    "pixels transposed at the input": ([("Transpose", ["x"], "t", {"perm": [0, 3, 2, 1]}), ("Mul", ["t", "row"], "m", {}),
+                                        ("Flatten", ["m"], "f", {}), ("Gemm", ["f", "w", "b"], "z", {})], ("N", 3, 2, 2)),
+    "batch norm after affine layers": (
+        [("Conv", ["x", "k", "b"], "h", {"pads": [1, 0, 1, 0]}), ("BatchNormalization", ["h", "b", "v4", "m4", "s4"], "n", {"epsilon": 0.1}),
+         ("Relu", ["n"], "r", {}), ("Flatten", ["r"], "f", {}), ("Gemm", ["f", "w8"], "g", {}), ("Div", ["g", "s4"], "d", {}),
+         ("BatchNormalization", ["d", "b", "v4", "m4", "s4"], "z", {})], ("N", 3, 2, 2)),
+    "batch norm before affine layers": (
+        [("BatchNormalization", ["x", "m3", "m3", "m3", "s3"], "n", {}), ("Conv", ["n", "k", "b"], "h", {}), ("Relu", ["h"], "r", {}),
+         ("BatchNormalization", ["r", "b", "v4", "m4", "s4"], "o", {}), ("Conv", ["o", "k4"], "p", {"pads": [1, 1, 1, 1]}),
+         ("Relu", ["p"], "q", {}), ("Flatten", ["q"], "f", {}), ("Mul", ["f", "v16"], "m", {}), ("Gemm", ["m", "w16"], "z", {})],
+        ("N", 3, 4, 3)),
+    "constants of constants": (
+        [("Cast", ["wide"], "w32", {"to": 1}), ("Mul", ["w32", "std1"], "w2", {}), ("Identity", ["c"], "b2", {}),
+         ("Cast", ["x"], "y", {"to": 1}), ("Gemm", ["y", "w2", "b2"], "z", {})], ("N", 12)),
+    "auto_pad VALID": ([("Conv", ["x", "k", "b"], "h", {"auto_pad": "VALID", "pads": [1, 1, 1, 1]}), ("Flatten", ["h"], "z", {})],
+                       ("N", 3, 3, 2)),
 }
 CONSTANTS = {**DENSE, "mean": f32(3, 1, 1), "std": 1 + np.abs(f32(1, 3, 1, 1)), "std1": np.float32([2]), "k": f32(4, 3, 3, 2),
-             "kb": f32(4, 1, 1), "v8": f32(8, 3), "flat8": np.array([0, -1]), "image": np.array([-1, 3, 2, 2])}
+             "kb": f32(4, 1, 1), "v8": f32(8, 3), "flat8": np.array([0, -1]), "image": np.array([-1, 3, 2, 2]),
+             "i0": np.array(0), "axes": np.array([0]), "rest": np.array([-1]), "own": np.array([5, 8]), "flat24": np.array([-1, 24]),
+             "v24": f32(24), "w24": f32(24, 3), "row": f32(2, 1, 3), "v4": f32(1, 4)[0], "m4": f32(2, 4)[1], "s4": 1 + f32(4) ** 2,
+             "w8": f32(8, 4), "m3": f32(3), "s3": 1 + f32(3) ** 2, "k4": f32(4, 4, 3, 3), "v16": f32(16), "w16": f32(16, 3),
+             "wide": f32(12, 3).astype(float)}
 
 
 @pytest.mark.parametrize("name", CHAINS)
@@ -163,7 +195,7 @@ REFUSED = {
     "transA": ([("Gemm", ["x", "w"], "z", {"transA": 1})], "node the Gemm z (Gemm): expected transA = 0"),
     "W x": ([("MatMul", ["wt", "x"], "z", {})], "node the MatMul z (MatMul): expected constants only after the data"),
     "Div after ReLU": ([("MatMul", ["x", "w"], "h", {}), ("Relu", ["h"], "r", {}), ("Div", ["r", "b"], "z", {})],
-                       "node the Div z (Div): expected the input or"),
+                               "expected an affine layer after arithmetic"),
     "ReLU of arithmetic": ([("Add", ["x", "std1"], "h", {}), ("Relu", ["h"], "z", {})],
                            "node the Relu z (Relu): expected an affine"),
     "pads": ([("Reshape", ["x", "image"], "i", {}), ("Conv", ["i", "k"], "z", {"pads": [1, 0, 0, 0]})],
@@ -173,7 +205,7 @@ REFUSED = {
     "group": ([("Reshape", ["x", "image"], "i", {}), ("Conv", ["i", "k"], "z", {"group": 3})],
               "node the Conv z (Conv): expected group 1, got 3"),
     "reshape": ([("MatMul", ["x", "w"], "h", {}), ("Reshape", ["h", "image"], "z", {})],
-                "node the Reshape z (Reshape): expected a flattening"),
+                "node the Reshape z (Reshape): expected a shape of the batch and 4 numbers, got [-1, 3, 2, 2]"),
     "shapes": ([("MatMul", ["x", "v"], "z", {})],
                "node the MatMul z (MatMul): linear: expected an input of shape (4,), got (12,)"),
     "missing initialiser": ([("Gemm", ["x", "w", "none"], "z", {})],
@@ -183,17 +215,47 @@ REFUSED = {
     "NaN": ([("MatMul", ["x", "w"], "h", {}), ("Add", ["h", "nan"], "z", {})], "node the Add z (Add): expected finite constants"),
     "bias": ([("MatMul", ["x", "w"], "h", {}), ("Add", ["h", "k"], "z", {})],
              "node the Add z (Add): expected constants that broadcast to (4,), got (4, 3, 3, 2)"),
+    "a foreign operator": ([("MatMul", ["x", "w"], "h", {}), ("Relu", ["h"], "z", {"domain": "com.example"})],
+                           "node the Relu z (Relu): expected an operator of ONNX itself, got one of com.example"),
+    "a foreign constant": ([("Identity", ["w"], "h", {"domain": "com.example"}), ("MatMul", ["x", "h"], "z", {})],
+                           "node the Identity h (Identity): expected an operator of ONNX itself, got one of com.example"),
+    "an attribute of none": ([("Gemm", ["x", "wt"], "z", {"transC": 1})], "node the Gemm z (Gemm): "),
+    "an attribute of another type": ([("Gemm", ["x", "w"], "z", {"transB": 0.5})], "node the Gemm z (Gemm): "),
+    "Pad's float called value": ([("Pad", ["x"], "z", {"pads": [0, 0, 0, 0], "value": 0.0})], "node the Pad z (Pad): expected one of Gemm"),
+    "a random constant": ([("RandomNormal", [], "r", {"shape": [4]}), ("Add", ["x", "r"], "z", {})],
+                          "node the RandomNormal r (RandomNormal): expected one of Constant, "),
+    "all images in one": ([("Reshape", ["x", "one"], "z", {})], "node the Reshape z (Reshape): expected a shape of the batch and 12"),
+    "several images in one": ([("Reshape", ["x", "six"], "z", {})], "node the Reshape z (Reshape): expected a shape of the batch and 12"),
+    "a zero that is a zero": ([("Reshape", ["x", "flat8"], "z", {"allowzero": 1})], "node the Reshape z (Reshape): "),
+    "the batch transposed": ([("Transpose", ["x"], "z", {})], "node the Transpose z (Transpose): expected a perm that starts with 0"),
+    "units out of order": ([("Reshape", ["x", "image"], "i", {}), ("Conv", ["i", "k"], "h", {}), ("Transpose", ["h"], "t", {"perm": [0, 3, 2, 1]}),
+                            ("Conv", ["t", "k"], "z", {})], "node the Conv h (Conv): conv2d: kernel"),
+    "the batch as a number": ([("Shape", ["x"], "s", {}), ("Cast", ["s"], "n", {"to": 1}), ("Gather", ["n", "i0"], "g", {}),
+                               ("Add", ["x", "g"], "z", {})], "node the Add z (Add): expected shapes of the data only in a Reshape"),
+    "float64 among float32": ([("MatMul", ["x", "wide"], "z", {})], "node the MatMul z (MatMul): expected constants of the type of the input"),
+    "a name twice": ([("MatMul", ["x", "w"], "h", {}), ("Relu", ["h"], "x", {})], "node the Relu x (Relu): expected an output of a new name"),
+    "batch norm in training": ([("BatchNormalization", ["x", *["f"] * 4], "z", {"training_mode": 1})], "node the BatchNormalization z"),
+    "kernel_shape": ([("Reshape", ["x", "image"], "i", {}), ("Conv", ["i", "k"], "z", {"kernel_shape": [1, 1]})],
+                     "node the Conv z (Conv): expected kernel_shape (3, 2), as the weights, got [1, 1]"),
 }
 
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_a_network_cannot_hold_is_refused_by_node_and_operator(onnx, tmp_path, name):
     nodes, line = REFUSED[name]
-    more = {"zero": np.zeros(12, np.float32), "nan": np.full(4, np.nan, np.float32)}
+    more = {"zero": np.zeros(12, np.float32), "nan": np.full(4, np.nan, np.float32), "six": np.array([-1, 6]), "one": np.array([1, -1]), "f": f32(12)}
     write_graph(onnx, tmp_path / "net.onnx", nodes, CONSTANTS | more, ("N", 12))
     with pytest.raises(ValueError) as caught:
         load_any(tmp_path / "net.onnx")
     assert str(caught.value).startswith(f"{tmp_path / 'net.onnx'}: {line}") and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("opset", [4, 6])
+def test_an_opset_whose_operators_mean_something_else_is_refused(onnx, tmp_path, opset):
+    """Before opset 7 an Add with axis = 1 aligns its constant with the channels, not with the columns."""
+    write_graph(onnx, tmp_path / "net.onnx", [("Gemm", ["x", "w"], "z", {})], CONSTANTS, ("N", 12), opset=opset)
+    with pytest.raises(ValueError, match="net.onnx: expected operators of opset 7 or later, got"):
+        load_any(tmp_path / "net.onnx")
 
 
 def test_a_damaged_file_is_one_line(onnx, tmp_path):
@@ -267,6 +329,33 @@ def test_what_stands_between_layers_is_not_guessed_from_names_that_do_not_say_it
     assert read_torch(tmp_path / "net.pth", tmp_path / "net.json")(x).tolist() == [[0, 2]]
 
 
+def test_bfloat16_is_read_as_the_numbers_that_it_holds(torch, tmp_path):
+    net = torch.nn.Sequential(torch.nn.Linear(4, 5), torch.nn.ReLU(), torch.nn.Linear(5, 3)).bfloat16()
+    torch.save(net.state_dict(), tmp_path / "net.pth")
+    read, x = read_torch(tmp_path / "net.pth"), torch.rand(6, 4)
+    assert read.dtype == np.float32
+    np.testing.assert_allclose(read(x.numpy()), net.float()(x).detach().numpy(), rtol=1e-6, atol=1e-6)
+
+
+FOREIGN = {  # what is no weight of a dense or convolutional layer, by the words that name it
+    "sparse": (lambda t, W: W.to_sparse(), "torch.sparse_coo"), "complex": (lambda t, W: W.cfloat(), "torch.complex64"),
+    "integers": (lambda t, W: W.int(), "torch.int32"), "truth values": (lambda t, W: W > 0, "torch.bool"),
+    "another dtype": (lambda t, W: W.double(), "float64"), "eight bits": (lambda t, W: W.to(t.float8_e4m3fn), "torch.float8_e4m3fn"), "no data": (lambda t, W: W.to("meta"), "meta"),
+    "a number": (lambda t, W: W[0, 0], r"shape \(\)"), "three axes": (lambda t, W: W[None], r"shape \(1, 5, 4\)"),
+    "NaN": (lambda t, W: W * np.nan, "finite"), "a layer of another size": (lambda t, W: W[:, :3], r"shape \(3,\), got \(4,\)"), "a bias of another size": (lambda t, W: W[:3], r"shape \(3,\), got float32 \(5,\)"),
+}
+
+
+@pytest.mark.parametrize("kind", FOREIGN)
+def test_a_tensor_that_is_no_weight_is_one_line_that_names_its_key(torch, tmp_path, kind):
+    change, words = FOREIGN[kind]
+    W = change(torch, torch.ones(5, 4))
+    torch.save({"0.weight": torch.ones(4, 4), "2.weight": W, "2.bias": torch.ones(5)}, tmp_path / "net.pth")
+    with pytest.raises(ValueError, match=rf"net.pth: 2(.weight|.bias)?: .*{words}") as caught:
+        read_torch(tmp_path / "net.pth")
+    assert "\n" not in str(caught.value)
+
+
 def test_the_state_dict_loads_into_the_sequential_of_its_names(torch, tmp_path):
     net = build("stride 1, 2, padding 1", dtype=np.float32)
     save_any(net, tmp_path / "net.pth")
@@ -284,12 +373,16 @@ def test_what_a_state_dict_does_not_say_is_asked_for(torch, tmp_path):
     save_any(build("stride 1, 2, padding 1"), tmp_path / "net.pth")
     (tmp_path / "net.json").write_text(json.dumps(build("stride 1, 2, padding 1").spec()))
     (tmp_path / "damaged.pth").write_bytes((tmp_path / "net.pth").read_bytes()[:300])
+    whole = bytearray((tmp_path / "net.pth").read_bytes())
+    whole[whole.find(build("stride 1, 2, padding 1").params["0.weight"].tobytes())] ^= 1
+    (tmp_path / "one bit.pth").write_bytes(whole)
     torch.save({"0.weight": torch.ones(2, 2), "1.running_mean": torch.ones(2)}, tmp_path / "norm.pth")
     torch.save({"0.weight": torch.ones(2, 2), "1.weight": torch.ones(2)}, tmp_path / "layer norm.pth")
     torch.save({"state_dict": {"0.weight": torch.ones(2, 2)}, "epoch": 3}, tmp_path / "checkpoint.pth")
     for arguments, line in ((("net.pth",), "expected --architecture"),
                             (("net.pth", tmp_path / "net.json"), "expected --input-shape"),
                             (("damaged.pth",), "damaged.pth: expected a state_dict, .* cannot be read as one"),
+                            (("one bit.pth", tmp_path / "net.json", (2, 5, 4)), "cannot be read as one .BadZipFile"),
                             (("layer norm.pth",), r"1.weight: expected that of a Linear or Conv2d layer, got shape \(2,\)"),
                             (("checkpoint.pth",), "names of tensors alone, got 'state_dict', 'epoch'"),
                             (("norm.pth",), "1.running_mean: expected weights")):
@@ -311,6 +404,50 @@ def test_the_command_converts_by_the_endings(onnx, tmp_path, capsys):
                             (("a.npz", "b.onnx", "--input-shape", "6"), "expected with a"), (("none.npz", "b.onnx"), "none.npz")):
         with pytest.raises((ValueError, OSError), match=line):
             main([str(tmp_path / a) if "." in a else a for a in arguments])
+
+
+def test_what_is_put_in_by_a_guess_is_listed(torch, tmp_path, capsys):
+    for modules, line in (((0, 2), "6 → 6 → relu → 6, 84 parameters, float32 (relu assumed:"),
+                          ((1,), "6 → 6, 42 parameters, float32 (nothing assumed:")):
+        state = {f"{i}.{kind}": torch.ones(6, 6) if kind == "weight" else torch.ones(6) for i in modules for kind in ("weight", "bias")}
+        torch.save(state, tmp_path / "net.pth")
+        main([str(tmp_path / "net.pth"), str(tmp_path / "net.npz")])
+        assert line in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("ending", ["onnx", "pth", "pt"])
+def test_commands_of_trainers_name_the_command_that_converts(tmp_path, ending):
+    (tmp_path / f"net.{ending}").touch()
+    with pytest.raises(ValueError, match=rf"net.{ending}: .* python -m verify.exchange \S*net.{ending} FILE.npz"):
+        evaluate.main([str(tmp_path / f"net.{ending}"), "--eps", "0.1"])
+
+
+def test_safetensors_are_converted_by_a_line_that_is_said(tmp_path):
+    with pytest.raises(ValueError, match=r"torch.save\(safetensors.torch.load_file\('.*net.safetensors'\), 'net.pth'\)"):
+        load_any(tmp_path / "net.safetensors")
+
+
+COMMANDS = {"trainers.evaluate": (evaluate.main, ("--pgd-steps", "0", "--threads", "1")),
+            "verify.milp": (milp.main, ("--n", "40")), "verify.certificate": (certificate.main, ("--n", "20", "--method", "crown-ibp")),
+            "verify.tightness": (tightness.main, ("--n", "8", "--pgd-steps", "1"))}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_network_of_other_images_is_suspected_aloud(tmp_path, monkeypatch, capsys, command):
+    """Classes by the nearest mean: scores W x + b above 0. Of inverted pixels, W (1 − x) + b, half and more are wrong."""
+    main, options = COMMANDS[command]
+    images, y = (a[:100] for a in data.load("mnist", "test"))
+    monkeypatch.setattr(data, "load", lambda *_: data.Dataset(images, y))
+    x = data.to_float(images, np.float32).reshape(100, -1)
+    means = np.stack([x[y == c].mean(0) for c in range(10)])
+    W, b = 2 * means, 500 - (means ** 2).sum(1)
+    for name, weight, bias in (("right", W, b), ("inverted", -W, b + W.sum(1))):
+        params = {"0.weight": weight, "0.bias": bias, "2.weight": np.eye(10), "2.bias": np.zeros(10)}
+        layers = [Linear(784, 10), ReLU(), Linear(10, 10)]
+        rb.save(rb.Network(layers, {k: v.astype(np.float32) for k, v in params.items()}, (784,)), tmp_path / f"{name}.npz")
+        out = ("--out", str(tmp_path / f"{name}.jsonl")) if command == "verify.milp" else ()
+        main([str(tmp_path / f"{name}.npz"), "--eps", "0.001", *options, *out])
+        assert ("transposed images, inverted pixels (1 − x)" in capsys.readouterr().err) == (name == "inverted")
 
 
 @pytest.mark.parametrize("package, extra, ending", [("onnx", "onnx", ".onnx"), ("torch", "peers", ".pth")])

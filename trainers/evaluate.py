@@ -84,6 +84,7 @@ def main(argv=None):
     net = net.with_params({k: xp.asarray(v.astype(args.dtype)) for k, v in net.params.items()})
     result = evaluate(net, test, args)
     print(report(result))
+    data.suspect(args.model, result["standard_error"])
     if args.out:
         checkpoint.write_json(args.out, {"arguments": asdict(args), "versions": checkpoint.versions(), **result})
 

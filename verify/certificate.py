@@ -70,6 +70,8 @@ def main(argv=None):
         as_the_run(args)
         started = time.perf_counter()
         test = data.load("mnist", "test", args.data_dir)
+        few, y = data.first(test, min(args.n, len(test.labels)), net)
+        data.suspect(args.model, 100 * np.mean(net(data.to_float(few, net.dtype)).argmax(1) != y))
         certificates, skipped, stopped = first_certificates(net, test, str(args.eps), not args.no_clip, args)
         seconds = time.perf_counter() - started
         if stopped:

@@ -20,10 +20,10 @@ from trainers.inputs import arguments
 from trainers.inputs.arguments import argument
 
 from .formats import optional
-from .formats.load import TORCH, load_any
+from .formats.load import load_any
 from .formats.state_dict import read_torch
 
-OPSET, IR_VERSION = 13, 8
+TORCH, OPSET, IR_VERSION = (".pt", ".pth"), 13, 8
 NODES = {  # layer -> its ONNX operator and attributes
     Linear: lambda it: ("Gemm", {"transB": 1}), ReLU: lambda it: ("Relu", {}), Flatten: lambda it: ("Flatten", {}),
     Conv2d: lambda it: ("Conv", {"kernel_shape": it.kernel_size, "strides": it.stride, "pads": it.padding * 2}),
@@ -53,7 +53,8 @@ def main(argv=None):
         net = load_any(args.source)
     save_any(net, args.target)
     guessed = Path(args.source).suffix in TORCH and not args.architecture
-    print(f"{args.target}: {describe(net)}" + " (relu assumed: a state_dict does not say what stands between)" * guessed)
+    assumed = " and ".join(dict.fromkeys(layer.kind for layer in net.layers if not isinstance(layer, Affine))) or "nothing"
+    print(f"{args.target}: {describe(net)}" + f" ({assumed} assumed: a state_dict does not say what stands between)" * guessed)
 
 
 def save_any(net, path):

@@ -45,6 +45,7 @@ def main(argv=None):
     test = data.load("mnist", "test", args.data_dir)
     images, y = data.first(test, args.n, net)
     ball = rb.Ball(data.to_float(images, np.float64), args.eps, domain=None if args.no_clip else (0.0, 1.0))
+    data.suspect(args.model, 100 * np.mean(net(ball.x).argmax(1) != y))
     config = {"model": sha256(*net.params.values()), "architecture": [net.spec(), list(net.input_shape)],
               "data": sha256(test.images, test.labels), "eps": args.eps, "domain": ball.domain and list(ball.domain),
               "time_limit": args.time_limit, "seed": args.seed}

@@ -62,6 +62,7 @@ def main(argv=None):
     as_the_run(args)
     images, y = data.first(data.load("mnist", "test", args.data_dir), args.n, net)
     ball = rb.Ball(data.to_float(images, np.float64), args.eps, domain=None if args.no_clip else (0.0, 1.0))
+    data.suspect(args.model, 100 * np.mean(net(ball.x).argmax(1) != y))
     values, seconds = bounds(net, ball, y, args)
     more, time_of, failed = optima(net, ball, y, args)
     if len(failed) == len(y):

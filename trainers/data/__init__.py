@@ -8,6 +8,8 @@ says is a ValueError (a missing one a FileNotFoundError) of one line: the file, 
 """
 
 import math
+import sys
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -17,7 +19,8 @@ from . import cifar10, idx, svhn
 from .augment import AUGMENT, augment, random_crop, random_flip
 from .files import wrong
 
-__all__ = ["AUGMENT", "Dataset", "augment", "first", "load", "random_crop", "random_flip", "split_validation", "to_float"]
+__all__ = ["AUGMENT", "Dataset", "augment", "first", "load", "random_crop", "random_flip", "split_validation", "suspect",
+           "to_float"]
 
 READERS = {"mnist": idx.read, "cifar10": cifar10.read, "svhn": svhn.read}
 
@@ -55,6 +58,13 @@ def first(dataset, n, net):
     if labels.max() >= net.classes:
         raise ValueError(f"model: expected {labels.max() + 1} classes, as the data, got {net.classes}")
     return Dataset(images.reshape(-1, *net.input_shape), labels)
+
+
+def suspect(model, standard_error):
+    """A line on stderr, what to try, if a network that somebody made elsewhere errs on more than half of the images (in %)."""
+    if standard_error > 50 and Path(model).is_file():
+        print(f"warning: {model}: standard error {standard_error:.0f} %: does it expect these images? Try other orders of their "
+              "channels, transposed images, inverted pixels (1 − x), and its own normalisation as its first layer", file=sys.stderr)
 
 
 def to_float(images, dtype):

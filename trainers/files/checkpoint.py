@@ -123,7 +123,7 @@ def load_model(path):
     if not path.exists():
         raise ValueError(f"{path}: no such file or folder; expected a network (.npz) or a run folder")
     if path.suffix in (".onnx", ".pt", ".pth"):
-        raise ValueError(f"{path}: expected a network (.npz) or a run folder; python -m verify.exchange makes one of it")
+        raise ValueError(f"{path}: expected a network (.npz) or a run folder; python -m verify.exchange {path} FILE.npz makes one")
     if not path.is_dir():
         return rb.load(path), {}
     if not (path / "best.npz").exists():

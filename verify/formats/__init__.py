@@ -10,3 +10,9 @@ def optional(package, extra, files):
     except ImportError:
         raise ValueError(f"{files} files need the package {package}, which is not installed "
                          f"(pip install 'refbound[{extra}]')") from None
+
+
+def reason(error):
+    """An exception of foreign code in one line: its text's first, with its class unless it is a ValueError."""
+    text = (str(error).strip().splitlines() or [""])[0]
+    return text if isinstance(error, ValueError) and text else f"{type(error).__name__} {text}".strip()

@@ -8,8 +8,6 @@ from trainers.inputs.arguments import argument
 
 from .onnx_reader import read_onnx
 
-TORCH = (".pt", ".pth")
-
 
 @dataclass
 class Given:
@@ -24,8 +22,9 @@ class Given:
 
 def load_any(path):
     """The Network of an .npz or .onnx file or of a run folder; ValueError names the file and what is wrong with it."""
-    if Path(path).suffix in TORCH:
-        raise ValueError(f"{path}: a state_dict holds no architecture; convert it with python -m verify.exchange first")
+    if Path(path).suffix == ".safetensors":
+        line = f"torch.save(safetensors.torch.load_file('{path}'), 'net.pth')"
+        raise ValueError(f"{path}: expected a .npz, .onnx or .pth file; in PyTorch {line} makes one of it")
     return read_onnx(path) if Path(path).suffix == ".onnx" else checkpoint.load_model(path)[0]
 
 

@@ -1,23 +1,26 @@
 """The operators of ONNX that a Network can hold: each is a function of (chain, attributes, the constant inputs).
 
-    Gemm, MatMul         Linear     transA = 0, the weights constant
-    Conv                 Conv2d     two-dimensional, group 1, dilations 1, symmetric pads
-    Relu                 ReLU
-    Flatten, Reshape     Flatten    axis 1; a Reshape of the input to an image only names its shape
-    Add, Sub             a constant, after an affine layer: into its bias
-    Add, Sub, Mul, Div   a constant, on the input: x ↦ a x + b, computed in float64. The layer behind it takes it into its
-                         weights, W a and bias + W b, rounded once; where padding, which is 0 after such arithmetic,
-                         forbids that, it becomes a 1 × 1 convolution
-    Identity, Dropout    nothing
+    Gemm, MatMul                   Linear     transA = 0, the weights constant
+    Conv                           Conv2d     two-dimensional, group 1, dilations 1, symmetric pads
+    Relu                           ReLU
+    Flatten, Reshape, Transpose    a vector made of an image is a Flatten, channels first. Where a graph has its units in another
+                                   order, the columns of the dense layer that comes next are put in this one
+    Add, Sub, Mul, Div, BatchNormalization    with constants: x ↦ a x + b. An affine layer before it takes it in, as a W and
+                                   a bias + b. Elsewhere the one that comes next does, as W a and bias + W b; but before a
+                                   convolution with padding, which is 0 after such arithmetic, b ≠ 0 makes a 1 × 1 convolution
+    Identity, Dropout, Cast        nothing
+
+All is computed in float64, and rounded once to the type of the input.
 """
 
 import math
 
 import numpy as np
 
-from refbound.layers import Conv2d, Flatten, Linear, ReLU
+from refbound.layers import Conv2d, Linear, ReLU
 
-from .normalisation import into_convolution
+FOLDED = ("Constant", "Identity", "Cast", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Concat", "Gather", "Slice", "Shape",
+          "Add", "Sub", "Mul", "Div")  # operators that may also make constants of constants
 
 
 def require(condition, expected):
@@ -27,80 +30,96 @@ def require(condition, expected):
 
 
 def gemm(chain, attributes, B, C=None):
-    """z = α W x + β C, W = B or its transpose, of the input as it enters. A MatMul is one without attributes."""
+    """z = α W x + β C, W = B or its transpose. A MatMul is one without attributes."""
     require(not attributes.get("transA", 0), f"transA = 0, got {attributes.get('transA')}")
-    W = B if attributes.get("transB", 0) else B.T
-    alpha, beta = (W.dtype.type(attributes.get(name, 1)) for name in ("alpha", "beta"))
+    require(B.ndim == 2 and chain.units.ndim == 1, f"a matrix and a vector, got {B.shape} and {chain.units.shape}")
+    W = (B if attributes.get("transB", 0) else B.T).astype(float) * attributes.get("alpha", 1)
     require(C is None or C.size in (1, len(W)), f"a bias of {len(W)} numbers, got {np.shape(C)}")
-    W, bias = alpha * W, W.dtype.type(0) if C is None else beta * C
-    require(W.ndim == 2 and len(chain.shape) == 1, f"a matrix and a vector, got {W.shape} and {chain.shape}")
     layer = Linear(*W.shape[::-1])
-    layer.at(chain.shape)
-    if not chain.params:
-        W, bias = (W * chain.scale).astype(W.dtype), (bias + W @ chain.shift).astype(W.dtype)
-    chain.add(layer, W, bias)
+    layer.at(chain.units.shape)
+    W, bias = W[:, np.argsort(chain.units)], 0.0 if C is None else C.astype(float) * attributes.get("beta", 1)
+    chain.add(layer, W * chain.scale, bias + W @ chain.shift)
 
 
 def conv(chain, attributes, W, bias=None):
-    """A convolution; arithmetic on the input goes into it, or before padding becomes a 1×1 convolution of its own."""
+    """A convolution; arithmetic before it is in its weights, or where padding forbids it a 1×1 convolution of its own."""
+    chain.take_image()
     require(W.ndim == 4 and len(chain.shape) == 3, f"a kernel (out, in, kh, kw) and an image, got {W.shape} and {chain.shape}")
-    pads, group = list(attributes.get("pads", (0, 0, 0, 0))), attributes.get("group", 1)
-    require(attributes.get("auto_pad", b"NOTSET") in (b"NOTSET", b"VALID"), "auto_pad NOTSET or VALID")
-    require(pads[:2] == pads[2:], f"symmetric pads, got {pads}")
+    mode, group, kernel = attributes.get("auto_pad", b"NOTSET"), attributes.get("group", 1), attributes.get("kernel_shape")
+    pads = [0] * 4 if mode == b"VALID" else list(attributes.get("pads", (0, 0, 0, 0)))
+    require(mode in (b"NOTSET", b"VALID"), "auto_pad NOTSET or VALID")
+    require(len(pads) == 4 and pads[:2] == pads[2:], f"symmetric pads, got {pads}")
     require(group == 1, f"group 1, got {group}")
     require(set(attributes.get("dilations", (1,))) == {1}, f"dilations 1, got {attributes.get('dilations')}")
+    require(kernel is None or tuple(kernel) == W.shape[2:], f"kernel_shape {W.shape[2:]}, as the weights, got {kernel}")
     layer = Conv2d(W.shape[1], W.shape[0], W.shape[2:], tuple(attributes.get("strides", (1, 1))), tuple(pads[:2]))
     layer.at(chain.shape)
-    bias = np.zeros(len(W), W.dtype) if bias is None else bias
-    if not chain.params and ((chain.scale != 1).any() or (chain.shift != 0).any()):
-        C = chain.shape[0]
-        scale, shift = (chain.per_row(values, C) for values in (chain.scale, chain.shift))
-        if folded := into_convolution(scale, shift, W, bias, pads):
-            W, bias = folded
-        else:
-            chain.add(Conv2d(C, C, 1), np.diag(scale.astype(W.dtype)).reshape(C, C, 1, 1), shift.astype(W.dtype)[:, None, None])
-    chain.add(layer, W, bias.reshape(-1, 1, 1))
+    W, C = W.astype(float), W.shape[1]
+    scale, shift = chain.alike(chain.scale, C), chain.alike(chain.shift, C)
+    if any(pads) and shift.any():
+        chain.add(Conv2d(C, C, 1), np.diag(scale).reshape(C, C, 1, 1), shift.reshape(C, 1, 1))
+        scale, shift = np.ones(C), np.zeros(C)
+    bias = np.zeros(len(W)) if bias is None else bias
+    require(bias.shape == W.shape[:1], f"a bias of {len(W)} numbers, got {bias.shape}")
+    chain.add(layer, W * scale[:, None, None], (bias + W.sum((2, 3)) @ shift).reshape(-1, 1, 1))
 
 
 def relu(chain, attributes):
     """max(x, 0)."""
-    chain.require_plain_input()
+    chain.require_no_arithmetic()
     chain.layers.append(ReLU())
 
 
 def flatten(chain, attributes):
-    """An image into a vector, channels first; nothing to do for a vector."""
+    """An image into a vector; nothing to do for a vector."""
     axis = attributes.get("axis", 1)
-    require(axis in (1, -len(chain.shape)), f"axis 1, got {axis}")
-    if len(chain.shape) == 3:
-        chain.layers.append(Flatten())
-    chain.shape, chain.scale, chain.shift = (math.prod(chain.shape),), chain.scale.reshape(-1), chain.shift.reshape(-1)
+    require(axis in (1, -chain.units.ndim), f"axis 1, got {axis}")
+    chain.arrange(chain.units.reshape(-1))
 
 
 def reshape(chain, attributes, shape):
-    """As a flattening, or at the input as the shape of its image."""
-    target, n = [int(k) for k in np.reshape(shape, -1)], math.prod(chain.shape)
-    if target[:1] in ([0], [1], [-1]) and target[1:] in ([n], [-1]):
-        flatten(chain, {})
-        return
-    image = not chain.layers and len(target) == 4 and min(target[1:]) > 0 and math.prod(target[1:]) == n
-    require(image, f"a flattening, or the shape of an image at the input, got {target} for {chain.shape}")
-    chain.shape = chain.input_shape = tuple(target[1:])
-    chain.scale, chain.shift = chain.scale.reshape(chain.shape), chain.shift.reshape(chain.shape)
+    """The units of each example in another shape; never those of several in one."""
+    require(not (attributes.get("allowzero", 0) and 0 in shape), "a shape without 0, or allowzero = 0")
+    require(shape.dtype == np.int64 and shape.ndim == 1, f"a vector of int64, got {shape.dtype} {shape.shape}")
+    full, n = (chain.batch, *chain.units.shape), chain.units.size
+    target = [full[i] if size == 0 and i < len(full) else size for i, size in enumerate(shape.tolist())]
+    rest, known = target[1:], math.prod(size for size in target[1:] if size != -1)
+    batch = (chain.batch, -1, *[1] * (chain.batch == UNKNOWN and known == n))  # [1, n] is a graph for one image at a time
+    fits = rest and min(rest) >= -1 and target.count(-1) < 2 and target[0] in batch and known and n % known == 0
+    fits = fits and (-1 in rest or known == n)
+    require(fits, f"a shape of the batch and {n} numbers, got {shape.tolist()} for {chain.units.shape}")
+    chain.arrange(chain.units.reshape(rest))
+
+
+def transpose(chain, attributes):
+    """The axes of each example in another order."""
+    perm = list(attributes.get("perm", range(chain.units.ndim, -1, -1)))
+    require(perm[0] == 0 and sorted(perm) == list(range(chain.units.ndim + 1)), f"a perm that starts with 0, got {perm}")
+    chain.arrange(chain.units.transpose([axis - 1 for axis in perm[1:]]))
 
 
 def arithmetic(chain, factor, offset):
-    """x ↦ factor x + offset, on the input; or an offset after an affine layer."""
-    bias = f"{len(chain.layers) - 1}.bias"
-    if bias in chain.params and factor is None:
-        chain.params[bias] = chain.params[bias] + chain.per_row(offset, len(chain.params[bias]))
+    """x ↦ factor x + offset, into the affine layer before it, or for the one that comes next."""
+    factor, offset = chain.in_order(np.asarray(factor, float)), chain.in_order(np.asarray(offset, float))
+    name = f"{len(chain.layers) - 1}"
+    if f"{name}.weight" not in chain.params:
+        chain.scale, chain.shift = chain.scale * factor, chain.shift * factor + offset
         return
-    require(not chain.params and ReLU() not in chain.layers, "the input or, for Add and Sub, an affine layer before it")
-    try:
-        factor, offset = (np.broadcast_to(v, (1, *chain.shape))[0] for v in (1.0 if factor is None else factor, offset))
-    except ValueError:
-        raise ValueError(f"expected a constant that broadcasts to {chain.shape}") from None
-    chain.scale, chain.shift = chain.scale * factor, chain.shift * factor + offset
+    W, bias = chain.params[f"{name}.weight"], chain.params[f"{name}.bias"]
+    factor, offset = chain.alike(factor, len(W)), chain.alike(offset, len(W))
+    chain.params[f"{name}.weight"] = W * factor.reshape(-1, *[1] * (W.ndim - 1))
+    chain.params[f"{name}.bias"] = bias * factor + offset
+
+
+def batch_normalization(chain, attributes, scale, bias, mean, var):
+    """x ↦ s (x − mean) / √(var + ε) + bias of each channel."""
+    require(not attributes.get("training_mode", 0) and attributes.get("spatial", 1), "training_mode = 0 and spatial = 1")
+    require({v.shape for v in (scale, bias, mean, var)} == {chain.units.shape[:1]}, f"{chain.units.shape[0]} numbers of each kind")
+    var = var.astype(float) + attributes.get("epsilon", 1e-5)
+    require((var > 0).all(), "var + epsilon > 0")
+    factor = scale / np.sqrt(var)
+    column = (-1, *[1] * (chain.units.ndim - 1))
+    arithmetic(chain, factor.reshape(column), (bias - mean * factor).reshape(column))
 
 
 def reciprocal(c):
@@ -109,25 +128,22 @@ def reciprocal(c):
     return 1 / c.astype(float)
 
 
+def cast(chain, attributes):
+    """To the type that the data has."""
+    require(attributes.get("to") == chain.kind, "a cast to the type of the input")
+
+
 def nothing(chain, attributes, ratio=None, training=None):
     """Identity, and dropout in inference."""
-    require(not training, "inference, training_mode = 0")
+    require(not training and np.ndim(ratio) == 0, "a ratio, and inference: training_mode = 0")
 
 
+UNKNOWN = 2**31 - 1  # stands for a batch of any size where a graph computes with shapes; no array is of that size
 OPERATORS = {
-    "Gemm": gemm, "MatMul": gemm, "Conv": conv, "Relu": relu, "Flatten": flatten, "Reshape": reshape,
-    "Add": lambda chain, attributes, c: arithmetic(chain, None, c),
-    "Sub": lambda chain, attributes, c: arithmetic(chain, None, -c),
-    "Mul": lambda chain, attributes, c: arithmetic(chain, c.astype(float), 0.0),
+    "Gemm": gemm, "MatMul": gemm, "Conv": conv, "Relu": relu, "Flatten": flatten, "Reshape": reshape, "Transpose": transpose,
+    "Add": lambda chain, attributes, c: arithmetic(chain, 1.0, c),
+    "Sub": lambda chain, attributes, c: arithmetic(chain, 1.0, -c),
+    "Mul": lambda chain, attributes, c: arithmetic(chain, c, 0.0),
     "Div": lambda chain, attributes, c: arithmetic(chain, reciprocal(c), 0.0),
-    "Identity": nothing, "Dropout": nothing,
+    "BatchNormalization": batch_normalization, "Identity": nothing, "Dropout": nothing, "Cast": cast,
 }
-
-
-def constant(operator, inputs, attributes):
-    """The value of a node that has only constant inputs."""
-    if operator == "Constant":
-        require(any(name.startswith("value") for name in attributes), "a dense value")
-        return np.asarray(next(value for name, value in attributes.items() if name.startswith("value")))
-    require(operator in ("Identity", "Transpose"), "Identity or Transpose where all inputs are constant")
-    return inputs[0] if operator == "Identity" else inputs[0].transpose(attributes.get("perm"))

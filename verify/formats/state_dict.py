@@ -2,6 +2,7 @@
 
 import json
 import math
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import refbound as rb
 from refbound.layers import Affine, Flatten, Linear, ReLU
 from refbound.network import from_spec
 
-from . import optional
+from . import optional, reason
 
 
 def read_torch(path, architecture=None, input_shape=()):
@@ -21,19 +22,21 @@ def read_torch(path, architecture=None, input_shape=()):
     """
     torch = optional("torch", "peers", "PyTorch")
     try:
+        if zipfile.is_zipfile(path) and zipfile.ZipFile(path).testzip():  # torch looks at no checksum
+            raise zipfile.BadZipFile
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise
     except Exception as error:  # zip, pickle and torch raise their own classes on foreign bytes, and texts of many lines
         raise ValueError(f"{path}: expected a state_dict, as torch.save(model.state_dict(), FILE) writes it; "
                          f"this cannot be read as one ({type(error).__name__})") from None
-    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        held = ", ".join(map(repr, state)) if isinstance(state, dict) else type(state).__name__
-        raise ValueError(f"{path}: expected a state_dict, names of tensors alone, got {held}")
-    arrays = {name: (value.float() if value.dtype in (torch.float16, torch.bfloat16) else value).detach().numpy()
-              for name, value in state.items()}  # a Network is of float32 or float64
+    if not isinstance(state, dict):
+        raise ValueError(f"{path}: expected a state_dict, names of tensors alone, got {type(state).__name__}")
+    if others := [key for key, value in state.items() if not (isinstance(key, str) and isinstance(value, torch.Tensor))]:
+        raise ValueError(f"{path}: expected a state_dict, names of tensors alone, got {', '.join(map(repr, others))}")
+    keys = {}
     try:
-        pairs = _pairs(arrays)
+        pairs = _pairs({name: _array(name, value, torch) for name, value in state.items()})
         layers, shape = _read_architecture(architecture) if architecture else _infer(pairs, input_shape)
         indices = [i for i, layer in enumerate(layers) if isinstance(layer, Affine)]
         if len(indices) != len(pairs):
@@ -41,11 +44,24 @@ def read_torch(path, architecture=None, input_shape=()):
                              f"{', '.join(pairs)}")
         params = {f"{i}.{kind}": value for i, pair in zip(indices, pairs.values())
                   for kind, value in zip(("weight", "bias"), pair)}
+        for i, module in zip(indices, pairs):
+            keys |= {f"layer {i}": module, f"{i}.weight": f"{module}.weight", f"{i}.bias": f"{module}.bias"}
         if not input_shape and not shape:
             raise ValueError("the architecture does not say the input's shape; expected --input-shape")
         return rb.Network(layers, params, input_shape or shape)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
+    except OSError:  # of the architecture's file
+        raise
+    except Exception as error:  # a foreign state_dict may be wrong in any way; the network's names are said as the file's
+        name, *rest = reason(error).split(": ", 1)
+        raise ValueError(": ".join([f"{path}", keys.get(name, name), *rest])) from None
+
+
+def _array(name, value, torch):
+    """A tensor as an array, half precision as float32, which holds the same numbers."""
+    floats = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+    if value.dtype not in floats or value.layout != torch.strided or value.device.type != "cpu":
+        raise ValueError(f"{name}: expected a dense tensor of floats, got {value.dtype}, {value.layout}, {value.device}")
+    return (value.float() if value.dtype in (torch.float16, torch.bfloat16) else value).detach().numpy()
 
 
 def _pairs(arrays):
@@ -54,15 +70,18 @@ def _pairs(arrays):
     for name in arrays:
         if name.rpartition(".")[2] not in ("weight", "bias") or f"{name.rpartition('.')[0]}.weight" not in arrays:
             raise ValueError(f"{name}: expected weights and biases of Linear and Conv2d layers only")
+    if other := [name for name, value in arrays.items() if value.dtype != next(iter(arrays.values())).dtype]:
+        raise ValueError(f"{other[0]}: expected {next(iter(arrays.values())).dtype} as before, got {arrays[other[0]].dtype}")
     weights = {module: arrays[f"{module}.weight"] for module in modules}
+    for module, W in weights.items():
+        if W.ndim not in (2, 4):
+            raise ValueError(f"{module}.weight: expected that of a Linear or Conv2d layer, got shape {W.shape}")
     return {module: (W, arrays.get(f"{module}.bias", np.zeros(len(W), W.dtype))) for module, W in weights.items()}
 
 
 def _infer(pairs, input_shape):
     """Layers and input shape of one Sequential of Linear layers: a ReLU wherever its numbers leave out some."""
     for module, (W, _) in pairs.items():
-        if W.ndim not in (2, 4):
-            raise ValueError(f"{module}.weight: expected that of a Linear or Conv2d layer, got shape {W.shape}")
         if W.ndim != 2:
             raise ValueError(f"{module}.weight: a state_dict holds no strides and paddings; expected --architecture")
     if not pairs:
@@ -84,7 +103,7 @@ def _read_architecture(path):
         net = rb.load(path)
         return list(net.layers), net.input_shape
     try:
-        spec = json.loads(Path(path).read_text(encoding="utf-8"))
+        spec = json.loads(Path(path).read_text())
     except ValueError as error:
         raise ValueError(f"{path}: not JSON: {error}") from None
     if not isinstance(spec, list) or not spec:
