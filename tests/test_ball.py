@@ -91,6 +91,7 @@ def test_the_targeted_attack_finds_no_less_and_stays_in_the_ball(ball):
     s, more = (margins(net(x), y).max(1) for x in (plain, targeted))
     assert (more >= s - 1e-12).all() and (more > s + 1e-6).any()
     assert inside(targeted, ball)
+    assert ball.domain is None or (ball.domain[0] <= targeted.min() and targeted.max() <= ball.domain[1])
 
 
 def test_the_targeted_attack_sees_through_an_inactive_unit():
