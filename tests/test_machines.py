@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-JOB = ("--limit", "128", "--validation", "40", "--epochs", "1", "--warmup", "0", "--ramp", "1", "--milestones", "--probe", "0")
+JOB = ("--limit", "128", "--validation", "40", "--epochs", "1", "--ibp-epochs", "0", "--warmup", "0", "--ramp", "1", "--milestones", "--probe", "0")
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="set by system calls of Linux")
 TRAIN = """
 from trainers import train
@@ -30,8 +30,8 @@ class ctypes:
         raise {error}
 parallel.ctypes = ctypes
 """
-MACOS = ABSENT.format(error="AttributeError('no mallopt')") + "remove((os, 'sched_getaffinity'))"
-WITHOUT_FORK = ABSENT.format(error="OSError") + """
+MACOS = ABSENT.format(error="AttributeError('no mallopt')") + "remove((os, 'sched_getaffinity')); parallel.processes.sys = type('mac', (), {'platform': 'darwin'})"
+WITHOUT_FORK = ABSENT.format(error="TypeError") + """
 import multiprocessing
 multiprocessing.get_all_start_methods = lambda: ["spawn"]
 sys.modules["fcntl"] = sys.modules["resource"] = None

@@ -11,7 +11,7 @@ from pathlib import Path
 import autograd.numpy as anp
 import numpy as np
 import pytest
-from networks import BALLS, batch, build, draws, extent, length, margins
+from networks import BALLS, batch, build, draws, extent, inside, length, margins
 from test_device import check_alike, moved
 from test_gradients import Problem, check_by_autograd, check_by_differences, with_params
 from test_training import SHORT
@@ -49,7 +49,7 @@ def L(s):
 
 def by_hand(ball, x_adv, lam):
     """The small box, or ball, as a Region: of inputs in rows."""
-    x, x_adv, eps = as_rows(ball.x, float), as_rows(x_adv, float), ball.eps[:, None]
+    x, x_adv, eps = as_rows(ball.x, float), as_rows(x_adv, float), as_rows(ball.eps, float)
     if ball.norm == 2:  # the way from x to x_adv, as far as (1 − λ) ε
         far = np.linalg.norm(x_adv - x, axis=1, keepdims=True)
         return Region(x + (x_adv - x) * np.minimum(1, (1 - lam) * eps / far), lam * eps, 2)
@@ -182,7 +182,7 @@ def test_the_small_box_lies_in_the_ball_and_holds_the_attack(ball):
         if ball.norm == np.inf:
             assert (box.centre - box.radius >= low - 1e-12).all() and (box.centre + box.radius <= high + 1e-12).all()
             assert (np.abs(x - box.centre) <= box.radius + 1e-12).all()
-            np.testing.assert_allclose(box.radius, np.minimum(lam * ball.eps[:, None], (high - low) / 2))
+            np.testing.assert_allclose(box.radius, np.minimum(lam * as_rows(ball.eps, float), (high - low) / 2))
         else:  # by the triangle inequality
             assert (length(box.centre - ball.x, ball.norm) + box.radius[:, 0] <= ball.eps + 1e-12).all()
             assert (length(x - box.centre, ball.norm) <= box.radius[:, 0] + 1e-12).all()
@@ -194,7 +194,7 @@ def test_the_attack_climbs_inside_the_ball(ball):
     net, ball, y, _ = attacked("stride 1, 2, padding 1", ball)
     for rng in (None, draws()):
         start, end = climb(net, ball, y, 0, rng and draws()), climb(net, ball, y, 8, rng and draws())
-        assert (length(end - ball.x, ball.norm) <= ball.eps + 1e-12).all()
+        assert inside(end, ball)
         assert (L(margins(net(end), y)) > L(margins(net(start), y))).all()
         assert (start == ball.x).all() == (rng is None)
 

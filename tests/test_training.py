@@ -23,7 +23,7 @@ from verify import milp, tightness
 from verify.formats import load
 
 ROOT = Path(__file__).parent.parent
-SHORT = ["--model", "mlp", "--method", "ibp", "--epochs", "3", "--warmup", "0.5", "--ramp", "1", "--milestones", "2",
+SHORT = ["--model", "mlp", "--method", "ibp", "--epochs", "3", "--ibp-epochs", "0", "--warmup", "0.5", "--ramp", "1", "--milestones", "2",
          "--batch", "50", "--shard", "20", "--validation", "100"]
 
 
@@ -47,7 +47,7 @@ METHODS = [["ibp"], ["crown-ibp"], ["cap-ibp"], ["random"], ["sparse", "--p", "0
 @pytest.mark.parametrize("method", METHODS, ids=" ".join)
 def test_training_lowers_the_loss_of_every_method(method, few, tmp_path, capsys):
     train.main(["--run", str(tmp_path / "run"), "--data-dir", few, "--method", *method, "--model", "mlp", "--eps", "0.01",
-                "--epochs", "3", "--warmup", "0", "--ramp", "0", "--batch", "20", "--limit", "300", "--validation", "20",
+                "--epochs", "3", "--ibp-epochs", "0", "--warmup", "0", "--ramp", "0", "--batch", "20", "--limit", "300", "--validation", "20",
                 "--rate", "0.005"])
     rows = (tmp_path / "run" / "log.csv").read_text().split()[1:]
     first, last = (float(row.split(",")[5]) for row in (rows[0], rows[-1]))
@@ -151,6 +151,7 @@ def test_a_loss_that_is_no_longer_finite_stops_the_run_and_says_where(few, tmp_p
     (["--eps", "-0.1"], ["--eps", "-0.1"]),
     (["--beta", "2", "1"], ["--beta"]),
     (["--epochs", "1"], ["--epochs", "--warmup"]),
+    (["--method", "one-step", "--ibp-epochs", "3"], ["--epochs", "--ibp-epochs = 3", "got 3"]),
     (["--eta", "2"], ["--eta", "ibp"]),
     (["--method", "one-step", "--eta", "-1"], ["eta", "-1"]),
     (["--method", "cap", "--projections", "5", "--norm", "2"], ["--projections", "norm"]),
@@ -239,6 +240,15 @@ def test_a_run_whose_log_lacks_a_column_of_now_goes_on(few, tmp_path, interrupte
     rows = checkpoint.read_log(run / "log.csv")
     assert [row["validation_eps"] for row in rows] == [None, None, 0.1] and [row["epoch"] for row in rows] == [1, 2, 3]
     assert " at ε" not in capsys.readouterr().out
+
+
+def test_the_first_epochs_are_ibp_s_alone_and_the_others_the_method_s(few, tmp_path):
+    for name, more in {"ibp": ["--method", "ibp"], "start": ["--ibp-epochs", "2.5"]}.items():
+        train.main([*SHORT, "--method", "crown-ibp", "--shard", "50", *more, "--data-dir", few, "--run", str(tmp_path / name)])
+    ibp, start = (checkpoint.read_log(tmp_path / name / "log.csv") for name in ("ibp", "start"))
+    assert [row["beta"] for row in start] == [0, 0, 1]
+    assert [row["loss"] for row in start[:2]] == [row["loss"] for row in ibp[:2]]
+    assert start[2]["loss"] < ibp[2]["loss"]  # crown-ibp's margins are below, over half of the epoch
 
 
 def test_a_ramp_of_no_length_is_a_step(few, tmp_path):

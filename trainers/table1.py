@@ -171,7 +171,8 @@ def schedule(given):
     above = f" to ε {given['train_eps']:g}" if given["train_eps"] not in (None, given["eps"]) else ""
     moved = f" of images moved by up to {given['crop']} pixel{'s' * (given['crop'] > 1)}" if given.get("crop") else ""
     decay = "" if given.get("adam_beta2") is None else f" (β₂ = {given['adam_beta2']:g})"
-    return (f"{given['epochs']} epochs, ε = 0 for {given['warmup']:g} and rising{above} for {given['ramp']:g} "
+    first = f", the first {given['ibp_epochs']:g} by ibp alone" if given.get("ibp_epochs") else ""
+    return (f"{given['epochs']} epochs{first}, ε = 0 for {given['warmup']:g} and rising{above} for {given['ramp']:g} "
             f"({given['ramp_shape']}), {given['optimizer']}{decay} at {given['rate']:g}, times {given['factor']:g} at {falls}, "
             f"minibatches of {given['batch']}{moved}")
 

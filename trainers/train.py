@@ -13,7 +13,8 @@ The results depend on these details:
  3. Every draw is seeded by its purpose and (seed, epoch, step, shard): a run does not depend on what was drawn before, so
     that a resumed run ends as one that was never stopped, and any number of processes ends alike.
  4. The gradient of a minibatch is the sum of its shards' in fixed order; the last, smaller minibatch is left out.
- 5. An image is verified by the method itself; if β ends below 1, training ends on a mixture with ibp (3), by either of them.
+ 5. An image is verified by the method itself; if β ends below 1, training ends on a mixture with ibp (3), by either of them. After
+    an epoch by ibp alone, ibp verifies in validation.
  6. An image is flipped (cifar10) and moved by up to --crop pixels, anew in each minibatch.
  7. Every --probe steps the loss landscape is measured (landscape.csv); nothing of the training depends on it.
  8. An objective's attack is made anew at every step, and its α or λ is the same throughout. By sabr the log's verified error in
@@ -60,9 +61,10 @@ class Args:
     train_eps: float = argument(None, "radius at the end of the ramp (default: eps)", type=float)
     norm: str = argument("inf", "of the ball", choices=("inf", "2", "1"))
     no_clip: bool = argument(False, "do not intersect the l∞ ball with the domain [0, 1]")
-    epochs: int = argument(6, "epochs in all")
-    warmup: float = argument(0.25, "epochs at ε = 0")
-    ramp: float = argument(2.75, "epochs over which ε rises")
+    epochs: int = argument(10, "epochs in all")
+    ibp_epochs: float = argument(8.0, "of these, epochs by ibp alone at the start, several times as fast (β = 0)")
+    warmup: float = argument(1.0, "epochs at ε = 0")
+    ramp: float = argument(6.0, "epochs over which ε rises")
     ramp_shape: str = argument("linear", "of ε, β and κ over the ramp", choices=tuple(schedule.SHAPES))
     beta: tuple = argument((1.0, 1.0), "β of (3) before and after the ramp: the weight of the method against ibp")
     kappa: tuple = argument((0.0, 0.0), "κ before and after the ramp: the weight of the clean loss (not in the paper)")
@@ -73,10 +75,10 @@ class Args:
     optimizer: str = argument("adam", "optimiser", choices=tuple(OPTIMIZERS))
     adam_beta2: float = argument(None, "β₂ of adam (default: 0.999)", type=float)
     rate: float = argument(2e-3, "learning rate")
-    milestones: tuple = argument((4.5, 5.5), "epochs at which the learning rate falls", nargs="*")
-    factor: float = argument(0.2, "by which it falls")
+    milestones: tuple = argument((8.5, 9.0, 9.4, 9.7), "epochs at which the learning rate falls", nargs="*")
+    factor: float = argument(0.4, "by which it falls")
     clip_norm: float = argument(0.0, "largest l2 norm of a minibatch's gradient (0: any)")
-    batch: int = argument(128, "examples in a minibatch")
+    batch: int = argument(64, "examples in a minibatch")
     shard: int = argument(0, "examples in a shard of a minibatch (0: by the network's size; on a GPU the minibatch)")
     eta: float = argument(None, "η of equation (7) (default: 2)", type=float)
     p: float = argument(None, "rate of sparse where −l > u", type=float)
@@ -89,7 +91,7 @@ class Args:
     validation: int = argument(5000, "training images held out to choose the epoch")
     split_seed: int = argument(0, "of the images held out")
     seed: int = argument(0, "of the parameters, the order of the images and every draw")
-    probe: int = argument(100, "measure the loss landscape every so many steps (trainers/landscape.py; 0: never)")
+    probe: int = argument(200, "measure the loss landscape every so many steps (trainers/landscape.py; 0: never)")
     as_released: bool = argument(False, "measure also what the authors' code logs: redrawn slopes, RMS, similarity")
     device: str = argument("cpu", "cpu or cuda", choices=("cpu", "cuda"))
     threads: int = argument(0, "cores, a process each where the system can fork (0: all); the result does not depend on it")
@@ -116,7 +118,7 @@ def main(argv=None):
 def check(args):
     """ValueError for arguments that cannot be, before anything is read or written."""
     arguments.at_least(args, epochs=1, batch=1, validation=1, attack_steps=1, probe=int(args.as_released), **dict.fromkeys(
-        ("eps", "train_eps", "warmup", "ramp", "l1", "rate", "clip_norm", "crop", "shard", "limit", "threads", "seed",
+        ("eps", "train_eps", "ibp_epochs", "warmup", "ramp", "l1", "rate", "clip_norm", "crop", "shard", "limit", "threads", "seed",
          "split_seed"), 0))
     if not 0 < args.factor <= 1:
         raise ValueError(f"--factor: expected a number in (0, 1], got {args.factor}")
@@ -139,6 +141,8 @@ def check(args):
         raise ValueError(f"--projections: expected --norm inf with them, got {args.norm}")
     if args.warmup + args.ramp > args.epochs:
         raise ValueError(f"--epochs: expected at least --warmup + --ramp = {args.warmup + args.ramp:g}, got {args.epochs}")
+    if args.ibp_epochs >= args.epochs and args.method != "ibp":
+        raise ValueError(f"--epochs: expected more than --ibp-epochs = {args.ibp_epochs:g}, got {args.epochs}")
 
 
 def examples(args):
@@ -181,7 +185,8 @@ def train_epochs(net, train, held_out, args, pmap, folder):
         started = time.time()
         net, state, row, found = train_epoch(net, state, train, epoch, args, pmap, folder)
         fraction = schedule.ramp(epoch, args.warmup, args.ramp, args.ramp_shape)  # where the epoch ends
-        validation = errors(net, held_out, args, fraction * args.eps)
+        by = ("ibp",) if epoch <= args.ibp_epochs else certifiers(args.method, args.beta)
+        validation = errors(net, held_out, args, fraction * args.eps, by)
         rows.append({**row, **{f"validation_{kind}": validation[kind] for kind in ("eps", "standard_error", "verified_error")},
                      "probe_seconds": round(sum(one.pop("seconds") for one in found), 2),
                      "seconds": round(time.time() - started, 1)})
@@ -225,11 +230,11 @@ def train_epoch(net, state, train, epoch, args, pmap, folder):
     return net, state, row, probes
 
 
-def errors(net, dataset, args, eps, attack=False):
-    """What trainers.evaluate finds on these images at this ε, by the method itself."""
+def errors(net, dataset, args, eps, methods, attack=False):
+    """What trainers.evaluate finds on these images at this ε, by these methods."""
     kept = ("norm", "no_clip", "seed", "device", "threads", "shard", "data", "eta", "p", "q")
     more = {name: getattr(args, name) for name in kept} | ({} if attack else {"pgd_steps": 0})
-    asked = Evaluation(eps=eps, method=certifiers(args.method, args.beta), projections=args.projections or 0, **more)
+    asked = Evaluation(eps=eps, method=methods, projections=args.projections or 0, **more)
     return evaluate(net, dataset, asked, quiet=not attack)
 
 
@@ -246,7 +251,8 @@ def finish(folder, args, xp, rows):
     """The one look at the test set, by the best network."""
     net = rb.load(folder / "best.npz")
     net = net.with_params({k: xp.asarray(v) for k, v in net.params.items()})
-    result = errors(net, data.load(args.data, "test", args.data_dir), args, args.eps, attack=True)
+    by = certifiers(args.method, args.beta)
+    result = errors(net, data.load(args.data, "test", args.data_dir), args, args.eps, by, attack=True)
     result |= {"arguments": asdict(args), "versions": checkpoint.versions(),
                "training_seconds": round(sum(row["seconds"] for row in rows), 1),
                "probe_seconds": round(sum(row["probe_seconds"] for row in rows), 1)}

@@ -21,7 +21,8 @@ from refbound.network import write_whole as write
 from ..inputs import draws
 
 FREE = ("run", "threads")  # arguments that a result does not depend on
-ADDED = {"objective": "robust", "alpha": None, "lam": None, "attack_steps": 8, "l1": 0.0}  # what runs had that name no such argument
+# what runs had that name no such argument
+ADDED = {"ibp_epochs": 0.0, "objective": "robust", "alpha": None, "lam": None, "attack_steps": 8, "l1": 0.0}
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ OURS = {                        # in all three config files, if nothing else is 
     "eta": 2.0,                 # train.py, Train_calloss_ours: one step of 2 times the sign, then clipped to [0, 1]
     "beta": (1.0, 1.0),         # "final-beta": 1.0; "start_beta": 1.0 in defaults.json
     "kappa": (0.0, 0.0),        # "final-kappa": 0.0; "start_kappa": 0.0 in defaults.json
+    "ibp_epochs": 0.0,
     "norm": "inf",              # "norm": "inf"
     "no_clip": True,            # "bounded_input": false; its attack is clipped to [0, 1] all the same, ours is not then
     "ramp_shape": "linear",     # "schedule_type": "linear" in defaults.json
@@ -123,8 +124,9 @@ METHODS = {  # what a study calls a run -> its options
 
 
 def schedule(epochs):
-    """The shape of the main job's schedule, 6 epochs long, stretched to so many."""
-    return {"epochs": epochs, **stretched({"warmup": 0.25, "ramp": 2.75, "milestones": (4.5, 5.5)}, epochs / 6)}
+    """One shape for every study, 6 epochs long, stretched to so many; all epochs by the run's own method."""
+    return {"epochs": epochs, "ibp_epochs": 0.0, "batch": 128, "factor": 0.2, "probe": 100,
+            **stretched({"warmup": 0.25, "ramp": 2.75, "milestones": (4.5, 5.5)}, epochs / 6)}
 
 
 def stretched(options, by):
@@ -140,7 +142,7 @@ EPOCHS = {"ibp": 60, "crown-ibp": 20, "cap": 4, "one-step": 20, "cbp-1-0": 20}
 FASTER = {"adam_beta2": 0.99}  # at large ε, all methods
 SLOWER = {"rate": 1e-3, "warmup": 0.5, "ramp": 8.0, "milestones": (46.0, 56.0)}
 SHORT = {"warmup": 0.5, "ramp": 8.0, "milestones": (23.0, 28.0)}
-# all chosen by ibp's errors in training and validation; SLOWER and SHORT are ibp's, the others have the main job's schedule, stretched
+# all chosen by ibp's errors in training and validation; SLOWER and SHORT are ibp's, the others have that of `schedule`
 # name -> (network, {ε: {method: seeds}}, {ε: {method: epochs}}, {(method, ε): what differs from that schedule},
 #          {ε: by how many pixels images are moved at random, where training would overfit without})
 STUDIES = {

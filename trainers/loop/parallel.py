@@ -35,7 +35,7 @@ def workers(threads):
     Each core has a process, so that f and the items must be picklable, or, where a system cannot fork, a thread. An overflow
     raises no warning there: who gets the result checks it.
     """
-    with contextlib.suppress(OSError, AttributeError):  # glibc alone: reusing freed arrays saves a page fault per 4 KiB
+    with contextlib.suppress(OSError, AttributeError, TypeError):  # glibc alone: reusing freed arrays saves a page fault per 4 KiB
         for option, value in ALLOCATOR.items():
             ctypes.CDLL(None).mallopt(option, value)
     with threadpool_limits(1):

@@ -12,17 +12,18 @@ import mmap
 import multiprocessing
 import pickle
 import signal
+import sys
 from multiprocessing.connection import wait
 
 import numpy as np
 
-AREA = 2**28  # bytes for the arrays of one message: an address range, of which only what is written takes memory
+AREA = 2**26  # bytes for the arrays of one message: an address range, of which only what is written takes memory
 ALIGNED = 64  # bytes: arrays begin where a cache line does
 
 
 def available():
-    """Whether this system can fork."""
-    return "fork" in multiprocessing.get_all_start_methods()
+    """Whether this system can fork, and may: macOS's own libraries do not survive it."""
+    return "fork" in multiprocessing.get_all_start_methods() and sys.platform != "darwin"
 
 
 @contextlib.contextmanager

@@ -103,7 +103,7 @@ def _read_architecture(path):
         net = rb.load(path)
         return list(net.layers), net.input_shape
     try:
-        spec = json.loads(Path(path).read_text())
+        spec = json.loads(Path(path).read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{path}: not JSON: {error}") from None
     if not isinstance(spec, list) or not spec:
