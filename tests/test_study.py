@@ -221,7 +221,7 @@ def test_the_tables_show_mean_and_spread_beside_published_errors(tmp_path, monke
     ours, paper = ([cell.strip() for cell in line.split("|")[1:-1]] for line in printed.splitlines()[4:6])
     assert ours[:3] == ["0.1", "ours", "1.50 ± 0.00 / 2.50 ± 0.00 / 5.00 ± 1.00 (3)"] and set(ours[3:]) == {"–"}
     assert paper[:3] == ["", "published", "1.00 / 2.00 / 2.25"] and set(paper[3:]) == {"–"}
-    for words in ("larger network", "IBP (Gowal et al. 2018)", "10 epochs, the first 8 by ibp alone, ε = 0 for 1 and rising for 6",
+    for words in ("larger network", "IBP (Gowal et al. 2018)", "7 epochs, the first 5 by ibp alone, ε = 0 for 0.5 and rising for 3.5",
                   "3 runs, 1.5 minutes each"):
         assert words in printed
 
