@@ -65,10 +65,21 @@ def dm_medium(rng, input_shape=(1, 28, 28), classes=10, dtype=np.float32):
                    input_shape, classes, dtype)
 
 
+def dm_small_valid(rng, input_shape=(1, 28, 28), classes=10, dtype=np.float32):
+    """Gowal et al. (2018), small, as released: no padding ("VALID"), 329,606 parameters on MNIST."""
+    return convnet(rng, [(16, 4, 2, 0), (32, 4, 1, 0)], [100], input_shape, classes, dtype)
+
+
+def dm_medium_valid(rng, input_shape=(1, 28, 28), classes=10, dtype=np.float32):
+    """Gowal et al. (2018), medium, as released: no padding, 893,418 parameters on MNIST."""
+    return convnet(rng, [(32, 3, 1, 0), (32, 4, 2, 0), (64, 3, 1, 0), (64, 4, 2, 0)], [512, 512], input_shape, classes, dtype)
+
+
 def dm_large(rng, input_shape=(1, 28, 28), classes=10, dtype=np.float32):
     """Gowal et al. (2018), large; the paper's MNIST network."""
     return convnet(rng, [(64, 3, 1, 1), (64, 3, 1, 1), (128, 3, 2, 1), (128, 3, 1, 1), (128, 3, 1, 1)], [512],
                    input_shape, classes, dtype)
 
 
-MODELS = {"mlp": mlp, "small": small, "wide": wide, "dm_small": dm_small, "dm_medium": dm_medium, "dm_large": dm_large}
+MODELS = {"mlp": mlp, "small": small, "wide": wide, "dm_small": dm_small, "dm_medium": dm_medium, "dm_large": dm_large,
+          "dm_small_valid": dm_small_valid, "dm_medium_valid": dm_medium_valid}

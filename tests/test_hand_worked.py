@@ -133,7 +133,7 @@ def test_certified_says_that_every_other_margin_bound_is_negative():
     assert rb.certified(s, y).tolist() == [True, False, False, True]
 
 
-@pytest.mark.parametrize("name, parameters", [("mlp", 89610), ("small", 166406)])
+@pytest.mark.parametrize("name, parameters", [("mlp", 89610), ("small", 166406), ("dm_small_valid", 329606), ("dm_medium_valid", 893418)])
 def test_the_named_networks_have_the_published_number_of_parameters(name, parameters):
     """784·100 + 100 + 100·100 + 100 + 100·10 + 10;  16·16 + 16 + 32·256 + 32 + 1568·100 + 100 + 100·10 + 10."""
     net = rb.models.MODELS[name](draws())
