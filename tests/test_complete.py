@@ -119,6 +119,7 @@ def test_a_witness_that_is_none_stops_the_command(model, whole, tmp_path, monkey
             return [("not robust", np.abs(x - far)) for x in ball.x]
 
         with monkeypatch.context() as patch, pytest.raises(ValueError, match=rf"image \d+: witness: .*{message}"):
+            patch.setattr(stages, "certify", lambda net, ball, y, **more: [stages.UNKNOWN] * len(y))
             patch.setattr(stages, "attack", planted)
             run(model, out)
         assert not out.exists()
@@ -129,7 +130,7 @@ def test_a_witness_that_is_none_stops_the_command(model, whole, tmp_path, monkey
         out.unlink()
 
 
-def test_what_cannot_be_gone_on_with_is_refused(model, whole, tmp_path, capsys):
+def test_what_cannot_be_gone_on_with_is_refused(model, whole, tmp_path):
     out, text = tmp_path / "out.json", json.dumps(whole)
     out.write_text(text, encoding="utf-8")
     for change, message in ((["--eps", "0.05"], "eps 0.04, now 0.05"), (["--no-clip"], "domain"), (["--seed", "1"], "seed"),
