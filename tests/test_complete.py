@@ -58,7 +58,7 @@ def test_no_verdict_depends_on_the_stage_that_gives_it(model, whole, tmp_path, m
         with monkeypatch.context() as patch:
             for name in ("certify", "tight", other) if other == "branch" else ("certify", "tight"):
                 patch.setattr(stages, name, nothing)
-            patch.setattr(stages, "attack", lambda *here, **more: attack(*here, **more) if "steps" in more else nothing(*here))
+            patch.setattr(stages, "attack", lambda *here, **more: (attack if "steps" in more else nothing)(*here, **more))
             found = run(model, tmp_path / f"{stage}.json")
         assert found["verdicts"] == whole["verdicts"] and set(found["stages"]) == {"the network", last[stage]}
         assert f"0 of {N} images unknown" in capsys.readouterr().out

@@ -64,10 +64,7 @@ def main(argv=None):
                 witnessed(net, ball, y, int(i), x)
             for note in found.pop("notes"):
                 tqdm.write(note)
-            seconds = Counter(state["seconds"])
-            seconds.update(found["seconds"])
-            state = {"config": config, "verdicts": state["verdicts"] + found["verdicts"], "stages": state["stages"] + found["stages"],
-                     "seconds": dict(seconds), "witnesses": {**state["witnesses"], **found["witnesses"]}}
+            state = {"config": config, **joined(state, found)}
             checkpoint.write(out, json.dumps(state) + "\n")
             bar.update(len(found["verdicts"]))
     print(report(state, len(y), args), f"verdicts and witnesses: {out}", sep="\n")
@@ -97,6 +94,13 @@ def resume(path, config):
     return state
 
 
+def joined(state, found):
+    """What a file holds with the images of one chunk more."""
+    seconds = {stage: state["seconds"].get(stage, 0) + spent for stage, spent in found["seconds"].items()}
+    return {"verdicts": state["verdicts"] + found["verdicts"], "stages": state["stages"] + found["stages"],
+            "seconds": seconds, "witnesses": {**state["witnesses"], **found["witnesses"]}}
+
+
 def witnessed(net, ball, y, i, x):
     """ValueError unless x, run through the network again, is a witness for image i."""
     try:
@@ -109,7 +113,7 @@ def report(state, n, args):
     """What each stage decided of the first n images, and its seconds in all processes; what is unknown; the exact error."""
     verdicts, seconds = state["verdicts"][:n], state["seconds"]
     count, found = Counter(zip(state["stages"], verdicts)), [verdicts.count(answer) for answer in VERDICTS]
-    rows = [[stage, *(count[stage, answer] for answer in VERDICTS[:3]), f"{spent:.1f}"] for stage, spent in seconds.items()]
+    rows = [[stage, *(count[stage, answer] for answer in VERDICTS[:3]), f"{s:.1f}"] for stage, s in seconds.items()]
     rows.append(["all", *found[:3], f"{sum(seconds.values()):.1f}"])
     header = ["stage", *VERDICTS[:3], "seconds"]
     return "\n".join([markdown(header, rows, header[1:]), f"{found[3]} of {n} images unknown",
