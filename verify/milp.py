@@ -7,7 +7,6 @@ looks at no margin that one of them bounds below 0, in float64, their own roundi
 attack has found misclassified.
 """
 
-import hashlib
 import json
 import time
 from dataclasses import dataclass
@@ -17,14 +16,14 @@ import numpy as np
 from tqdm import tqdm
 
 import refbound as rb
-from trainers import data
 from trainers.files import checkpoint
 from trainers.inputs import arguments
 from trainers.inputs.arguments import argument
 from trainers.inputs.draws import stream
 
-from .formats.load import Given, as_the_run, load_any
-from .programs.mixed_integer import ANSWERS, Verdict, check_witness, double, margins, scaled, verdict
+from .formats.load import Given
+from .programs.mixed_integer import ANSWERS, Verdict, check_witness, margins, scaled, verdict
+from .verdicts.problem import default_out, exact_error, problem, same, tightest
 
 
 @dataclass
@@ -40,18 +39,8 @@ def main(argv=None):
     """Verdicts on the images that the file of results does not hold yet, saved one by one; then the counts."""
     args = arguments.parse(Args, "verify.milp", argv)
     arguments.at_least(args, eps=0, n=1, time_limit=0.001, seed=0)
-    net = double(load_any(args.model))
-    as_the_run(args)
-    test = data.load("mnist", "test", args.data_dir)
-    images, y = data.first(test, args.n, net)
-    ball = rb.Ball(data.to_float(images, np.float64), args.eps, domain=None if args.no_clip else (0.0, 1.0))
-    data.suspect(args.model, 100 * np.mean(net(ball.x).argmax(1) != y))
-    config = {"model": sha256(*net.params.values()), "architecture": [net.spec(), list(net.input_shape)],
-              "data": sha256(test.images, test.labels), "eps": args.eps, "domain": ball.domain and list(ball.domain),
-              "time_limit": args.time_limit, "seed": args.seed}
-    path = Path(args.model).resolve()
-    name = f"verdicts-{path.name if path.is_dir() else path.stem}-{args.eps:g}{'-no-clip' * args.no_clip}.jsonl"
-    out = Path(args.out or Path("runs") / name)
+    net, ball, y, config = problem(args)
+    out = Path(args.out or default_out(args, "verdicts", ".jsonl"))
     rows = resume(out, config)
     for row in rows[:args.n]:
         if row["witness"] is not None:
@@ -65,10 +54,8 @@ def main(argv=None):
         if bar.disable:
             print(f"image {i}: {rows[-1]['answer']} in {rows[-1]['seconds']} s", flush=True)
     found = counts(rows[:args.n])
-    least, most = found["not robust"], args.n - found["robust"]
     print(", ".join(f"{count} {answer}" for answer, count in found.items()), f"of {args.n} images in {out}")
-    error = f"{100 * least / args.n:.2f} %" + f" to {100 * most / args.n:.2f} %" * (most > least)
-    print(f"exact error at ε = {args.eps:g}, {'not clipped' if args.no_clip else 'clipped to [0, 1]'}: {error}")
+    print(exact_error(args, found["not robust"], args.n - found["robust"], args.n))
 
 
 def one(net, ball, y, i, args):
@@ -76,8 +63,7 @@ def one(net, ball, y, i, args):
     start, label = time.monotonic(), np.array([y])
     attack = rb.pgd(scaled(net, ball.x), ball, label, restarts=3, rng=stream("attack", args.seed, i))[0]
     witness = attack if margins(net, attack, y).max() >= 0 else None
-    found = [rb.preactivation_bounds(net, ball, method) for method in ("cap", "crown")]
-    pre = [(np.maximum(a[0], b[0])[0], np.minimum(a[1], b[1])[0]) for a, b in zip(*found)]
+    pre = tightest(net, ball, ("cap", "crown"))
     upper = np.minimum(*(rb.margin_bounds(net, ball, label, method)[0] for method in ("cap", "crown")))
     try:
         answer = verdict(net, ball, y, pre, upper, args.time_limit, witness)
@@ -93,14 +79,6 @@ def counts(rows):
     return {answer: sum(row["answer"] == answer for row in rows) for answer in ANSWERS}
 
 
-def sha256(*arrays):
-    """Of dtypes, shapes and bytes: what a file of results belongs to."""
-    digest = hashlib.sha256()
-    for a in arrays:
-        digest.update(f"{a.dtype} {a.shape}".encode() + np.ascontiguousarray(a).tobytes())
-    return digest.hexdigest()
-
-
 def resume(path, config):
     """The rows of a file of results, none if there is no such file; ValueError if it is of another computation."""
     if not path.exists():
@@ -112,9 +90,7 @@ def resume(path, config):
             raise ValueError("its images are not 0, 1, 2, …, each with an answer and its witness or null")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path}: not a file of verdicts ({error}); give another --out") from None
-    for name, value in config.items():
-        if made.get(name) != value:
-            raise ValueError(f"{path}: made with {name} {made.get(name)!r}, now {value!r}; give another --out")
+    same(path, made, config)
     return rows
 
 

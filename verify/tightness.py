@@ -27,6 +27,7 @@ from .formats.load import Given, as_the_run, load_any
 from .programs.lp import triangle
 from .programs.mixed_integer import double, exact_margins, scaled
 from .programs.sparse import fold
+from .verdicts.problem import tightest
 
 METHODS = {  # row -> (method, options)
     **{name: (name, {}) for name in ("ibp", "random", "cap-ibp", "crown-ibp", "one-step")},
@@ -133,12 +134,6 @@ def exact(net, ball, y, pre, time_limit):
     """The same of the exact optimum."""
     found = exact_margins(net, ball, y, pre, time_limit)
     return [e.bound for e in found], all(e.status == "optimal" for e in found)
-
-
-def tightest(net, ball, methods):
-    """[(l, u)] of an example, the tightest of several methods, unit by unit: no method's is always within another's."""
-    found = zip(*(rb.preactivation_bounds(net, ball, method) for method in methods))
-    return [(np.max([l[0] for l, _ in pre], 0), np.min([u[0] for _, u in pre], 0)) for pre in found]
 
 
 def check(values, numbers):

@@ -1,0 +1,124 @@
+"""Every image of a test set decided, robust or not with a witness, by the cheapest means that can: the exact robust error.
+
+    python -m verify.complete RUN_OR_MODEL --eps 0.1
+
+An image goes from stage to stage until one decides it: the network itself; the run's own method, ibp, crown-ibp, one-step and
+alpha; PGD of the loss, then of each margin; cap and crown; branch and bound, then the MILP, given the tightest l, u of ibp, cap
+and crown. All is in float64, the bounds' own rounding not counted; how sure the MILP is, programs/mixed_integer.py says. At last
+what is called robust is attacked, and what that finds stops the command, for a bound is wrong then.
+"""
+
+import json
+from collections import Counter
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from tqdm import tqdm
+
+from trainers.evaluate import certifiers
+from trainers.files import checkpoint
+from trainers.inputs import arguments
+from trainers.inputs.arguments import argument
+from trainers.loop import parallel
+from trainers.table1 import markdown
+
+from .formats.load import Given
+from .programs.mixed_integer import check_witness
+from .verdicts.problem import default_out, exact_error, problem, same
+from .verdicts.stages import decide
+
+VERDICTS = ("misclassified", "robust", "not robust", "unknown")
+
+
+@dataclass
+class Args(Given):
+    """Every image of the MNIST test set decided: the exact robust error of a network."""
+
+    n: int = argument(0, "the first n images only (0: all)")
+    time_limit: float = argument(60.0, "seconds for an image: half for branch and bound, half for the MILP")
+    jobs: int = argument(0, "processes (0: one for each core)")
+    out: str = argument(None, "results, a JSON file (default: runs/complete-...json)", type=arguments.file)
+
+
+def main(argv=None):
+    """Decides the images that the file of results does not hold yet, saved chunk by chunk; then the table and the error."""
+    args = arguments.parse(Args, "verify.complete", argv)
+    arguments.at_least(args, eps=0, n=0, time_limit=0.001, jobs=0, seed=0)
+    if args.eps is not None and args.eps > 1:
+        raise ValueError(f"--eps: expected at most 1, as wide as pixels are, got {args.eps:g}")
+    net, ball, y, config = problem(args)
+    methods = bounds_of(args.model)
+    out, config = Path(args.out or default_out(args, "complete", ".json")), {**config, "methods": methods}
+    state = resume(out, config)
+    for i, x in state["witnesses"].items():
+        if int(i) < len(y):
+            witnessed(net, ball, y, int(i), x)
+    done, size = len(state["verdicts"]), parallel.shard_size(net, *methods)
+    chunks = [(i, ball[i:min(i + size, len(y))], y[i:i + size]) for i in range(done, len(y), size)]
+    out.parent.mkdir(exist_ok=True)
+    with (parallel.workers(args.jobs or parallel.available_cores()) as pmap,
+          tqdm(initial=min(done, len(y)), total=len(y), unit="image", disable=None) as bar):
+        for found in pmap(partial(decide, net, methods, args.seed, args.time_limit), chunks):
+            for i, x in found["witnesses"].items():
+                witnessed(net, ball, y, int(i), x)
+            for note in found.pop("notes"):
+                tqdm.write(note)
+            state = {"config": config, **joined(state, found)}
+            checkpoint.write(out, json.dumps(state) + "\n")
+            bar.update(len(found["verdicts"]))
+    print(report(state, len(y), args), f"verdicts and witnesses: {out}", sep="\n")
+
+
+def bounds_of(model):
+    """The methods that may certify an image: that of the run, if it is one, then the cheap ones, the cheapest first."""
+    given = checkpoint.arguments_of(model) if Path(model).is_dir() else {}
+    own = certifiers(given["method"], given.get("beta", (1, 1))) if given else ()
+    return list(dict.fromkeys((*own, "ibp", "crown-ibp", "one-step", "alpha")))
+
+
+def resume(path, config):
+    """What a file of results holds, nothing if there is none; ValueError if it is damaged or of another computation."""
+    if not path.exists():
+        return {"verdicts": [], "stages": [], "seconds": {}, "witnesses": {}}
+    state = checkpoint.read_json(path)
+    try:
+        made, verdicts = dict(state["config"]), state["verdicts"]
+        hit = [str(i) for i, answer in enumerate(verdicts) if answer == "not robust"]
+        if set(verdicts) - set(VERDICTS) or len(state["stages"]) != len(verdicts) or set(state["witnesses"]) != set(hit):
+            raise ValueError("expected a verdict and a stage for each image, and a witness for each that is not robust")
+        sum(state["seconds"].values())
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path}: not a file of verdicts ({error}); give another --out") from None
+    same(path, made, config)
+    return state
+
+
+def joined(state, found):
+    """What a file holds with the images of one chunk more."""
+    seconds = {stage: state["seconds"].get(stage, 0) + spent for stage, spent in found["seconds"].items()}
+    return {"verdicts": state["verdicts"] + found["verdicts"], "stages": state["stages"] + found["stages"],
+            "seconds": seconds, "witnesses": {**state["witnesses"], **found["witnesses"]}}
+
+
+def witnessed(net, ball, y, i, x):
+    """ValueError unless x, run through the network again, is a witness for image i."""
+    try:
+        check_witness(net, ball[i:i + 1], y[i], x)
+    except ValueError as error:
+        raise ValueError(f"image {i}: {error}") from None
+
+
+def report(state, n, args):
+    """What each stage decided of the first n images, and its seconds in all processes; what is unknown; the exact error."""
+    verdicts, seconds = state["verdicts"][:n], state["seconds"]
+    count, found = Counter(zip(state["stages"], verdicts)), [verdicts.count(answer) for answer in VERDICTS]
+    rows = [[stage, *(count[stage, answer] for answer in VERDICTS[:3]), f"{s:.1f}"] for stage, s in seconds.items()]
+    rows.append(["all", *found[:3], f"{sum(seconds.values()):.1f}"])
+    header = ["stage", *VERDICTS[:3], "seconds"]
+    return "\n".join([markdown(header, rows, header[1:]), f"{found[3]} of {n} images unknown",
+                      exact_error(args, found[0] + found[2], n - found[1], n)])
+
+
+if __name__ == "__main__":
+    arguments.run(main)

@@ -1,0 +1,59 @@
+"""What the commands that decide images share: the problem that they are given, and whose results a file holds."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+
+import refbound as rb
+from trainers import data
+
+from ..formats.load import as_the_run, load_any
+from ..programs.mixed_integer import double
+
+
+def problem(args):
+    """(network, ball, y, config) in float64 of the first args.n images (0: all); config says what a verdict depends on."""
+    net = double(load_any(args.model))
+    as_the_run(args)
+    test = data.load("mnist", "test", args.data_dir)
+    images, y = data.first(test, args.n, net)
+    ball = rb.Ball(data.to_float(images, np.float64), args.eps, domain=None if args.no_clip else (0.0, 1.0))
+    data.suspect(args.model, 100 * np.mean(net(ball.x).argmax(1) != y))
+    return net, ball, y, {
+        "model": sha256(*net.params.values()), "architecture": [net.spec(), list(net.input_shape)],
+        "data": sha256(test.images, test.labels), "eps": args.eps, "domain": ball.domain and list(ball.domain),
+        "time_limit": args.time_limit, "seed": args.seed}
+
+
+def tightest(net, ball, methods):
+    """[(l, u)] of an example, the tightest of several methods, unit by unit: no method's is always within another's."""
+    found = zip(*(rb.preactivation_bounds(net, ball, method) for method in methods))
+    return [(np.max([l[0] for l, _ in pre], 0), np.min([u[0] for _, u in pre], 0)) for pre in found]
+
+
+def default_out(args, kind, ending):
+    """Where results go unless --out says so."""
+    path = Path(args.model).resolve()
+    return Path("runs") / f"{kind}-{path.name if path.is_dir() else path.stem}-{args.eps:g}{'-no-clip' * args.no_clip}{ending}"
+
+
+def same(path, made, config):
+    """ValueError if the results in a file were made with another config."""
+    for name, value in config.items():
+        if made.get(name) != value:
+            raise ValueError(f"{path}: made with {name} {made.get(name)!r}, now {value!r}; give another --out")
+
+
+def exact_error(args, least, most, n):
+    """A line: the error, from `least` to `most` of n images."""
+    error = f"{100 * least / n:.2f} %" + f" to {100 * most / n:.2f} %" * (most > least)
+    return f"exact error at ε = {args.eps:g}, {'not clipped' if args.no_clip else 'clipped to [0, 1]'}: {error}"
+
+
+def sha256(*arrays):
+    """Of dtypes, shapes and bytes: what a file of results belongs to."""
+    digest = hashlib.sha256()
+    for a in arrays:
+        digest.update(f"{a.dtype} {a.shape}".encode() + np.ascontiguousarray(a).tobytes())
+    return digest.hexdigest()
