@@ -12,6 +12,7 @@ from test_lp import last_layer_times, random_network
 
 import refbound as rb
 from refbound.layers import Conv2d, Flatten, Linear, ReLU
+from trainers import data
 from trainers.inputs import arguments
 from verify import milp
 from verify.programs import mixed_integer
@@ -349,10 +350,10 @@ def test_the_command_says_in_a_line_what_it_cannot_do(model, tmp_path, capsys):
 @pytest.mark.parametrize("image, answer", [(0, "robust"), (8, "not robust"), (359, "robust")])
 def test_verdicts_on_a_published_network_without_attack_or_bounds(image, answer):
     """Image 359 is certified neither by cap nor by crown."""
-    data = milp.data.load("mnist", "test")
+    test = data.load("mnist", "test")
     net = double(rb.load(WONG))
-    ball = rb.Ball(milp.data.to_float(data.images[image:image + 1], np.float64), 0.1)
-    assert verdict(net, ball, data.labels[image], tightest(net, ball)).answer == answer
+    ball = rb.Ball(data.to_float(test.images[image:image + 1], np.float64), 0.1)
+    assert verdict(net, ball, test.labels[image], tightest(net, ball)).answer == answer
 
 
 @pytest.mark.parametrize("t", [1e-9, 1e-12, 1e9])
