@@ -15,7 +15,6 @@ from .files import checkpoint, record
 from .inputs import arguments, published
 from .inputs.arguments import argument
 
-EPS = (0.1, 0.2, 0.3, 0.4)
 COLUMNS = {  # method, β before and after the ramp -> heading
     ("ibp", 1, 1): "IBP", ("crown-ibp", 1, 1): "CROWN-IBP (β=1), CBP 1→1", ("cap", 1, 1): "CAP", ("one-step", 1, 1): "OURS",
     ("crown-ibp", 1, 0): "CBP 1→0"}
@@ -40,20 +39,31 @@ def tables(records):
     """The tables as text, for each of the networks: Table 1, the other methods, Table 2, and the schedules of the runs."""
     networks = {}
     for one in records:
-        cells, given = networks.setdefault(network(one["arguments"]), {}), one["arguments"]
+        given = one["arguments"]
+        cells = networks.setdefault((network(given), published_data(given)), {})
         cells.setdefault((heading(given), given["eps"]), []).append(one)
-    for name, cells in networks.items():
+    for (name, data), cells in networks.items():
         for found in cells.values():
             check(found)
-        yield "\n\n".join([f"Table 1. {name}: standard / PGD / verified error in %", table1(cells), *others(cells), NOTE])
-        if name.startswith("MNIST,"):
-            yield "\n\n".join([f"Table 2. Published errors on MNIST, and those of {name}", table2(name, cells),
-                               "\n".join(f"({letter}) {source}" for letter, source in published.SOURCES.items())])
+        yield "\n\n".join([f"Table 1. {name}: standard / PGD / verified error in %", table1(data, cells), *others(cells),
+                           note(data)])
+        if data in published.LITERATURE:
+            used = {letter for *_, letters in published.LITERATURE[data] for letter in letters.split(", ")}
+            yield "\n\n".join([f"Table 2. Published errors on {data.upper()}, and those of {name}", table2(data, name, cells),
+                               "\n".join(f"({letter}) {published.SOURCES[letter]}" for letter in sorted(used))])
         yield "The runs:\n" + "\n".join(schedules(cells))
 
 
-NOTE = ("± is the sample standard deviation over the n seeds in brackets. \"published\" are the paper's errors, of a larger network "
-        f"({published.LARGER}); – where none is known. ≈ is an estimate by random projections, which certifies nothing.")
+def published_data(given):
+    """The data of a run, as inputs/published.py names it; None in another norm, or for another set in MNIST's format."""
+    return None if given["norm"] != "inf" or given["data"] == "mnist" and given["data_dir"] else given["data"]
+
+
+def note(data):
+    """What the signs of Table 1 mean."""
+    papers = f" \"published\" are the paper's errors, of {published.NETWORKS[data]}; – where it has none." if data else ""
+    return ("± is the sample standard deviation over the n seeds in brackets. ≈ is an estimate by random projections, which "
+            f"certifies nothing.{papers}")
 
 
 def network(given):
@@ -104,28 +114,29 @@ def same(a, b):
     return all(a.get(key) == b.get(key) for key in MEASURED)
 
 
-def table1(cells):
-    """Rows ε, columns the paper's methods; the published errors in a row of their own beneath ours."""
-    rows, columns = [], list(COLUMNS.values())
-    for eps in sorted({*EPS, *(eps for column, eps in cells if column in columns)}):
-        rows.append([f"{eps:g}", "ours", *(cell(cells.get((column, eps))) for column in columns)])
-        rows.append(["", "published", *(triple(published.PAPER[column].get(eps)) for column in columns)])
+def table1(data, cells):
+    """Rows ε, columns the paper's methods; the errors of each part of its Table 1 in a row of their own beneath ours."""
+    rows, columns, parts = [], list(COLUMNS.values()), published.PAPER.get(data, {})
+    for eps in sorted({*(eps for part in parts.values() for eps in part), *(eps for column, eps in cells if column in columns)}):
+        rows.append([radius(eps), "ours", *(cell(cells.get((column, eps))) for column in columns)])
+        rows += [["", name, *map(triple, part[eps])] for name, part in parts.items() if eps in part]
     return markdown(["ε", "", *columns], rows)
 
 
 def others(cells):
     """The methods that are no column of Table 1, if there are any: a row for each."""
-    rows = [[column, f"{eps:g}", cell(found)] for (column, eps), found in cells.items() if column not in COLUMNS.values()]
+    rows = [[column, radius(eps), cell(found)] for (column, eps), found in cells.items() if column not in COLUMNS.values()]
     return [markdown(["other methods", "ε", "standard / PGD / verified"], rows)] if rows else []
 
 
-def table2(name, cells):
+def table2(data, name, cells):
     """The literature, and IBP and OURS here, by ε."""
-    rows = [[method, size, source, *(triple(errors.get(eps)) for eps in EPS)]
-            for method, size, errors, source in published.LITERATURE]
-    rows += [[f"{column}, here", name.split(", ")[1], "", *(cell(cells.get((column, eps))) for eps in EPS)]
-             for column in ("IBP", "OURS") if any((column, eps) in cells for eps in EPS)]
-    return markdown(["method", "network", "source", *(f"ε = {eps:g}" for eps in EPS)], rows)
+    literature = published.LITERATURE[data]
+    every = sorted({eps for _, _, errors, _ in literature for eps in errors})
+    rows = [[method, size, source, *(triple(errors.get(eps)) for eps in every)] for method, size, errors, source in literature]
+    rows += [[f"{column}, here", name.split(", ")[1], "", *(cell(cells.get((column, eps))) for eps in every)]
+             for column in ("IBP", "OURS") if any((column, eps) in cells for eps in every)]
+    return markdown(["method", "network", "source", *(f"ε = {radius(eps)}" for eps in every)], rows)
 
 
 def cell(records):
@@ -145,6 +156,11 @@ def spread(values):
     return f"{statistics.mean(values):.2f}" + (f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else "")
 
 
+def radius(eps):
+    """ε as it is shorter: a decimal, or in 255ths."""
+    return min(f"{eps:g}", f"{255 * eps:g}/255", key=len)
+
+
 def triple(errors):
     """Published errors; – for those that are not known."""
     return " / ".join("–" if e is None else f"{e:.2f}" for e in errors) if errors else "–"
@@ -159,7 +175,7 @@ def schedules(cells):
     for text, columns in alike.items():
         yield f"- {text}"
         for column, runs in columns.items():
-            of_eps = ", ".join(f"{eps:g}" for eps in sorted({one["arguments"]["eps"] for one in runs}))
+            of_eps = ", ".join(map(radius, sorted({one["arguments"]["eps"] for one in runs})))
             minutes = statistics.mean(one["result"]["training_seconds"] / 60 for one in runs)
             many = f"{len(runs)} runs, {minutes:.1f} minutes each" if len(runs) > 1 else f"1 run, {minutes:.1f} minutes"
             yield f"  - {column}: ε {of_eps}; {many}"
