@@ -76,7 +76,7 @@ def dm_medium_valid(rng, input_shape=(1, 28, 28), classes=10, dtype=np.float32):
 
 
 def dm_large(rng, input_shape=(1, 28, 28), classes=10, dtype=np.float32):
-    """Gowal et al. (2018), large; the paper's MNIST network."""
+    """Gowal et al. (2018), large, padded in the release too ("SAME"); the paper's MNIST network."""
     return convnet(rng, [(64, 3, 1, 1), (64, 3, 1, 1), (128, 3, 2, 1), (128, 3, 1, 1), (128, 3, 1, 1)], [512],
                    input_shape, classes, dtype)
 

@@ -133,9 +133,17 @@ def test_certified_says_that_every_other_margin_bound_is_negative():
     assert rb.certified(s, y).tolist() == [True, False, False, True]
 
 
-@pytest.mark.parametrize("name, parameters", [("mlp", 89610), ("small", 166406), ("dm_small_valid", 329606), ("dm_medium_valid", 893418)])
-def test_the_named_networks_have_the_published_number_of_parameters(name, parameters):
-    """784·100 + 100 + 100·100 + 100 + 100·10 + 10;  16·16 + 16 + 32·256 + 32 + 1568·100 + 100 + 100·10 + 10."""
+@pytest.mark.parametrize("name, parameters", [
+    ("mlp", 784*100 + 100 + 100*100 + 100 + 100*10 + 10),
+    ("small", 16*16 + 16 + 32*256 + 32 + 32*7*7*100 + 100 + 100*10 + 10),
+    ("dm_small", 16*16 + 16 + 32*256 + 32 + 32*13*13*100 + 100 + 100*10 + 10),
+    ("dm_small_valid", 16*16 + 16 + 32*256 + 32 + 32*10*10*100 + 100 + 100*10 + 10),
+    ("dm_medium", 32*9 + 32 + 32*512 + 32 + 64*288 + 64 + 64*1024 + 64 + 64*7*7*512 + 512 + 512*512 + 512 + 512*10 + 10),
+    ("dm_medium_valid", 32*9 + 32 + 32*512 + 32 + 64*288 + 64 + 64*1024 + 64 + 64*4*4*512 + 512 + 512*512 + 512 + 512*10 + 10),
+    ("dm_large", 64*9 + 64 + 64*576 + 64 + 128*576 + 128 + 2*(128*1152 + 128) + 128*14*14*512 + 512 + 512*10 + 10)])
+def test_the_named_networks_have_as_many_parameters_as_their_layers_say(name, parameters):
+    """Weights and biases, layer by layer; the pictures before the first dense layer are 13, 10, 7, 4 and 14 units wide in dm_…"""
+    assert parameters == {"small": 166406, "dm_small_valid": 329606, "dm_medium_valid": 893418}.get(name, parameters)  # published
     net = rb.models.MODELS[name](draws())
     assert sum(p.size for p in net.params.values()) == parameters and net.dtype == np.float32
 

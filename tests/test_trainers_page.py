@@ -7,13 +7,14 @@ import ast
 import importlib
 import re
 import shlex
+import statistics
 from pathlib import Path
 
 import pytest
 
 from trainers import landscape, table1
 from trainers.files import record
-from trainers.inputs import arguments, presets
+from trainers.inputs import arguments, presets, published
 
 ROOM = Path(__file__).parent.parent / "trainers"
 PAGE = (ROOM / "README.md").read_text()
@@ -59,9 +60,9 @@ def test_links_and_files_of_the_page_exist():
         assert (ROOM / path).exists(), path
 
 
-def rows(head):
-    """The cells of the page's tables under this head, row by row."""
-    found = re.findall(rf"^\| {re.escape(head)} \|\n\|[-|]*\|\n((?:\|.*\n)+)", PAGE, re.MULTILINE)
+def rows(head, page=PAGE):
+    """The cells of a page's tables under this head, row by row."""
+    found = re.findall(rf"^\| {re.escape(head)} \|\n\|[-|]*\|\n((?:\|.*\n)+)", page, re.MULTILINE)
     return [[cell.strip() for cell in line.split("|")[1:-1]] for table in found for line in table.splitlines()]
 
 
@@ -82,6 +83,24 @@ def test_the_tables_of_the_page_are_what_the_commands_print():
     measures = "variation | l2 distance | cosine distance | verified error"
     assert rows(f"ε | method | {measures}") == [[eps, f"{name} ({seeds})", *row] for eps, name, seeds, *row in small]
     assert rows(f"method | {measures}") == [[name, *row] for _, name, _, *row in mlp]
+
+
+def test_the_verified_errors_beside_the_papers_are_those_of_its_table_1():
+    cells = {}
+    for one in record.read():
+        if one["arguments"]["model"] == "small":
+            cells.setdefault((one["arguments"]["eps"], table1.heading(one["arguments"])), []).append(one)
+    here, front = [], []
+    for eps, errors in published.PAPER["mnist"]["published"].items():
+        pairs = []
+        for column, paper in list(zip(table1.COLUMNS.values(), errors))[:4]:
+            runs = cells.get((eps, column))
+            mean = statistics.mean((one["exact"] or one["result"])["verified_error"] for one in runs) if runs else None
+            pairs.append((f"{paper[2]:.2f}" if paper else "–", f"{mean:.2f}" if runs else "–"))
+        here.append([f"{eps:g}", *("–" if paper == "–" else f"{paper}, here {ours}" for paper, ours in pairs)])
+        front.append([f"{eps:g}", *(f"{ours} / {paper}" for paper, ours in (pairs[0], pairs[1], pairs[3]))])
+    assert rows("ε | IBP | CROWN-IBP (β = 1) | CAP | OURS") == here
+    assert rows("ε | IBP | CROWN-IBP | OURS", (ROOM.parent / "README.md").read_text()) == front
 
 
 def test_no_table_of_the_page_has_more_than_six_columns():
