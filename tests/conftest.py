@@ -8,6 +8,7 @@ import pytest
 import standin
 
 from trainers import data, train
+from verify.programs import mixed_integer
 
 FILES = {"train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
          "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")}
@@ -48,6 +49,31 @@ def interrupted_in_epoch_3(monkeypatch):
                 train.main(arguments)
 
     return interrupt
+
+
+@pytest.fixture
+def failing_milp(monkeypatch):
+    """A function after which HiGHS fails on every mixed-integer program."""
+    real = mixed_integer.milp
+
+    def fail(*given, **more):
+        result = real(*given, **more)
+        result.status, result.message = 4, "numerical difficulties"
+        return result
+
+    return lambda: monkeypatch.setattr(mixed_integer, "milp", fail)
+
+
+@pytest.fixture(scope="session")
+def onnx():
+    onnx = pytest.importorskip("onnx", reason="onnx is not installed (pip install 'refbound[onnx]')")
+    pytest.importorskip("onnx.reference")
+    return onnx
+
+
+@pytest.fixture(scope="session")
+def torch():
+    return pytest.importorskip("torch", reason="torch is not installed (pip install 'refbound[peers]')")
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ import pytest
 import refbound as rb
 from trainers import data
 from verify import complete, milp
-from verify.programs import mixed_integer
 from verify.verdicts import stages
 
 EPS, N = "0.04", 40
@@ -64,15 +63,8 @@ def test_no_verdict_depends_on_the_stage_that_gives_it(model, whole, tmp_path, m
         assert f"0 of {N} images unknown" in capsys.readouterr().out
 
 
-def test_an_image_that_every_stage_fails_on_is_unknown(model, whole, tmp_path, monkeypatch, capsys):
-    real = mixed_integer.milp
-
-    def failing(*given, **more):
-        result = real(*given, **more)
-        result.status, result.message = 4, "numerical difficulties"
-        return result
-
-    monkeypatch.setattr(mixed_integer, "milp", failing)
+def test_an_image_that_every_stage_fails_on_is_unknown(model, whole, tmp_path, monkeypatch, capsys, failing_milp):
+    failing_milp()
     for name in ("tight", "branch"):
         monkeypatch.setattr(stages, name, lambda net, ball, y, **more: [stages.UNKNOWN] * len(y))
     capsys.readouterr()

@@ -18,6 +18,7 @@ from verify import milp
 from verify.programs import mixed_integer
 from verify.programs.mixed_integer import SLACK, check_witness, double, exact_margins, scaled, verdict
 from verify.programs.sparse import fold
+from verify.verdicts.problem import witnessed
 
 WONG = Path(__file__).resolve().parents[2] / "shared" / "models" / "wong2018_mnist.npz"
 BOUNDS = ("ibp", "crown-ibp", "cap-ibp", "cap", "crown", "alpha")
@@ -271,19 +272,12 @@ def test_an_interrupted_run_goes_on_where_it_stopped(model, tmp_path, monkeypatc
     assert ", ".join(f"{n} {answer}" for answer, n in counted.items()) in capsys.readouterr().out
 
 
-def test_an_image_that_the_solver_fails_on_is_unknown_and_the_others_go_on(model, tmp_path, monkeypatch, capsys):
+def test_an_image_that_the_solver_fails_on_is_unknown_and_the_others_go_on(model, tmp_path, monkeypatch, capsys, failing_milp):
     command = [str(model), "--eps", "0.1", "--n", "12", "--out"]
     monkeypatch.setattr(rb, "pgd", lambda net, ball, *rest, **more: ball.x)  # what is not robust is found by the solver
     milp.main([*command, str(tmp_path / "whole.jsonl")])
     whole = rows(tmp_path / "whole.jsonl")
-    real = mixed_integer.milp
-
-    def failing(*given, **more):
-        result = real(*given, **more)
-        result.status, result.message = 4, "numerical difficulties"
-        return result
-
-    monkeypatch.setattr(mixed_integer, "milp", failing)
+    failing_milp()
     capsys.readouterr()
     milp.main([*command, str(tmp_path / "failed.jsonl")])
     printed, failed = capsys.readouterr().out, rows(tmp_path / "failed.jsonl")
@@ -292,6 +286,19 @@ def test_an_image_that_the_solver_fails_on_is_unknown_and_the_others_go_on(model
     assert all(f"image {i}: unknown: milp: HiGHS failed on class" in printed for i in unknown)
     assert [row for row in failed if row["image"] not in unknown] == [row for row in whole if row["image"] not in unknown]
     assert all(failed[i]["bound"] >= whole[i]["bound"] and failed[i]["witness"] is None for i in unknown)
+
+
+def test_a_stored_witness_may_be_off_by_rounding_and_by_no_more():
+    """z = (0, h − 1/2), h = max(x, 0): misclassified from x = 1/2 on. One ulp below, another machine may have found it."""
+    net = rb.Network([Linear(1, 1), ReLU(), Linear(1, 2)], {
+        "0.weight": np.array([[1.0]]), "0.bias": np.zeros(1), "2.weight": np.array([[0.0], [1]]), "2.bias": np.array([0, -0.5])}, (1,))
+    ball, below = rb.Ball(np.array([[0.4]]), 0.2), [np.nextafter(0.5, 0)]
+    y = np.array([0])
+    witnessed(net, ball, y, 0, [0.5])
+    witnessed(net, ball, y, 0, below, stored=True)
+    for x, stored in ((below, False), ([0.5 - 1e-9], True)):
+        with pytest.raises(ValueError, match="image 0: witness: expected a misclassified input"):
+            witnessed(net, ball, y, 0, x, stored)
 
 
 @pytest.mark.parametrize("c", [1e-6, 1e9])

@@ -24,8 +24,7 @@ from trainers.loop import parallel
 from trainers.table1 import markdown
 
 from .formats.load import Given
-from .programs.mixed_integer import check_witness
-from .verdicts.problem import default_out, exact_error, problem, same
+from .verdicts.problem import default_out, exact_error, problem, same, witnessed
 from .verdicts.stages import decide
 
 VERDICTS = ("misclassified", "robust", "not robust", "unknown")
@@ -53,7 +52,7 @@ def main(argv=None):
     state = resume(out, config)
     for i, x in state["witnesses"].items():
         if int(i) < len(y):
-            witnessed(net, ball, y, int(i), x)
+            witnessed(net, ball, y, int(i), x, stored=True)
     done, size = len(state["verdicts"]), parallel.shard_size(net, *methods)
     chunks = [(i, ball[i:min(i + size, len(y))], y[i:i + size]) for i in range(done, len(y), size)]
     out.parent.mkdir(exist_ok=True)
@@ -99,14 +98,6 @@ def joined(state, found):
     seconds = {stage: state["seconds"].get(stage, 0) + spent for stage, spent in found["seconds"].items()}
     return {"verdicts": state["verdicts"] + found["verdicts"], "stages": state["stages"] + found["stages"],
             "seconds": seconds, "witnesses": {**state["witnesses"], **found["witnesses"]}}
-
-
-def witnessed(net, ball, y, i, x):
-    """ValueError unless x, run through the network again, is a witness for image i."""
-    try:
-        check_witness(net, ball[i:i + 1], y[i], x)
-    except ValueError as error:
-        raise ValueError(f"image {i}: {error}") from None
 
 
 def report(state, n, args):

@@ -22,8 +22,8 @@ from trainers.inputs.arguments import argument
 from trainers.inputs.draws import stream
 
 from .formats.load import Given
-from .programs.mixed_integer import ANSWERS, Verdict, check_witness, margins, scaled, verdict
-from .verdicts.problem import default_out, exact_error, problem, same, tightest
+from .programs.mixed_integer import ANSWERS, Verdict, margins, scaled, verdict
+from .verdicts.problem import default_out, exact_error, problem, same, tightest, witnessed
 
 
 @dataclass
@@ -44,7 +44,7 @@ def main(argv=None):
     rows = resume(out, config)
     for row in rows[:args.n]:
         if row["witness"] is not None:
-            check_witness(net, ball[row["image"]:row["image"] + 1], y[row["image"]], row["witness"])
+            witnessed(net, ball, y, row["image"], row["witness"], stored=True)
     bar = tqdm(range(len(rows), args.n), initial=min(len(rows), args.n), total=args.n, unit="image", disable=None)
     for i in bar:
         rows.append(one(net, ball[i:i + 1], y[i], i, args))

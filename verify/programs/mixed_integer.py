@@ -174,8 +174,11 @@ def margins(net, x, y):
     return np.where(np.arange(len(z)) == y, -np.inf, z - z[y])
 
 
-def check_witness(net, ball, y, witness):
-    """max_m z_m − z_y at a witness; ValueError unless it lies in the ball and the domain and is misclassified."""
+def check_witness(net, ball, y, witness, room=0.0):
+    """max_m z_m − z_y at a witness; ValueError unless it lies in the ball and the domain and is misclassified.
+
+    room: by how much its margin may be below 0.
+    """
     x, eps, w = ball.x[0].astype(float), ball.eps[0].astype(float), np.asarray(witness, float)
     if w.shape != x.shape or not np.isfinite(w).all():
         raise ValueError(f"witness: expected finite numbers of shape {x.shape}, got shape {w.shape}")
@@ -186,6 +189,6 @@ def check_witness(net, ball, y, witness):
     if ball.domain is not None and (w.min() < ball.domain[0] or w.max() > ball.domain[1]):
         raise ValueError(f"witness: expected pixels in {ball.domain}, got [{w.min():g}, {w.max():g}]")
     margin = float(margins(net, w, y).max())
-    if not margin >= 0:
+    if not margin >= -room:
         raise ValueError(f"witness: expected a misclassified input, got one whose greatest margin is {margin:g}")
     return margin

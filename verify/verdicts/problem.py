@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 
 import refbound as rb
+from refbound.rounding import rounding_allowance
 from trainers import data
 
 from ..formats.load import as_the_run, load_any
-from ..programs.mixed_integer import double
+from ..programs.mixed_integer import check_witness, double
 
 
 def problem(args):
@@ -43,6 +44,19 @@ def same(path, made, config):
     for name, value in config.items():
         if made.get(name) != value:
             raise ValueError(f"{path}: made with {name} {made.get(name)!r}, now {value!r}; give another --out")
+
+
+def witnessed(net, ball, y, i, x, stored=False):
+    """ValueError unless x, run through the network again, is a witness for image i.
+
+    One that a file holds may have been found on another machine: here its margin may be below 0 by as much as rounding can do.
+    """
+    one = ball[i:i + 1]
+    room = float(rounding_allowance(net, one, y[i:i + 1]).max()) if stored else 0.0
+    try:
+        check_witness(net, one, y[i], x, room)
+    except ValueError as error:
+        raise ValueError(f"image {i}: {error}") from None
 
 
 def exact_error(args, least, most, n):
