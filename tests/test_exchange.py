@@ -22,18 +22,6 @@ VNN = ROOT.parent / "shared" / "models" / "mnist-net_256x2.onnx"
 DTYPES = [np.float32, np.float64]
 
 
-@pytest.fixture(scope="module")
-def onnx():
-    onnx = pytest.importorskip("onnx", reason="onnx is not installed (pip install 'refbound[onnx]')")
-    pytest.importorskip("onnx.reference")
-    return onnx
-
-
-@pytest.fixture(scope="module")
-def torch():
-    return pytest.importorskip("torch", reason="torch is not installed (pip install 'refbound[peers]')")
-
-
 def reference(onnx, model, x):
     """What onnx.reference computes on x (N, ...), in parts of the size at which the batch axis is fixed."""
     evaluator = onnx.reference.ReferenceEvaluator(model)

@@ -70,8 +70,8 @@ def test_every_figure_is_drawn_and_its_numbers_are_written(results, few, tmp_pat
 def test_the_tables_are_what_their_commands_print(tmp_path, capsys):
     assert figures.main(["--out", str(tmp_path), "--only", "tables"]) == 0
     capsys.readouterr()
-    for command in (table1, landscape):
-        command.main([])
+    for module in (table1, landscape):
+        module.main([])
         assert all(part in (tmp_path / "tables.md").read_text() for part in capsys.readouterr().out.strip().split("\n\n"))
 
 

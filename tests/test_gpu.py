@@ -64,7 +64,7 @@ def test_a_part_that_fails_or_is_late_is_a_line_and_not_the_end(device, tmp_path
     for name, command in {"tests": ("trainers.train", "--eps", "-1"), "speed": ("this_module_is_nowhere",),
                           "train": ("json.tool",), "epoch": ("timeit", "-s", "import time; time.sleep(60)")}.items():
         monkeypatch.setitem(gpu.PARTS, name, gpu.PARTS[name]._replace(command=command))
-    assert gpu.main(["--out", str(tmp_path), "--seconds", "20", "0", "0", "0"]) == 1
+    assert gpu.main(["--out", str(tmp_path), "--seconds", "8", "0", "0", "0"]) == 1
     parts = json.loads((tmp_path / "gpu.json").read_text())["parts"]
     assert parts["tests"]["failed"] == "error: --eps: expected at least 0, got -1.0"
     assert "No module named this_module_is_nowhere" in parts["speed"]["failed"]

@@ -1,0 +1,154 @@
+"""The evaluator as a command: what it counts, what stops it, and what it refuses."""
+
+import json
+
+import numpy as np
+import pytest
+from test_training import SHORT, command, refused
+
+import refbound as rb
+from refbound.layers import Linear, ReLU
+from trainers import data, evaluate, train
+from trainers.inputs import arguments, draws
+
+
+
+def test_evaluation_states_what_it_did_and_verified_contains_pgd(few, tmp_path, capsys):
+    rb.save(rb.models.mlp(np.random.default_rng(0), input_shape=(1, 28, 28)), tmp_path / "net.npz")
+    evaluate.main([str(tmp_path / "net.npz"), "--data-dir", few, "--eps", "0.01", "--method", "random", "ibp", "--draws", "3",
+                   "--pgd-steps", "5", "--out", str(tmp_path / "out.json")])
+    printed = capsys.readouterr().out
+    assert "ε = 0.01" in printed and "clipped" in printed and "seed 0" in printed and "over draws" in printed
+    result = json.loads((tmp_path / "out.json").read_text())
+    assert result["standard_error"] <= result["pgd_error"] <= min(result["verified_error_of_draws"])
+    assert len(result["verified_error_of_draws"]) == 3
+    evaluate.main([str(tmp_path / "net.npz"), "--data-dir", few, "--eps", "0.01", "--pgd-steps", "2", "--targeted"])
+    assert "1 random start, each margin by itself too" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("arguments, words", [(["--n", "-5"], ["--n", "-5"]), (["--draws", "0"], ["--draws", "0"]),
+                                              (["--shard", "-1"], ["--shard", "-1"]),
+                                              (["--method", "foo", "--eta", "1"], ["method", "foo"])])
+def test_an_evaluation_that_cannot_be_is_refused(arguments, words, few, tmp_path):
+    rb.save(rb.models.mlp(np.random.default_rng(0), input_shape=(1, 28, 28)), tmp_path / "net.npz")
+    refused(command("trainers.evaluate", str(tmp_path / "net.npz"), "--eps", "0.1", "--data-dir", few, *arguments), *words)
+
+
+def test_a_run_is_evaluated_as_it_ended_unless_asked_otherwise(few, tmp_path):
+    run = tmp_path / "run"
+    train.main([*SHORT, "--method", "crown-ibp", "--beta", "1", "0.5", "--no-clip", "--data-dir", few, "--run", str(run)])
+    kept, found = ["verified_error", "clipped", "method", "standard_error", "pgd_error"], json.loads((run / "result.json").read_text())
+    evaluate.main([str(run), "--out", str(tmp_path / "same.json")])
+    same = json.loads((tmp_path / "same.json").read_text())
+    assert {k: same[k] for k in kept} == {k: found[k] for k in kept}
+    assert found["method"] == ["crown-ibp", "ibp"] and not found["clipped"]
+    evaluate.main([str(run), "--clip", "--method", "ibp", "--out", str(tmp_path / "other.json")])
+    other = json.loads((tmp_path / "other.json").read_text())
+    assert other["clipped"] and other["method"] == ["ibp"]
+
+
+def test_a_method_is_asked_for_the_images_that_those_before_it_left(few, monkeypatch):
+    net, test = rb.models.mlp(np.random.default_rng(0), (784, 20, 10), (1, 28, 28)), data.load("mnist", "test", few)
+    x, asked, bounds = data.to_float(test.images, np.float32), [], rb.margin_bounds
+    alone = {method: rb.certified(bounds(net, rb.Ball(x, 0.002), test.labels, method), test.labels) for method in ("ibp", "crown")}
+    monkeypatch.setattr(rb, "margin_bounds", lambda net, ball, *rest, **more: asked.append(len(ball)) or bounds(net, ball, *rest, **more))
+    args = evaluate.Args(eps=0.002, method=("ibp", "crown", "ibp"), norm="inf", pgd_steps=0, seed=0, threads=1, shard=len(x))
+    found = evaluate.evaluate(net, test, args, quiet=True)["verified_error"]
+    either, right = alone["ibp"] | alone["crown"], net(x).argmax(1) == test.labels
+    assert asked == [right.sum(), (right & ~alone["ibp"]).sum(), (right & ~either).sum()] and 0 < asked[2] < asked[1] < asked[0]
+    assert found == pytest.approx(100 * (1 - (either & right).mean()))
+
+
+def leading(w, dtype=np.float32):
+    """logits 10⁴ + w Σ max(x, 0) for class 1, 10⁴ for 0 and 2: in float32 numbers there are 2⁻¹⁰ apart."""
+    second = np.zeros((3, 4), dtype)
+    second[1] = w
+    params = {"0.weight": np.eye(4, dtype=dtype), "0.bias": np.zeros(4, dtype), "2.weight": second, "2.bias": np.full(3, 1e4, dtype)}
+    return rb.Network([Linear(4, 4), ReLU(), Linear(4, 3)], params, (4,))
+
+
+def near(method, **more):
+    """(three images with Σ x = 2.0078, how they are evaluated) at ε = 0.05, over which Σ x goes from 1.81 to 2.21."""
+    images = data.Dataset(np.full((3, 1, 2, 2), 128, np.uint8), np.array([1, 2, 1]))
+    return images, evaluate.Args(**{"eps": 0.05, "norm": "inf", "method": (method,), "seed": 0, "threads": 1, **more})
+
+
+@pytest.mark.parametrize("norm, method", [("inf", "ibp"), ("inf", "one-step"), ("inf", "cap"), ("2", "crown"), ("1", "crown-ibp")])
+def test_a_rounding_tie_is_counted_as_unverified_and_reported(norm, method):
+    """Class 1 leads by 4.9·10⁻⁴ or more: that rounds to 2⁻¹⁰ at x, and to 0 at points of the ball where it is below 2⁻¹¹."""
+    net, (images, args) = leading(2**-11 * 1.004 / 2.0078), near(method, norm=norm)
+    found = evaluate.evaluate(net, images, args, quiet=True)
+    assert found["standard_error"] == pytest.approx(100 / 3) and found["pgd_error"] == found["verified_error"] == 100
+    assert found["ties"] == 2 and "2 certified, yet attacked by a rounding error: counted as unverified" in evaluate.report(found)
+    wide = evaluate.evaluate(leading(2**-11 * 1.004 / 2.0078, np.float64), images, args, quiet=True)
+    assert wide["ties"] == 0 and wide["verified_error"] == pytest.approx(100 / 3) and "rounding" not in evaluate.report(wide)
+
+
+def test_a_rounding_tie_on_the_device_is_the_one_on_the_host(device):
+    net, (images, args) = leading(2**-11 * 1.004 / 2.0078), near("one-step", device="cuda")
+    there = net.with_params({name: device.asarray(value) for name, value in net.params.items()})
+    assert evaluate.evaluate(there, images, args, quiet=True)["ties"] == 2
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_bound_below_an_attack_by_more_than_rounding_stops_the_evaluation(dtype, monkeypatch):
+    """Class 1 is 8·10⁻⁵ behind class 0 at x, and up to 1.9·10⁻³ ahead in the ball; the bounds are 3·10⁻³ too low."""
+    net, (images, args), bounds = leading(-0.01, dtype), near("crown-ibp", shard=1, threads=2), rb.margin_bounds
+    net.params["2.bias"][:] = (0, 0.02, -1)
+    images = images._replace(labels=np.array([1, 0, 0]))
+    assert evaluate.evaluate(net, images, args, quiet=True)["ties"] == 0
+    monkeypatch.setattr(rb, "margin_bounds", lambda *given, **more: bounds(*given, **more) - 3e-3)
+    with pytest.raises(ValueError, match="image 1: certified, yet attacked, by more than rounding"):
+        evaluate.evaluate(net, images, args, quiet=True)
+
+
+@pytest.mark.parametrize("norm", ["inf", "2", "1"])
+def test_an_attack_that_leaves_the_ball_stops_the_evaluation(norm, monkeypatch):
+    net, (images, args), pgd = leading(0.1), near("crown-ibp", norm=norm), rb.pgd
+    assert evaluate.evaluate(net, images, args, quiet=True)["verified_error"] == pytest.approx(100 / 3)
+    monkeypatch.setattr(rb, "pgd", lambda net, ball, *rest, **more: pgd(net, ball, *rest, **more) - np.float32(0.6))
+    with pytest.raises(ValueError, match="image 0: certified, yet attacked, by more than rounding"):
+        evaluate.evaluate(net, images, args, quiet=True)
+
+
+def test_a_misclassified_image_is_not_bounded_and_leaves_the_others_their_draws(few, monkeypatch):
+    net, test = rb.models.mlp(np.random.default_rng(0), (784, 20, 10), (1, 28, 28)), data.load("mnist", "test", few)
+    asked, bounds = [], rb.margin_bounds
+    monkeypatch.setattr(rb, "margin_bounds", lambda net, ball, y, *rest, **more: asked.append((y, more["a0"])) or bounds(net, ball, y, *rest, **more))
+    args = evaluate.Args(eps=0.3, method=("random",), norm="inf", pgd_steps=0, seed=3, threads=1, shard=100)
+    evaluate.evaluate(net, test, args, quiet=True)
+    right = net(data.to_float(test.images, np.float32)).argmax(1) == test.labels
+    [(y, [a0])] = asked
+    assert 0 < right.sum() < 100 and np.array_equal(y, test.labels[right])
+    assert np.array_equal(a0, draws.stream("bound", 3, 0, 0, 0).random((100, 20), np.float32)[right])
+
+
+@pytest.mark.parametrize("content", [b"", b"not a zip", b"PK\x03\x04 cut"], ids=["empty", "text", "cut"])
+def test_evaluating_a_foreign_file_is_one_line(content, tmp_path):
+    (tmp_path / "net.npz").write_bytes(content)
+    refused(command("trainers.evaluate", str(tmp_path / "net.npz"), "--eps", "0.1"), "net.npz")
+    refused(command("trainers.evaluate", str(tmp_path / "missing.npz"), "--eps", "0.1"), "missing.npz")
+    (tmp_path / "net.onnx").write_bytes(content)
+    refused(command("trainers.evaluate", str(tmp_path / "net.onnx"), "--eps", "0.1"), "net.onnx", "verify.exchange")
+
+
+@pytest.mark.parametrize("p, q, slope", [(0.0, 0.0, 0.0), (1.0, 1.0, 1.0)])
+def test_sparse_is_verified_at_its_own_rates(p, q, slope, few):
+    net, test = rb.models.mlp(np.random.default_rng(0), (784, 20, 10), (1, 28, 28)), data.load("mnist", "test", few)
+    args = evaluate.Args(eps=0.01, method=("sparse",), norm="inf", p=p, q=q, pgd_steps=0, seed=0, threads=1)
+    s = rb.margin_bounds(net, rb.Ball(data.to_float(test.images, np.float32), 0.01), test.labels, "crown-ibp",
+                         slopes=[np.full((len(test.labels), 20), slope, np.float32)])
+    right = net(data.to_float(test.images, np.float32)).argmax(1) == test.labels
+    expected = 100 * (1 - (right & rb.certified(s, test.labels)).mean())
+    assert evaluate.evaluate(net, test, args, quiet=True)["verified_error"] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("argv, words", [
+    (["--out", "none/out.json"], "there is no folder none"), (["--out", "."], "found a folder"), (["--n", "101"], "at most the 100"),
+    (["--p", "0.5"], "--p: not an option of ibp"), (["--seed", "-1"], "--seed: expected at least 0")])
+def test_what_an_evaluation_cannot_do_is_said_before_it_begins(argv, words, few, tmp_path, capsys):
+    rb.save(rb.models.mlp(np.random.default_rng(0), input_shape=(1, 28, 28)), tmp_path / "net.npz")
+    with pytest.raises(SystemExit):
+        arguments.run(lambda: evaluate.main([str(tmp_path / "net.npz"), "--data-dir", few, "--eps", "0.1", "--method", "ibp", *argv]))
+    captured = capsys.readouterr()
+    assert words in captured.err and captured.err.count("\n") == 1 and not captured.out
