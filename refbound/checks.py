@@ -126,6 +126,7 @@ def option_value(name, value):
 
 
 def truth(name, value):
+    """True or False."""
     if not isinstance(value, (bool, np.bool_)):
         raise ValueError(f"{name}: expected True or False, got {value!r}")
     return bool(value)

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from trainers.files.checkpoint import write as write_file
-from trainers.inputs.arguments import Parser, run
+from trainers.inputs.arguments import Parser, number, run
 
 from .reference.conventions import difference, explain, under
 from .reference.cases import CASES, TRAINED, VARIANTS, golden
@@ -138,7 +138,7 @@ def parser():
                help=".npz or .json files; none: the reference files themselves, against what this code computes now")
     add_option("--reference", metavar="DIR", type=Path, default=Path(os.path.relpath(SHIPPED)),
                help="the folder of the reference files (default: %(default)s)")
-    add_option("--tolerance", type=float, default=1e-9,
+    add_option("--tolerance", type=number, default=1e-9,
                help="share of an array's largest entry by which an entry may differ (default: %(default)s)")
     add_option("--complete", action="store_true", help="a missing array is a failure (always so without FILE)")
     add_option("--no-answers", dest="answers", action="store_false", help="of what differs, do not tell the right number")

@@ -56,8 +56,8 @@ def shards(n, size):
 def shard_size(net, *methods, projections=0):
     """Examples in a shard: so many that the largest (S, N, n) array of a bound has about a million entries, 8 to 64.
 
-    For ibp S = 2, centre and radius; 128 where its arrays are so small that a core would mostly wait for
-    Python. With random projections of cap there is an array of each for the input and each ReLU but the last.
+    For ibp S = 2, centre and radius; 128 where its arrays are so small that a core would mostly wait for Python.
+    With random projections of cap there is an array of each for the input and each ReLU but the last.
     """
     S = 2 if set(methods) == {"ibp"} else max(net.classes - 1, (projections or 0) * len(net.relus))
     entries = S * max(net.units)

@@ -177,4 +177,5 @@ class Chain:
         ordered = self.units.ndim == 1 and (np.diff(self.units) == 1).all()
         require(ordered, f"an output (batch, classes) in the order of the last layer, got (batch, {str(self.units.shape)[1:]}")
         shape = self.input_shape if len(self.input_shape) == 3 else (math.prod(self.input_shape),)
-        return rb.Network(self.layers, {name: value.astype(np.promote_types(dtype, np.float32), order="C") for name, value in self.params.items()}, shape)
+        dtype = np.promote_types(dtype, np.float32)
+        return rb.Network(self.layers, {name: value.astype(dtype, order="C") for name, value in self.params.items()}, shape)
