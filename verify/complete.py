@@ -3,7 +3,7 @@
     python -m verify.complete RUN_OR_MODEL --eps 0.1
 
 An image goes from stage to stage until one decides it: the network itself; the run's own method, ibp, crown-ibp, one-step and
-alpha; PGD of the loss, then of each margin; cap and crown; branch and bound, then the MILP, given the tightest l, u of ibp, cap
+alpha; PGD of the loss; cap and crown; PGD of each margin; branch and bound, then the MILP, given the tightest l, u of ibp, cap
 and crown. All is in float64, the bounds' own rounding not counted; how sure the MILP is, programs/mixed_integer.py says. At last
 what is called robust is attacked, and what that finds stops the command, for a bound is wrong then.
 """

@@ -27,8 +27,8 @@ def decide(net, methods, seed, time_limit, chunk):
     verdicts, stages, witnesses, notes = ["unknown"] * len(y), [None] * len(y), {}, []
     answers = {
         "the network": clean, **{method: partial(certify, method=method, rng=bound) for method in methods},
-        "PGD": partial(attack, rng=rng), "PGD, targeted": partial(attack, rng=rng, targeted=True),
-        "cap or crown": tight, "branch and bound": partial(branch, seconds=time_limit / 2),
+        "PGD": partial(attack, rng=rng), "cap or crown": tight, "PGD, targeted": partial(attack, rng=rng, targeted=True),
+        "branch and bound": partial(branch, seconds=time_limit / 2),
         "MILP": lambda *here: exact(*here, first + left, time_limit / 2, notes)}
     seconds = dict.fromkeys([*answers, LAST], 0.0)
     for stage, answer in answers.items():
