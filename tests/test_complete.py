@@ -7,6 +7,7 @@ import pytest
 
 import refbound as rb
 from trainers import data
+from trainers.files import record
 from verify import complete, milp
 from verify.verdicts import stages
 
@@ -149,8 +150,49 @@ def test_arguments_that_cannot_be_are_one_line(model, tmp_path, capsys):
     assert "there is no folder" in capsys.readouterr().err
 
 
-def test_the_method_of_a_run_is_asked_first(model, tmp_path):
-    config = {"arguments": {"method": "crown-ibp", "beta": [1.0, 0.0], "eps": 0.1}}
-    (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    assert complete.bounds_of(str(tmp_path)) == ["crown-ibp", "ibp", "one-step", "alpha"]
-    assert complete.bounds_of(model) == ["ibp", "crown-ibp", "one-step", "alpha"]
+def test_the_method_of_a_run_is_asked_first_with_its_options(model, tmp_path):
+    cheap = {"ibp": {}, "crown-ibp": {}, "one-step": {}, "alpha": {}}
+    for given, first in (({"method": "crown-ibp", "beta": [1.0, 0.0]}, {"crown-ibp": {}, "ibp": {}}),
+                         ({"method": "sparse", "beta": [1.0, 1.0], "p": 0.0, "q": None}, {"sparse": {"p": 0.0}})):
+        (tmp_path / "config.json").write_text(json.dumps({"arguments": {**given, "eps": 0.1}}), encoding="utf-8")
+        assert list(complete.bounds_of(str(tmp_path)).items()) == list({**first, **cheap}.items())
+    assert complete.bounds_of(model) == cheap
+
+
+def test_a_stage_that_fails_on_several_images_is_asked_for_each(model, whole, tmp_path, monkeypatch):
+    certify, seen = stages.certify, []
+
+    def overflows(net, ball, y, **more):
+        seen.append(len(y))
+        if len(y) > 1:
+            raise ValueError("a bound overflowed")
+        return certify(net, ball, y, **more)
+
+    monkeypatch.setattr(stages, "certify", overflows)
+    assert run(model, tmp_path / "out.json")["verdicts"] == whole["verdicts"] and min(seen) == 1 < max(seen)
+
+
+def test_a_network_that_overflows_leaves_every_image_unknown(model, tmp_path, capsys):
+    net = rb.load(model)
+    rb.save(net.with_params({name: 1e160 * value.astype(float) for name, value in net.params.items()}), tmp_path / "huge.npz")
+    found = run(str(tmp_path / "huge.npz"), tmp_path / "out.json", "--n", "3", "--time-limit", "0.1")
+    assert found["verdicts"] == ["unknown"] * 3 and found["witnesses"] == {}
+    assert "image 2: unknown: margin_bounds: a bound overflowed" in capsys.readouterr().out
+
+
+def test_the_verdicts_are_added_to_the_record_of_the_run(model, whole, tmp_path):
+    path, wrong = tmp_path / "run.json", whole["verdicts"].count("misclassified")
+    given = {name: None for name in record.READ["arguments"]}
+    one = {"name": "run", "arguments": {**given, "eps": float(EPS), "no_clip": False, "norm": "inf"}, "versions": {}, "log": {},
+           "result": {"standard_error": 100 * wrong / N, "pgd_error": 50.0, "verified_error": 70.0, "estimate": False,
+                      "training_seconds": 1.0}, "landscape": {}}
+    path.write_text(json.dumps(one), encoding="utf-8")
+    run(model, tmp_path / "out.json", "--record", str(path))
+    done = record.read_one(path)["complete"]
+    assert done["verdicts"] == "".join(verdict[0] for verdict in whole["verdicts"]) and done["unknown"] == 0
+    assert done["exact_error"] == 100 * (N - whole["verdicts"].count("robust")) / N and done["images"] == N
+    text = path.read_text(encoding="utf-8")
+    for more, message in ((["--eps", "0.05"], "eps"), (["--no-clip"], "no_clip"), (["--n", "39"], "standard error")):
+        with pytest.raises(ValueError, match=f"run.json: expected .*{message}"):
+            run(model, tmp_path / "out.json", "--record", str(path), *more)
+    assert path.read_text(encoding="utf-8") == text

@@ -46,7 +46,7 @@ def tables(records):
         for found in cells.values():
             check(found)
         yield "\n\n".join([f"Table 1. {name}: standard / PGD / verified error in %", table1(data, cells), *others(cells),
-                           note(data)])
+                           note(data), *complete(cells)])
         if data in published.LITERATURE:
             used = {letter for *_, letters in published.LITERATURE[data] for letter in letters.split(", ")}
             yield "\n\n".join([f"Table 2. Published errors on {data.upper()}, and those of {name}", table2(data, name, cells),
@@ -127,6 +127,21 @@ def others(cells):
     """The methods that are no column of Table 1, if there are any: a row for each."""
     rows = [[column, radius(eps), cell(found)] for (column, eps), found in cells.items() if column not in COLUMNS.values()]
     return [markdown(["other methods", "ε", "standard / PGD / verified"], rows)] if rows else []
+
+
+def complete(cells):
+    """The networks of which every image was decided, if there are any: a row for each."""
+    rows = []
+    for (column, eps), found in sorted(cells.items(), key=lambda cell: cell[0][1]):
+        for one in found:
+            if done := one.get("complete"):
+                standard, pgd, verified = ((one["exact"] or one["result"])[key] for key in ERRORS)
+                exact, most = done["exact_error"], done["exact_error"] + 100 * done["unknown"] / done["images"]
+                real = f"{100 * (exact - pgd) / (verified - pgd):.0f} %" if None not in (pgd, verified) and verified > pgd else "–"
+                rows.append([radius(eps), f"{column}, seed {one['arguments']['seed']}", *(spread([e]) for e in (standard, pgd)),
+                             f"{exact:.2f}" + f" to {most:.2f}" * (most > exact), spread([verified]), real])
+    return ["Every image decided (verify.complete): errors of single networks in %, and how much of verified − PGD is real\n\n"
+            + markdown(["ε", "network", "standard", "PGD", "exact", "verified", "real"], rows)] if rows else []
 
 
 def table2(data, name, cells):

@@ -14,10 +14,12 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 from tqdm import tqdm
 
-from trainers.evaluate import certifiers
-from trainers.files import checkpoint
+import refbound as rb
+from trainers.evaluate import OPTIONS, certifiers
+from trainers.files import checkpoint, record
 from trainers.inputs import arguments
 from trainers.inputs.arguments import argument
 from trainers.loop import parallel
@@ -38,6 +40,7 @@ class Args(Given):
     time_limit: float = argument(60.0, "seconds for an image: half for branch and bound, half for the MILP")
     jobs: int = argument(0, "processes (0: one for each core)")
     out: str = argument(None, "results, a JSON file (default: runs/complete-...json)", type=arguments.file)
+    record: str = argument(None, "also add the verdicts to this record of the run (trainers/results/NAME.json)", type=str)
 
 
 def main(argv=None):
@@ -48,6 +51,8 @@ def main(argv=None):
         raise ValueError(f"--eps: expected at most 1, as wide as pixels are, got {args.eps:g}")
     net, ball, y, config = problem(args)
     methods = bounds_of(args.model)
+    if args.record:
+        record.belongs(args.record, args.eps, args.no_clip, 100 * np.mean(net(ball.x).argmax(1) != y))
     out, config = Path(args.out or default_out(args, "complete", ".json")), {**config, "methods": methods}
     state = resume(out, config)
     for i, x in state["witnesses"].items():
@@ -67,13 +72,17 @@ def main(argv=None):
             checkpoint.write(out, json.dumps(state) + "\n")
             bar.update(len(found["verdicts"]))
     print(report(state, len(y), args), f"verdicts and witnesses: {out}", sep="\n")
+    if args.record:
+        record.add_verdicts(args.record, state["verdicts"][:len(y)], {**config, "seconds": sum(state["seconds"].values())})
 
 
 def bounds_of(model):
-    """The methods that may certify an image: that of the run, if it is one, then the cheap ones, the cheapest first."""
+    """{method: its options} of what may certify an image: the method of the run, if it is one, then the cheap ones."""
     given = checkpoint.arguments_of(model) if Path(model).is_dir() else {}
     own = certifiers(given["method"], given.get("beta", (1, 1))) if given else ()
-    return list(dict.fromkeys((*own, "ibp", "crown-ibp", "one-step", "alpha")))
+    taken = {name: given[name] for name in OPTIONS if given.get(name) is not None}
+    return {method: {name: value for name, value in taken.items() if method in own and name in rb.METHODS[method].options}
+            for method in dict.fromkeys((*own, "ibp", "crown-ibp", "one-step", "alpha"))}
 
 
 def resume(path, config):

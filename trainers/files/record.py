@@ -1,15 +1,17 @@
 """A finished run as one JSON file, small enough to be committed: what tables and figures are made from.
 
-    {"name": …, "arguments": {…}, "versions": {…}, "result": {…}, "exact": {…} or null,
+    {"name": …, "arguments": {…}, "versions": {…}, "result": {…}, "exact": {…} or null, "complete": {…} if there is one,
      "log": {column: [a value an epoch]}, "landscape": {column: [a value a probe]}}
 
 "result" is what the test set gave (result.json; {} of a run that is not finished), "exact" the same by exact bounds where the
-run's own are an estimate, "log" and "landscape" are log.csv and landscape.csv. Numbers have six significant digits; what is
+run's own are an estimate, "complete" the verdict on each test image (verify.complete): its first letter, but for unknown ?. "log"
+and "landscape" are log.csv and landscape.csv. Numbers have six significant digits; what is
 missing or not finite is null. `read` adds "network", the path of the best network, or None.
 """
 
 import json
 import math
+from collections import Counter
 from pathlib import Path
 
 from . import checkpoint
@@ -21,7 +23,8 @@ READ = {  # what tables and figures read of each part, where there is one; a rec
     "arguments": ("method", "model", "eps", "train_eps", "norm", "no_clip", "epochs", "warmup", "ramp", "ramp_shape",
                   "beta", "kappa", "optimizer", "rate", "milestones", "factor", "batch", "p", "q", "projections",
                   "limit", "data", "data_dir", "seed", "probe"),
-    "result": (*RESULT, "training_seconds"), "exact": RESULT, "log": ("seconds", "probe_seconds"),
+    "result": (*RESULT, "training_seconds"), "exact": RESULT, "complete": ("images", "exact_error", "unknown", "verdicts"),
+    "log": ("seconds", "probe_seconds"),
     "landscape": ("time", "loss", "least_loss", "greatest_loss", "variation", "l2_distance", "cosine_distance")}
 SHOWN = ("ibp", "crown-ibp", "one-step")  # the methods whose networks figures look at: kept beside their records, seed 0,
 LARGEST = 3_000_000  # and up to so many bytes
@@ -79,6 +82,25 @@ def write(folder, results):
     if given["method"] in SHOWN and given["seed"] == 0 and len(network) < LARGEST:
         checkpoint.write(results / f"{record['name']}.npz", network)
     checkpoint.write(results / f"{record['name']}.json", text(record) + "\n")
+
+
+def belongs(path, eps, no_clip, standard_error):
+    """ValueError if the record in a file is of another ball, or of a network with another standard error (%)."""
+    found, given = read_one(path), {"eps": eps, "no_clip": bool(no_clip), "norm": "inf"}
+    if other := {name: found["arguments"][name] for name, value in given.items() if found["arguments"][name] != value}:
+        raise ValueError(f"{path}: expected a record of {given}, found {other}")
+    if not found["result"] or abs(found["result"]["standard_error"] - standard_error) > 0.02:
+        raise ValueError(f"{path}: expected the record of this network, of standard error {standard_error:.2f} % on these images, "
+                         f"found {found['result'].get('standard_error')}")
+
+
+def add_verdicts(path, verdicts, config):
+    """Adds to the record in a file what was decided of its network, as verify.complete has it."""
+    n, count = len(verdicts), Counter(verdicts)
+    found = {"images": n, "exact_error": 100 * (count["misclassified"] + count["not robust"]) / n, "unknown": count["unknown"],
+             **{name: config[name] for name in ("time_limit", "seed", "seconds")},
+             "verdicts": "".join("?" if verdict == "unknown" else verdict[0] for verdict in verdicts)}
+    checkpoint.write(path, text({**checkpoint.read_json(path), "complete": rounded(found)}) + "\n")
 
 
 def text(value, indent=""):

@@ -18,22 +18,22 @@ LAST = "attack on the robust"
 
 
 def decide(net, methods, seed, time_limit, chunk):
-    """The verdicts, stages and witnesses of some images, the seconds of each stage, and notes: what a solver failed on.
+    """The verdicts, stages and witnesses of some images, the seconds of each stage, and notes: what failed, of images that are unknown.
 
-    net in float64; chunk: the number of the first image, their Ball and y. ValueError if what is called robust is attacked.
+    net in float64; methods: {name: options}, of bounds; chunk: the number of the first image, their Ball and y. ValueError if what is called robust is attacked.
     """
     first, ball, y = chunk
     bound, rng, left = stream("bound", seed, first), stream("attack", seed, first), np.arange(len(y))
-    verdicts, stages, witnesses, notes = ["unknown"] * len(y), [None] * len(y), {}, []
+    verdicts, stages, witnesses, failures = ["unknown"] * len(y), [None] * len(y), {}, {}
     answers = {
-        "the network": clean, **{method: partial(certify, method=method, rng=bound) for method in methods},
+        "the network": clean, **{method: partial(certify, method=method, rng=bound, **more) for method, more in methods.items()},
         "PGD": partial(attack, rng=rng), "cap or crown": tight, "PGD, targeted": partial(attack, rng=rng, targeted=True),
         "branch and bound": partial(branch, seconds=time_limit / 2),
-        "MILP": lambda *here: exact(*here, first + left, time_limit / 2, notes)}
+        "MILP": partial(exact, seconds=time_limit / 2)}
     seconds = dict.fromkeys([*answers, LAST], 0.0)
     for stage, answer in answers.items():
         started = time.monotonic()
-        for i, (found, x) in zip(left, answer(net, ball[left], y[left])):
+        for i, (found, x) in zip(left, asked(answer, net, ball[left], y[left], first + left, failures)):
             if found != "unknown":
                 verdicts[i], stages[i] = found, stage
             if x is not None:
@@ -46,23 +46,39 @@ def decide(net, methods, seed, time_limit, chunk):
         if found == "not robust":
             raise ValueError(f"image {first + i}: robust by {stages[i]}, yet attacked: a bound or the attack is wrong")
     seconds[LAST] = time.monotonic() - started
+    notes = [f"image {first + i}: unknown: {failures[first + i]}" for i in left if first + i in failures]
     return {"verdicts": verdicts, "stages": stages, "witnesses": witnesses, "seconds": seconds, "notes": notes}
 
 
+def asked(answer, net, ball, y, images, failures):
+    """What a stage answers; where it fails, as by a bound that overflows, the images one by one: unknown is one that it fails on.
+
+    images: their numbers; failures: {number: the first thing that failed}.
+    """
+    try:
+        return answer(net, ball, y)
+    except (ValueError, RuntimeError) as error:
+        if len(y) > 1:
+            return [asked(answer, net, *one, images[i:i + 1], failures)[0] for i, one in enumerate(singly(ball, y))]
+        failures.setdefault(int(images[0]), error)
+        return [UNKNOWN]
+
+
 def clean(net, ball, y):
-    """The network itself: is x misclassified?"""
-    return [("misclassified", None) if wrong else UNKNOWN for wrong in net(ball.x).argmax(1) != y]
+    """The network itself: is x misclassified? Not if a logit is NaN or infinite."""
+    z = net(ball.x)
+    return [("misclassified", None) if wrong else UNKNOWN for wrong in np.isfinite(z).all(1) & (z.argmax(1) != y)]
 
 
-def certify(net, ball, y, method, rng):
+def certify(net, ball, y, method, **options):
     """A method's bounds, of all images at once."""
-    return sure(rb.margin_bounds(net, ball, y, method, rng=rng), y)
+    return sure(rb.margin_bounds(net, ball, y, method, **options), y)
 
 
 def attack(net, ball, y, rng, steps=100, **more):
     """PGD; not robust is an image with a margin of at least 0 at the point that it finds."""
     found = rb.pgd(scaled(net, ball.x), ball, y, steps, rng=rng, **more)
-    return [("not robust", x) if margins(net, x, label).max() >= 0 else UNKNOWN for x, label in zip(found, y)]
+    return [("not robust", x) if 0 <= margins(net, x, label).max() < np.inf else UNKNOWN for x, label in zip(found, y)]
 
 
 def tight(net, ball, y):
@@ -79,17 +95,10 @@ def branch(net, ball, y, seconds):
     return [(decision.answer, decision.witness) for decision in found]
 
 
-def exact(net, ball, y, images, seconds, notes):
-    """The MILP, from the same; unknown, with a note that says why, where HiGHS fails. images: their numbers."""
-    found = []
-    for (one, label), image in zip(singly(ball, y), images):
-        try:
-            answer = verdict(net, one, label[0], tightest(net, one, TIGHT), least(net, one, label), seconds)
-            found.append((answer.answer, answer.witness))
-        except RuntimeError as error:
-            notes.append(f"image {image}: unknown: {error}")
-            found.append(UNKNOWN)
-    return found
+def exact(net, ball, y, seconds):
+    """The MILP, from the same."""
+    answers = (verdict(net, one, label[0], tightest(net, one, TIGHT), least(net, one, label), seconds) for one, label in singly(ball, y))
+    return [(answer.answer, answer.witness) for answer in answers]
 
 
 def singly(ball, y):
