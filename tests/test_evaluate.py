@@ -9,6 +9,7 @@ from test_training import SHORT, command, refused
 import refbound as rb
 from refbound.layers import Linear, ReLU
 from trainers import data, evaluate, train
+from trainers.files import checkpoint
 from trainers.inputs import arguments, draws
 
 
@@ -45,6 +46,21 @@ def test_a_run_is_evaluated_as_it_ended_unless_asked_otherwise(few, tmp_path):
     evaluate.main([str(run), "--clip", "--method", "ibp", "--out", str(tmp_path / "other.json")])
     other = json.loads((tmp_path / "other.json").read_text())
     assert other["clipped"] and other["method"] == ["ibp"]
+
+
+def test_the_images_that_a_run_held_out_are_those_of_its_log(few, tmp_path, capsys):
+    run = tmp_path / "run"
+    train.main([*SHORT, "--data-dir", few, "--run", str(run)])
+    rows = [row for row in checkpoint.read_log(run / "log.csv") if row["validation_eps"] == 0.1]
+    evaluate.main([str(run), "--held-out", "--pgd-steps", "0", "--out", str(tmp_path / "out.json")])
+    found = json.loads((tmp_path / "out.json").read_text())
+    assert found["images"] == 100 and found["held_out"] and "100 images held out" in capsys.readouterr().out
+    assert found["verified_error"] == min(row["validation_verified_error"] for row in rows)
+    config = json.loads((run / "config.json").read_text())
+    (run / "config.json").write_text(json.dumps({**config, "versions": {**config["versions"], "draws": 1}}))
+    for other in (run, run / "best.npz"):
+        with pytest.raises(ValueError, match="--held-out: expected the folder of a run of this version"):
+            evaluate.main([str(other), "--eps", "0.1", "--held-out"])
 
 
 def test_a_method_is_asked_for_the_images_that_those_before_it_left(few, monkeypatch):

@@ -27,7 +27,7 @@ from . import data
 from .files import checkpoint
 from .inputs import arguments
 from .inputs.arguments import argument
-from .inputs.draws import stream
+from .inputs.draws import VERSION, stream
 from .loop import parallel
 from .loop.minibatch import ball
 
@@ -42,6 +42,7 @@ class Args:
     norm: str = argument(None, "inf, 2 or 1 (default: that of the run, or inf)", choices=("inf", "2", "1"), type=str)
     no_clip: bool = argument(None, "do not intersect the l∞ ball with [0, 1] (default: as the run)", type=bool)
     sound: bool = argument(False, "count in the bounds' own rounding error (l∞, interval methods)")
+    held_out: bool = argument(False, "by the training images that the run held out, not the test set: what choices are made by")
     n: int = argument(0, "the first n images only (0: all)")
     pgd_steps: int = argument(100, "steps of the attack; 0 for no attack")
     restarts: int = argument(1, "random starts of the attack; its step is ε/4")
@@ -81,14 +82,22 @@ def main(argv=None):
     for name, default in {**dict.fromkeys(OPTIONS), "no_clip": None, "seed": 0}.items():
         if getattr(args, name) is None:
             setattr(args, name, config.get(name, default))
-    test = data.first(data.load(args.data, "test", args.data_dir), args.n, net)
+    images = held_out(args, config) if args.held_out else data.load(args.data, "test", args.data_dir)
     xp = device_module(args.device)
     net = net.with_params({k: xp.asarray(v.astype(args.dtype)) for k, v in net.params.items()})
-    result = evaluate(net, test, args)
+    result = evaluate(net, data.first(images, args.n, net), args)
     print(report(result))
     data.suspect(args.model, result["standard_error"])
     if args.out:
         checkpoint.write_json(args.out, {"arguments": asdict(args), "versions": checkpoint.versions(), **result})
+
+
+def held_out(args, config):
+    """The training images that a run held out."""
+    if not config or checkpoint.read_config(args.model).get("versions", {}).get("draws") != VERSION:
+        raise ValueError(f"--held-out: expected the folder of a run of this version, which says what it held out, got {args.model}")
+    whole = data.load(args.data, "train", args.data_dir)
+    return data.split_validation(whole, config["validation"], config["split_seed"])[1]
 
 
 def certifiers(method, beta):
@@ -125,7 +134,7 @@ def evaluate(net, dataset, args, quiet=False):
     return {"standard_error": 100 * (1 - float(right.mean())),
             "pgd_error": 100 * float((attacked | ~right).mean()) if args.pgd_steps else None,
             "verified_error": float(errors.mean()), "verified_error_of_draws": errors.tolist(), "estimate": estimate,
-            "ties": 0 if estimate else int(both.any(0).sum()), "images": len(right), "eps": args.eps, "norm": args.norm,
+            "ties": 0 if estimate else int(both.any(0).sum()), "images": len(right), "held_out": args.held_out, "eps": args.eps, "norm": args.norm,
             "clipped": args.norm == "inf" and not args.no_clip, "sound": args.sound, "method": list(args.method),
             "pgd_steps": args.pgd_steps, "restarts": args.restarts, "targeted": args.targeted, "seed": args.seed, "draws": args.draws,
             "dtype": str(net.dtype), "seconds": round(time.time() - started, 1)}
@@ -209,7 +218,7 @@ def report(result):
     spread = f" (from {min(draws):.2f} to {max(draws):.2f} over draws)" if len(draws) > 1 else ""
     clipped = "clipped to [0, 1]" if r["clipped"] else "not clipped"
     ball = f"l{r['norm'].replace('inf', '∞')}, ε = {r['eps']:g}, {clipped}"
-    lines = [f"standard error  {r['standard_error']:6.2f} %   on {r['images']} images"]
+    lines = [f"standard error  {r['standard_error']:6.2f} %   on {r['images']} images{' held out of the training set' * r.get('held_out', False)}"]
     if r["pgd_error"] is not None:
         starts = f"{r['restarts']} random start{'s' if r['restarts'] > 1 else ''}"
         starts += ", each margin by itself too" * r["targeted"]

@@ -132,16 +132,15 @@ def others(cells):
 def complete(cells):
     """The networks of which every image was decided, if there are any: a row for each."""
     rows = []
-    for (column, eps), found in sorted(cells.items(), key=lambda cell: cell[0][1]):
-        for one in found:
-            if done := one.get("complete"):
-                standard, pgd, verified = ((one["exact"] or one["result"])[key] for key in ERRORS)
-                exact, most = done["exact_error"], done["exact_error"] + 100 * done["unknown"] / done["images"]
-                real = f"{100 * (exact - pgd) / (verified - pgd):.0f} %" if None not in (pgd, verified) and verified > pgd else "–"
-                rows.append([radius(eps), f"{column}, seed {one['arguments']['seed']}", *(spread([e]) for e in (standard, pgd)),
-                             f"{exact:.2f}" + f" to {most:.2f}" * (most > exact), spread([verified]), real])
-    return ["Every image decided (verify.complete): errors of single networks in %, and how much of verified − PGD is real\n\n"
-            + markdown(["ε", "network", "standard", "PGD", "exact", "verified", "real"], rows)] if rows else []
+    for (column, eps), one in ((cell, one) for cell, found in sorted(cells.items(), key=lambda of: of[0][1]) for one in found):
+        if done := one.get("complete"):
+            pgd, verified = ((one["exact"] or one["result"])[key] for key in ("pgd_error", "verified_error"))
+            least, most = done["exact_error"], done["exact_error"] + 100 * done["unknown"] / done["images"]
+            exact = f"{least:.2f}" + f" to {most:.2f}" * (most > least)
+            missed = f"{100 * (least - pgd) / (verified - pgd):.0f} %" if pgd is not None and verified > pgd else "–"
+            rows.append([radius(eps), f"{column}, seed {one['arguments']['seed']}", spread([pgd]), exact, spread([verified]), missed])
+    title = "Every image decided (verify.complete): errors of single networks in %, and which share of verified − PGD the attack missed"
+    return [f"{title}\n\n{markdown(['ε', 'network', 'PGD', 'exact', 'verified', 'missed'], rows)}"] if rows else []
 
 
 def table2(data, name, cells):
