@@ -20,8 +20,8 @@ The results depend on these details:
  8. An objective's attack is made anew at every step, and its α or λ is the same throughout. By sabr the log's verified error in
     training is of its small boxes, and proves nothing; in validation and at the test an image is verified as by robust.
  9. The loss that is logged, and whose landscape is measured, is without the terms of --l1 and --regularise.
-10. --regularise adds λ (1 − ε_t / ε) times refbound/regularisers.py, from the first step to the end of the ramp. They are of the
-    ball, whatever the objective; where ε is below 1e-6, of that ε.
+10. --regularise adds λ (1 − ε_t / ε) times the mean of refbound/regularisers.py, until the end of the ramp. They are of interval
+    bounds over the ball, whatever the method and the objective; at ε = 0 they are those of ε = 1e-6.
 """
 
 import math

@@ -19,7 +19,7 @@ from .. import data
 from ..inputs.draws import stream
 from . import parallel
 
-LEAST = 1e-6  # ε of the regularisers where that of the step is less: the limit, as at ε = 0 they have no ratio of radii
+LEAST = 1e-6  # the least ε of the regularisers: at 0 there is no ratio of radii, and this is as good as its limit
 NORMS = {"inf": np.inf, "2": 2, "1": 1}  # by their names on the command line
 
 
@@ -62,7 +62,7 @@ def share_of_gradient(weight, net, share, problem, weights, options):
     out = rb.objective_loss(net, around, y, method=method, **weights, **options)
     wrong = int((out.logits.argmax(1) != y).sum())
     unverified = len(y) - int(((out.margins < 0).sum(1) == net.classes - 1).sum())
-    more = regularise(net, at_least(LEAST, around)).grads if weight else {}
+    more = regularise(net, widened(around))[1] if weight else {}
     return (share * out.value, {k: share * g for k, g in out.grads.items()}, wrong, unverified,
             {k: share * weight * g for k, g in more.items()})
 
@@ -96,9 +96,9 @@ def ball(x, eps, args):
     return rb.Ball(x, eps, norm=NORMS[args.norm], domain=(0.0, 1.0) if clipped else None)
 
 
-def at_least(eps, ball):
-    """The ball, of a radius of at least ε."""
-    return rb.Ball(ball.x, namespace(ball.eps).maximum(ball.eps, eps), norm=ball.norm, domain=ball.domain)
+def widened(ball):
+    """The ball, of a radius of at least LEAST."""
+    return rb.Ball(ball.x, namespace(ball.eps).maximum(ball.eps, LEAST), norm=ball.norm, domain=ball.domain)
 
 
 def adversary(net, ball, y, args, place):
