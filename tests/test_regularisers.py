@@ -1,5 +1,6 @@
 """A start that suits interval bounds, and the two regularisers: formulas, gradients, limits, and runs with them."""
 
+import json
 import re
 from dataclasses import asdict
 
@@ -15,7 +16,8 @@ from test_training import SHORT
 import refbound as rb
 from refbound.interval import interval
 from refbound.regularisers import PAIRS, measures, penalty, regularise
-from trainers import table1, train
+from trainers import data, table1, train
+from trainers.files import checkpoint
 from trainers.loop import minibatch, schedule
 
 WIDTHS = (100, 200, 200, 200, 200, 200, 10)
@@ -148,9 +150,9 @@ def test_the_networks_of_these_tests_meet_every_term():
 
 
 def test_the_regularisers_of_networks_worked_by_hand():
-    """The hand-worked network has no stable unit. r̄₀ = 1; r̄ = 2 gives the ratio 1/2 = τ, r̄ = 5/2 the ratio 2/5: R = (1/2 − 2/5) / (1/2 · 2).
+    """The hand-worked network has no stable unit. r̄₀ = 1; r̄ = 2 gives the ratio 1/2 = τ, r̄ = 5/2 the ratio 2/5: R = 1/2 − 2/5.
 
-    Then one ReLU of four units, r = 1, 1/2, 3/4, 41/4, r̄ = 25/8: the last unit is unstable, the first in A, the others in I, or turned about.
+    Then one ReLU of four units, r = 1, 1/2, 3/4, 41/4, r̄ = 25/8: the first is in A, the next two in I (or turned about), the last unstable.
         c = 6, −1, −2, 5   c̄ = 2   −Σ_I c / Σ_A c = 3/6     Σ_A δ² = 16, Σ_I δ² = 9 + 16: nothing;  r̄₀ = r̄ / 4 leaves 1/4
         c = 12, −1, −2, 7  c̄ = 4   3/12 leaves 1/4          Σ_A δ² = 64, Σ_I δ² = 25 + 36
         c = 16, −1, −1, 2  c̄ = 4   2/16 leaves 3/8          Σ_A δ² = 144, Σ_I δ² = 25 + 25: 50/144 leaves 11/72
@@ -159,9 +161,9 @@ def test_the_regularisers_of_networks_worked_by_hand():
     assert regularise(net, ball)[0] == pytest.approx(0.1, abs=1e-15)
     r = np.array([[1, 0.5, 0.75, 10.25]])
     for sign in (1, -1):
-        for c, r0, expected in (([6, -1, -2, 5], 25 / 32, 1 / 4), ([12, -1, -2, 7], 25 / 8, 1 / 4), ([16, -1, -1, 2], 25 / 8, 3 / 8 + 11 / 72)):
+        for c, r0, left in (([6, -1, -2, 5], 25 / 32, 1 / 4), ([12, -1, -2, 7], 25 / 8, 1 / 4), ([16, -1, -1, 2], 25 / 8, 3 / 8 + 11 / 72)):
             c = sign * np.array([c])
-            np.testing.assert_allclose(penalty([(c - r, c + r)], np.array([r0])), 2 * expected, rtol=0, atol=1e-15)
+            np.testing.assert_allclose(penalty([(c - r, c + r)], np.array([r0])), 2 * left, rtol=0, atol=1e-15)
 
 
 @ball_of
@@ -252,10 +254,10 @@ def test_a_step_follows_the_loss_and_the_regularisers(few, monkeypatch):
     here["now"]["regularise"] = 0.3
     monkeypatch.setattr(schedule, "at", lambda time, args: here["now"])
     args = train.Args(model="mlp", batch=30, shard=10, data_dir=few, optimizer="sgd", probe=0)
-    after = train.train_epoch(net, {}, here["train"]._replace(images=here["train"].images[:30], labels=here["train"].labels[:30]), 1, args, map,
-                              None)[0]
+    images = data.Dataset(*(column[:30] for column in here["train"]))
+    after = train.train_epoch(net, {}, images, 1, args, map, None)[0]
     order = train.stream("order", 0, 1).permutation(30)
-    grads, _, _, more = minibatch.gradient(net, here["train"], order, [0, 1, 0], here["now"], args, map)[1:]
+    grads, _, _, more = minibatch.gradient(net, images, order, [0, 1, 0], here["now"], args, map)[1:]
     for key, w in net.params.items():
         np.testing.assert_array_equal(after.params[key], w - 0.01 * (grads[key] + more[key]))
 
@@ -309,9 +311,17 @@ def test_a_start_that_is_not_there_is_refused_in_one_line(capsys):
 def test_a_run_with_another_start_or_weight_is_another_run(few, tmp_path):
     run = [*SHORT, "--data-dir", few, "--run", str(tmp_path / "run")]
     train.main(run)
-    for given, words in ((["--init", "ibp"], "--init uniform there, ibp here"), (["--regularise", "0.5"], "--regularise 0.0 there, 0.5 here")):
+    for given, words in ((["--init", "ibp"], "--init uniform there, ibp here"),
+                         (["--regularise", "0.5"], "--regularise 0.0 there, 0.5 here")):
         with pytest.raises(ValueError, match=words):
             train.main([*run, *given])
+
+
+def test_a_run_from_before_both_is_known_by_its_arguments():
+    now = asdict(train.Args())
+    before = json.loads(json.dumps({key: value for key, value in now.items() if key not in ("init", "regularise")}))
+    assert checkpoint.differences(before, now) == ""
+    assert checkpoint.differences(before, {**now, "init": "ibp"}) == "--init uniform there, ibp here"
 
 
 def test_tables_say_what_a_run_began_from_and_its_weight():

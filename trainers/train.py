@@ -74,8 +74,8 @@ class Args:
     alpha: float = argument(None, "α of mtl-ibp, cc-ibp and exp-ibp: the weight of the bound against the attack (default: 0.5)", type=float)
     lam: float = argument(None, "λ of sabr: the radius of its box, as a share of ε (default: 0.5)", type=float)
     attack_steps: int = argument(STEPS, "steps of the attack that all objectives but robust make; together they are 2 ε long")
-    init: str = argument("uniform", "how the weights are drawn: from U(±1/√fan_in), or but for the last layer's from N(0, 2π/fan_in²), "
-                                    "which suits ibp", choices=("uniform", "ibp"))
+    init: str = argument("uniform", "what weights are drawn from: U(±1/√fan_in), or ibp: N(0, 2π/fan_in²) in all layers but the last",
+                         choices=("uniform", "ibp"))
     regularise: float = argument(0.0, "λ of the regularisers while ε rises: tight boxes, active beside inactive units (0: none)")
     l1: float = argument(0.0, "weight of the sum of the weights' magnitudes, added to the loss")
     optimizer: str = argument("adam", "optimiser", choices=tuple(OPTIMIZERS))
@@ -124,8 +124,8 @@ def main(argv=None):
 def check(args):
     """ValueError for arguments that cannot be, before anything is read or written."""
     arguments.at_least(args, epochs=1, batch=1, validation=1, attack_steps=1, probe=int(args.as_released), **dict.fromkeys(
-        ("eps", "train_eps", "ibp_epochs", "warmup", "ramp", "regularise", "l1", "rate", "clip_norm", "crop", "shard", "limit", "threads", "seed",
-         "split_seed"), 0))
+        ("eps", "train_eps", "ibp_epochs", "warmup", "ramp", "regularise", "l1", "rate", "clip_norm", "crop", "shard", "limit",
+         "threads", "seed", "split_seed"), 0))
     if not 0 < args.factor <= 1:
         raise ValueError(f"--factor: expected a number in (0, 1], got {args.factor}")
     if not all(0 <= time < math.inf for time in args.milestones):
