@@ -96,7 +96,7 @@ def test_the_gradient_of_the_regularisers_is_its_central_difference(name):
 
 
 def by_torch(torch, l, u, r0):
-    """The terms of one ReLU as the authors write them, of one example: with min(ρ, 1 / ρ), and left out where they are not finite."""
+    """The terms of one ReLU and one example as the authors write them, with min(ρ, 1 / ρ); constant if one of A, I is empty."""
     c, on, off = (l + u) / 2, l > 0, u < 0
     terms = [torch.relu(0.5 - r0 / ((u - l) / 2).mean()) / 0.5]
     for of in (c, (c - c.mean()) ** 2):
@@ -152,7 +152,7 @@ def test_the_networks_of_these_tests_meet_every_term():
 def test_the_regularisers_of_networks_worked_by_hand():
     """The hand-worked network has no stable unit. r̄₀ = 1; r̄ = 2 gives the ratio 1/2 = τ, r̄ = 5/2 the ratio 2/5: R = 1/2 − 2/5.
 
-    Then one ReLU of four units, r = 1, 1/2, 3/4, 41/4, r̄ = 25/8: the first is in A, the next two in I (or turned about), the last unstable.
+    Then one ReLU of four units, r = 1, 1/2, 3/4, 41/4, r̄ = 25/8: one in A, two in I, one unstable; with −c, two in A, one in I.
         c = 6, −1, −2, 5   c̄ = 2   −Σ_I c / Σ_A c = 3/6     Σ_A δ² = 16, Σ_I δ² = 9 + 16: nothing;  r̄₀ = r̄ / 4 leaves 1/4
         c = 12, −1, −2, 7  c̄ = 4   3/12 leaves 1/4          Σ_A δ² = 64, Σ_I δ² = 25 + 36
         c = 16, −1, −1, 2  c̄ = 4   2/16 leaves 3/8          Σ_A δ² = 144, Σ_I δ² = 25 + 25: 50/144 leaves 11/72
@@ -161,7 +161,8 @@ def test_the_regularisers_of_networks_worked_by_hand():
     assert regularise(net, ball)[0] == pytest.approx(0.1, abs=1e-15)
     r = np.array([[1, 0.5, 0.75, 10.25]])
     for sign in (1, -1):
-        for c, r0, left in (([6, -1, -2, 5], 25 / 32, 1 / 4), ([12, -1, -2, 7], 25 / 8, 1 / 4), ([16, -1, -1, 2], 25 / 8, 3 / 8 + 11 / 72)):
+        for c, r0, left in (([6, -1, -2, 5], 25 / 32, 1 / 4), ([12, -1, -2, 7], 25 / 8, 1 / 4),
+                            ([16, -1, -1, 2], 25 / 8, 3 / 8 + 11 / 72)):
             c = sign * np.array([c])
             np.testing.assert_allclose(penalty([(c - r, c + r)], np.array([r0])), 2 * left, rtol=0, atol=1e-15)
 

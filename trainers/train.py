@@ -74,7 +74,7 @@ class Args:
     alpha: float = argument(None, "α of mtl-ibp, cc-ibp and exp-ibp: the weight of the bound against the attack (default: 0.5)", type=float)
     lam: float = argument(None, "λ of sabr: the radius of its box, as a share of ε (default: 0.5)", type=float)
     attack_steps: int = argument(STEPS, "steps of the attack that all objectives but robust make; together they are 2 ε long")
-    init: str = argument("uniform", "what weights are drawn from: U(±1/√fan_in), or ibp: N(0, 2π/fan_in²) in all layers but the last",
+    init: str = argument("uniform", "what weights are drawn from: U(±1/√fan_in), or ibp: N(0, 2π/fan_in²) but in the last layer",
                          choices=("uniform", "ibp"))
     regularise: float = argument(0.0, "λ of the regularisers while ε rises: tight boxes, active beside inactive units (0: none)")
     l1: float = argument(0.0, "weight of the sum of the weights' magnitudes, added to the loss")
