@@ -2,6 +2,7 @@
 
 Weights and biases are drawn from U(−1/√fan_in, 1/√fan_in), PyTorch's default for both layers. Every function takes
 a numpy Generator first, works for any input shape (C, H, W) and number of classes, and returns a Network on the host.
+`for_intervals` draws the weights of any of them anew.
 """
 
 import numpy as np
@@ -19,6 +20,20 @@ def initialise(rng, layers, input_shape, dtype):
             params[f"{i}.weight"] = rng.uniform(-bound, bound, layer.weight_shape).astype(dtype)
             params[f"{i}.bias"] = rng.uniform(-bound, bound, layer.weight_shape[:1]).astype(dtype)
     return Network(layers, params, input_shape)
+
+
+def for_intervals(rng, net):
+    """The network with the weights of all affine layers but the last drawn anew, from N(0, 2π / fan_in²); the rest stays.
+
+    Shi et al. (2021), "Fast certified robust training with short warmup". As |W| is 2 / fan_in in the mean, an affine layer doubles
+    the mean radius of a box. As (−W, −bias) is as likely as (W, bias), [−u, −l] is as [l, u], and a ReLU halves it:
+    (u⁺ − l⁺) + ((−l)⁺ − (−u)⁺) = u − l. So every ReLU has radii of twice the box's at the input, in the mean; less where padding is.
+    """
+    params = dict(net.params)
+    for i, layer in net.affine[:-1]:
+        W = params[f"{i}.weight"]
+        params[f"{i}.weight"] = rng.normal(0, np.sqrt(2 * np.pi) / np.prod(layer.weight_shape[1:]), W.shape).astype(W.dtype)
+    return net.with_params(params)
 
 
 def mlp(rng, widths=(784, 100, 100, 10), input_shape=None, dtype=np.float32):

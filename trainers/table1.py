@@ -202,9 +202,11 @@ def schedule(given):
     moved = f" of images moved by up to {given['crop']} pixel{'s' * (given['crop'] > 1)}" if given.get("crop") else ""
     decay = "" if given.get("adam_beta2") is None else f" (β₂ = {given['adam_beta2']:g})"
     first = f", the first {given['ibp_epochs']:g} by ibp alone" if given.get("ibp_epochs") else ""
+    start = ", weights drawn for ibp" if given.get("init", "uniform") == "ibp" else ""
+    extra = f", regularised (λ = {given['regularise']:g})" if given.get("regularise") else ""
     return (f"{given['epochs']} epochs{first}, ε = 0 for {given['warmup']:g} and rising{above} for {given['ramp']:g} "
             f"({given['ramp_shape']}), {given['optimizer']}{decay} at {given['rate']:g}, times {given['factor']:g} at {falls}, "
-            f"minibatches of {given['batch']}{moved}")
+            f"minibatches of {given['batch']}{moved}{start}{extra}")
 
 
 def markdown(header, rows, right=()):

@@ -19,7 +19,9 @@ The results depend on these details:
  7. Every --probe steps the loss landscape is measured (landscape.csv); nothing of the training depends on it.
  8. An objective's attack is made anew at every step, and its α or λ is the same throughout. By sabr the log's verified error in
     training is of its small boxes, and proves nothing; in validation and at the test an image is verified as by robust.
- 9. The loss that is logged, and whose landscape is measured, is without the term of --l1.
+ 9. The loss that is logged, and whose landscape is measured, is without the terms of --l1 and --regularise.
+10. --regularise adds λ (1 − ε_t / ε) times the mean of refbound/regularisers.py, until the end of the ramp. They are of interval
+    bounds over the ball, whatever the method and the objective; at ε = 0 they are those of ε = 1e-6.
 """
 
 import math
@@ -34,6 +36,7 @@ from tqdm import tqdm
 import refbound as rb
 from refbound import checks
 from refbound.arrays.device import device_module
+from refbound.layers import add
 from refbound.objectives import STEPS, setting
 
 from . import data
@@ -71,6 +74,9 @@ class Args:
     alpha: float = argument(None, "α of mtl-ibp, cc-ibp and exp-ibp: the weight of the bound against the attack (default: 0.5)", type=float)
     lam: float = argument(None, "λ of sabr: the radius of its box, as a share of ε (default: 0.5)", type=float)
     attack_steps: int = argument(STEPS, "steps of the attack that all objectives but robust make; together they are 2 ε long")
+    init: str = argument("uniform", "what weights are drawn from: U(±1/√fan_in), or ibp: N(0, 2π/fan_in²) but in the last layer",
+                         choices=("uniform", "ibp"))
+    regularise: float = argument(0.0, "λ of the regularisers while ε rises: tight boxes, active beside inactive units (0: none)")
     l1: float = argument(0.0, "weight of the sum of the weights' magnitudes, added to the loss")
     optimizer: str = argument("adam", "optimiser", choices=tuple(OPTIMIZERS))
     adam_beta2: float = argument(None, "β₂ of adam (default: 0.999)", type=float)
@@ -118,8 +124,8 @@ def main(argv=None):
 def check(args):
     """ValueError for arguments that cannot be, before anything is read or written."""
     arguments.at_least(args, epochs=1, batch=1, validation=1, attack_steps=1, probe=int(args.as_released), **dict.fromkeys(
-        ("eps", "train_eps", "ibp_epochs", "warmup", "ramp", "l1", "rate", "clip_norm", "crop", "shard", "limit", "threads", "seed",
-         "split_seed"), 0))
+        ("eps", "train_eps", "ibp_epochs", "warmup", "ramp", "regularise", "l1", "rate", "clip_norm", "crop", "shard", "limit",
+         "threads", "seed", "split_seed"), 0))
     if not 0 < args.factor <= 1:
         raise ValueError(f"--factor: expected a number in (0, 1], got {args.factor}")
     if not all(0 <= time < math.inf for time in args.milestones):
@@ -169,7 +175,9 @@ def examples(args):
 def new_network(args, xp, input_shape, classes):
     """The network that the run starts from, on its device."""
     more = {"widths": (math.prod(input_shape), 100, 100, classes)} if args.model == "mlp" else {"classes": classes}
-    net = rb.models.MODELS[args.model](stream("parameters", args.seed), input_shape=input_shape, **more)
+    rng = stream("parameters", args.seed)
+    net = rb.models.MODELS[args.model](rng, input_shape=input_shape, **more)
+    net = rb.models.for_intervals(rng, net) if args.init == "ibp" else net
     return net.with_params({k: xp.asarray(v) for k, v in net.params.items()})
 
 
@@ -212,8 +220,8 @@ def train_epoch(net, state, train, epoch, args, pmap, folder):
         now = schedule.at(epoch - 1 + step / steps, args)
         batch = order[step * args.batch:(step + 1) * args.batch]
         here = {"train": train, "batch": batch, "seed": [args.seed, epoch, step], "now": now, "args": args, "pmap": pmap}
-        loss, grads, wrong, unverified = gradient(net, **here)
-        downhill = clip_norm(add_l1(grads, net.params, args.l1), args.clip_norm)
+        loss, grads, wrong, unverified, regularisers = gradient(net, **here)
+        downhill = clip_norm(add_l1(add(grads, regularisers), net.params, args.l1), args.clip_norm)
         params, state = optimizer(net.params, downhill, state, now["rate"])
         if not all(map(math.isfinite, (loss, *(float(abs(w).max()) for w in params.values())))):
             last = folder / "checkpoint.npz"

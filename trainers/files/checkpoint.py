@@ -22,7 +22,8 @@ from ..inputs import draws
 
 FREE = ("run", "threads")  # arguments that a result does not depend on
 # what runs had that name no such argument
-ADDED = {"ibp_epochs": 0.0, "objective": "robust", "alpha": None, "lam": None, "attack_steps": 8, "l1": 0.0}
+ADDED = {"ibp_epochs": 0.0, "objective": "robust", "alpha": None, "lam": None, "attack_steps": 8, "l1": 0.0, "init": "uniform",
+         "regularise": 0.0}
 
 
 @contextlib.contextmanager

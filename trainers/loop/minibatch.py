@@ -10,13 +10,16 @@ from operator import add
 import numpy as np
 
 import refbound as rb
+from refbound.arrays.ops import namespace
 from refbound.attack import climb
 from refbound.landscape import jump, loss_value, lower_slopes, tightness
+from refbound.regularisers import regularise
 
 from .. import data
 from ..inputs.draws import stream
 from . import parallel
 
+LEAST = 1e-6  # the least ε of the regularisers: at 0 there is no ratio of radii, and this is as good as its limit
 NORMS = {"inf": np.inf, "2": 2, "1": 1}  # by their names on the command line
 
 
@@ -43,19 +46,25 @@ def shard(work, net, examples, parts, seed, now, args, redraw, index):
 
 
 def gradient(net, train, batch, seed, now, args, pmap, redraw=0):
-    """(mean loss, its gradient, how many are misclassified, how many unverified) of a minibatch, from its shards."""
-    losses, grads, wrong, unverified = zip(*over_shards(share_of_gradient, net, train, batch, seed, now, args, pmap, redraw))
-    total = {name: reduce(add, (of[name] for of in grads)) for name in net.params}
-    return sum(losses), total, sum(wrong), sum(unverified)
+    """(mean loss, its gradient, how many are misclassified, how many unverified) of a minibatch, from its shards.
+
+    And, as a fifth, the gradient of the regularisers times their weight at the step, {} for none.
+    """
+    work = partial(share_of_gradient, now.get("regularise", 0.0))
+    losses, grads, wrong, unverified, more = zip(*over_shards(work, net, train, batch, seed, now, args, pmap, redraw))
+    total, more = ({name: reduce(add, (of[name] for of in parts)) for name in parts[0]} for parts in (grads, more))
+    return sum(losses), total, sum(wrong), sum(unverified), more
 
 
-def share_of_gradient(net, share, problem, weights, options):
-    """What `gradient` adds up."""
+def share_of_gradient(weight, net, share, problem, weights, options):
+    """What `gradient` adds up. weight: that of the regularisers."""
     around, y, method = problem
     out = rb.objective_loss(net, around, y, method=method, **weights, **options)
     wrong = int((out.logits.argmax(1) != y).sum())
     unverified = len(y) - int(((out.margins < 0).sum(1) == net.classes - 1).sum())
-    return share * out.value, {k: share * g for k, g in out.grads.items()}, wrong, unverified
+    more = regularise(net, widened(around))[1] if weight else {}
+    return (share * out.value, {k: share * g for k, g in out.grads.items()}, wrong, unverified,
+            {k: share * weight * g for k, g in more.items()})
 
 
 def value(net, train, batch, seed, now, args, pmap, redraw=0):
@@ -85,6 +94,11 @@ def ball(x, eps, args):
     """B(x, ε) in the norm of a run, if that is l∞ intersected with the domain of images, unless no_clip says not to."""
     clipped = args.norm == "inf" and not args.no_clip
     return rb.Ball(x, eps, norm=NORMS[args.norm], domain=(0.0, 1.0) if clipped else None)
+
+
+def widened(ball):
+    """The ball, of a radius of at least LEAST."""
+    return rb.Ball(ball.x, namespace(ball.eps).maximum(ball.eps, LEAST), norm=ball.norm, domain=ball.domain)
 
 
 def adversary(net, ball, y, args, place):

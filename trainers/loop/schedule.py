@@ -21,12 +21,13 @@ def ramp(t, start, length, shape):
 
 
 def at(t, args):
-    """All four at time t: ε, β and κ go from first to last over the ramp, the rate falls at each milestone.
+    """All at time t: ε, β and κ go from first to last over the ramp, the rate falls at each milestone.
 
-    While ibp trains alone, β is 0.
+    While ibp trains alone, β is 0. The weight of the regularisers, if there is one, is λ (1 − ε_t / ε).
     """
     fraction = ramp(t, args.warmup, args.ramp, args.ramp_shape)
     beta, kappa = (first + (last - first) * fraction for first, last in (args.beta, args.kappa))
     return {"eps": fraction * (args.eps if args.train_eps is None else args.train_eps),
             "beta": beta if t >= args.ibp_epochs else 0.0, "kappa": kappa,
-            "rate": args.rate * args.factor ** sum(t >= milestone for milestone in args.milestones)}
+            "rate": args.rate * args.factor ** sum(t >= milestone for milestone in args.milestones),
+            **({"regularise": args.regularise * (1 - fraction)} if args.regularise else {})}
