@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from networks import ALL, BALLS, batch, build, extent, hand
 from test_device import check_alike, moved
-from test_gradients import check_by_autograd, check_by_differences, with_params
+from test_gradients import check_by_autograd, with_params
 from test_objectives import step_of
 from test_training import SHORT
 
@@ -90,11 +90,6 @@ def test_the_gradient_of_the_regularisers_is_autograds(name, ball):
 
 
 @each
-def test_the_gradient_of_the_regularisers_is_its_central_difference(name):
-    problem = Penalised(name)
-    check_by_differences(problem, regularise(problem.net, problem.ball)[1])
-
-
 def by_torch(torch, l, u, r0):
     """The terms of one ReLU and one example as the authors write them, with min(ρ, 1 / ρ); constant if one of A, I is empty."""
     c, on, off = (l + u) / 2, l > 0, u < 0
@@ -300,22 +295,6 @@ def test_a_weight_that_cannot_be_is_refused(given, words, tmp_path):
     with pytest.raises(ValueError, match=re.escape(words)):
         train.main([*SHORT, *given, "--run", str(tmp_path / "run")])
     assert not (tmp_path / "run").exists()
-
-
-def test_a_start_that_is_not_there_is_refused_in_one_line(capsys):
-    with pytest.raises(SystemExit):
-        train.main(["--init", "kaiming"])
-    error = capsys.readouterr().err
-    assert error.count("\n") == 1 and "'kaiming'" in error and "uniform" in error
-
-
-def test_a_run_with_another_start_or_weight_is_another_run(few, tmp_path):
-    run = [*SHORT, "--data-dir", few, "--run", str(tmp_path / "run")]
-    train.main(run)
-    for given, words in ((["--init", "ibp"], "--init uniform there, ibp here"),
-                         (["--regularise", "0.5"], "--regularise 0.0 there, 0.5 here")):
-        with pytest.raises(ValueError, match=words):
-            train.main([*run, *given])
 
 
 def test_a_run_from_before_both_is_known_by_its_arguments():
