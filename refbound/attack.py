@@ -44,10 +44,10 @@ def ascend(net, ball, y, steps, step_size, goals):
     goals: pairs of what is ascended, a margin of each (N, c) or None for the loss, and a start (N, n), projected onto the ball
     first. step_size: ρ, a number or (N, 1).
     """
-    C, worst, xp = margin_matrix(y, net.classes, net.dtype), None, net.xp
+    C, worst, xp, project = margin_matrix(y, net.classes, net.dtype), None, net.xp, projection(ball, net.dtype)
     for c, x in goals:
         for step in range(steps + 1):
-            x = project(x, ball, net.dtype)
+            x = project(x)
             z, inputs = forward(net, x)
             s = (C * z).sum(-1)
             if worst is None:
@@ -71,10 +71,11 @@ def climb(net, ball, y, steps, rng=None):
     if rng is not None:
         checks.generator("rng", rng, "the attack starts")
     C, rho = margin_matrix(y, net.classes, net.dtype), checks.step_size(None, ball, net) * (8 / max(steps, 1))
-    x = as_rows(ball.x, net.dtype) if rng is None else project(random_start(ball, rng, net.dtype), ball, net.dtype)
+    project = projection(ball, net.dtype)
+    x = as_rows(ball.x, net.dtype) if rng is None else project(random_start(ball, rng, net.dtype))
     for _ in range(steps):
         z, inputs = forward(net, x)
-        x = project(x + rho * furthest(uphill(net, inputs, C, (C * z).sum(-1))[None], ball.norm)[0], ball, net.dtype)
+        x = project(x + rho * furthest(uphill(net, inputs, C, (C * z).sum(-1))[None], ball.norm)[0])
     return images(x, net.input_shape)
 
 
@@ -85,13 +86,13 @@ def uphill(net, inputs, C, s):
     return forward_vjp((C * (p / p.sum(0))[:, :, None]).sum(0), net, inputs, of="input")
 
 
-def project(x, ball, dtype):
-    """Π_B: the nearest point of the ball, (N, n)."""
+def projection(ball, dtype):
+    """Π_B: the function that takes each row of x (N, n) to the nearest point of its ball."""
     if ball.norm == float("inf"):
         low, high = ball.box(dtype)
-        return namespace(x).clip(x, low, high)
-    centre, eps = as_rows(ball.x, dtype), as_rows(ball.eps, dtype)
-    return centre + (_onto_l2 if ball.norm == 2 else _onto_l1)(x - centre, eps)
+        return lambda x: namespace(x).clip(x, low, high)
+    centre, eps, onto = as_rows(ball.x, dtype), as_rows(ball.eps, dtype), _onto_l2 if ball.norm == 2 else _onto_l1
+    return lambda x: centre + onto(x - centre, eps)
 
 
 def _onto_l2(v, eps):

@@ -125,9 +125,12 @@ class Conv2d(Affine):
         return replace(self, window=Window(image, k, s, p, out)), (self.out_channels, *out)
 
     def patches(self, x):
-        """(..., N, Ho, Wo, kh, kw, C), a view; where thin (..., N, Ho Wo, kh kw C)."""
+        """(..., N, Ho, Wo, kh, kw, C), a view; where thin (..., N, Ho Wo, kh kw C), in memory one entry of all windows after another."""
         X = windows(x, self.window)
-        return X.reshape(*X.shape[:-5], self.positions, -1) if self.thin else X
+        if not self.thin:
+            return X
+        X = namespace(x).moveaxis(X, (-3, -2, -1), (0, 1, 2)).reshape(-1, *x.shape[:-1], self.positions)
+        return namespace(x).moveaxis(X, 0, -1)
 
     def apply(self, W, X):
         if self.thin:
@@ -139,7 +142,7 @@ class Conv2d(Affine):
     def adjoint(self, W, g):
         if not self.thin:
             return correlate_adjoint(W, g, self.window)
-        X = g.reshape(-1, len(W)) @ W.transpose((0, 2, 3, 1)).reshape(len(W), -1)
+        X = (W.transpose((0, 2, 3, 1)).reshape(len(W), -1).T @ g.reshape(-1, len(W)).T).T  # in memory as in `patches`
         return scatter(X.reshape(*g.shape[:-1], *self.window.out, *self.kernel_size, -1), self.window)
 
     def outer(self, g, X):
@@ -147,8 +150,8 @@ class Conv2d(Affine):
         X = X if g.shape[-2] == X.shape[N] else X.sum(N, keepdims=True)  # one g for all examples
         G = g.reshape(-1, *self.window.out, self.out_channels)
         if self.thin:
-            D = (G.reshape(-1, self.out_channels).T @ X.reshape(-1, X.shape[-1])).reshape(-1, *self.kernel_size, self.in_channels)
-            return D.transpose((0, 3, 1, 2))
+            D = X.reshape(-1, X.shape[-1]).T @ G.reshape(-1, self.out_channels)  # (kh kw C, O)
+            return D.reshape(*self.kernel_size, -1, self.out_channels).transpose((3, 2, 0, 1))
         Ho, Wo, kh, kw, C = X.shape[-5:]
         G, X = G.transpose((1, 2, 0, 3)), X.reshape(-1, Ho, Wo, kh, kw * C).transpose((3, 1, 2, 4, 0))  # by the kernel's row
         D = [(seen @ G).sum((0, 1)) for seen in X]  # (kw C, O)

@@ -34,7 +34,7 @@ def magnitudes(layer, W):
     xp = namespace(W)
     if isinstance(layer, Linear):
         return xp.abs(W)[None]
-    seen = layer.patches(xp.ones((1, layer.units), W.dtype)).reshape(layer.positions, 1, -1)
+    seen = xp.ascontiguousarray(layer.patches(xp.ones((1, layer.units), W.dtype))).reshape(layer.positions, 1, -1)
     return xp.abs(W).transpose((0, 2, 3, 1)).reshape(len(W), -1) * seen
 
 

@@ -17,7 +17,7 @@ from typing import NamedTuple
 from . import checks
 from .api import RobustLoss, checked_loss
 from .arrays.ops import as_rows, is_array, namespace, with_true_class
-from .attack import climb, project
+from .attack import climb, projection
 from .ball import Ball, Region
 from .layers import add, forward, forward_vjp
 from .losses import cross_entropy, cross_entropy_vjp, mixed_loss_vjp
@@ -45,7 +45,7 @@ def small_box(ball, x_adv, lam):
     """
     xp, x, radius = namespace(x_adv), as_rows(x_adv, x_adv.dtype), lam * as_rows(ball.eps, x_adv.dtype)
     if ball.norm != float("inf"):
-        return Region(project(x, Ball(ball.x, (1 - lam) * ball.eps, norm=ball.norm), x.dtype), radius, ball.norm)
+        return Region(projection(Ball(ball.x, (1 - lam) * ball.eps, norm=ball.norm), x.dtype)(x), radius, ball.norm)
     low, high = ball.box(x.dtype)
     radius = xp.minimum(radius, (high - low) / 2)
     return Region(xp.clip(x, low + radius, high - radius), radius, ball.norm)  # (sabr)

@@ -5,7 +5,7 @@ import pytest
 from networks import BALLS, batch, build, draws, inside, margins, points
 
 import refbound as rb
-from refbound.attack import project
+from refbound.attack import projection
 from refbound.ball import furthest
 from refbound.arrays.ops import as_rows
 
@@ -60,7 +60,7 @@ def test_the_projection_is_the_nearest_point_of_the_ball(ball):
     ball, _ = batch(net, ball)
     for scale in (5.0, 0.3, 0.01):
         x = as_rows(ball.x, float) + scale * draws().normal(size=(3, 6))
-        p = project(x, ball, np.dtype(float))
+        p = projection(ball, np.dtype(float))(x)
         assert inside(p, ball)
         for other in points(ball, draws()):
             assert (((as_rows(other, float) - p) * (x - p)).sum(1) <= 1e-12).all()

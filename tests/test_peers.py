@@ -14,7 +14,7 @@ from trainers.table1 import markdown
 from verify import peers
 from verify.pytorch import agreement
 from verify.pytorch.published import PEERS, Region
-from verify.speed import benchmark, cost, report
+from verify.speed import benchmark, cost, floors, report
 from verify.speed import cases as timed
 
 TORCH = "torch is not installed (pip install 'refbound[peers]')"
@@ -133,6 +133,36 @@ def test_multiply_adds_of_convolutions():
     assert 2e-9 * 128 * cost.multiply_adds(net, "crown-ibp") == pytest.approx(5.27, abs=0.01)
 
 
+def test_passes_counted_by_hand():
+    """(multiply-adds, numbers): a product has its input and output, a ReLU its units twice, all times the vectors."""
+    net = build("dense")  # 6-8-7-4: m = 48, 56, 28; S = 3
+    whole = {"logits": (132, 14 + 15 + 11 + 2 * 15), "intervals": (2 * 104, 2 * (14 + 15 + 2 * 8)),
+             "margins": (3 * 104, 3 * (14 + 15 + 2 * 15)), "margins, gradient": (3 * 208, 3 * (2 * 14 + 2 * 15 + 2 * 15)),
+             "intervals, gradient": (2 * (104 + 56), 2 * (14 + 15 + 15 + 2 * 8))}
+    assert floors.counted(net, "crown-ibp") == {**whole, "whole": (1596, 721)}
+    assert floors.counted(net, "one-step")["slopes"] == (3 * 208, 3 * (2 * 14 + 2 * 15 + 4 * 15))
+    assert floors.counted(net, "ibp")["margins"] == floors.counted(net, "ibp")["margins, gradient"] == (0, 2 * 2 * 7)
+
+
+@pytest.mark.parametrize("method", ["ibp", "crown-ibp", "cap-ibp", "one-step"])
+def test_the_passes_are_a_step(method):
+    for name in ("dense", "stride 1, 2, padding 1"):
+        net = build(name)
+        ball, y = batch(net, "inf")
+        a0 = [0.5 + np.zeros((len(y), net.units[i])) for i in net.relus]
+        *passes, whole = floors.counted(net, method).items()
+        assert list(floors.passes_of(net, method, ball.region(net.dtype), y, a0)) == [of for of, _ in passes]
+        assert whole == ("whole", (cost.multiply_adds(net, method), sum(numbers for _, (_, numbers) in passes)))
+
+
+def test_floors_are_work_by_rate(capsys):
+    assert peers.main(["floors", "--models", "mlp", "--methods", "ibp", "--batch", "100", "--repeats", "1", "--threads", "1"]) == 0
+    lines = [line.strip("| ").split(" | ") for line in capsys.readouterr().out.splitlines()]
+    (count, moved, sgemm, copy, ms), = [map(float, cells) for name, *cells in lines if name.startswith("mlp, ibp: whole")]
+    assert count == pytest.approx(1e-4 * (89400 + 4 * 78400 + 6 * 10000), rel=0.01) and ms > sgemm > 0 and ms > copy > 0
+    assert moved == pytest.approx(4e-4 * ((1194 + 400) + 2 * (1084 + 200) + 2 * 400 + 2 * (1084 + 200 + 200)), rel=0.01)
+
+
 # ---- the benchmark ----
 
 def run_speed(tmp_path, *more):
@@ -201,7 +231,7 @@ def test_table_is_markdown():
 
 
 @pytest.mark.parametrize("argv, words", [
-    ([], "expected agreement or speed, got nothing"), (["race"], "expected agreement or speed, got race"),
+    ([], "expected one of agreement, speed, floors, got nothing"), (["race"], "expected one of agreement, speed, floors, got race"),
     (["speed", "--figure", "x.png"], "expected --sweep"),
     (["speed", "--methods", "alpha"], "expected a method that trains"),
     (["speed", "--methods", "cap-0"], "cap-K"), (["speed", "--repeats", "0"], "expected at least 1, got 0")])

@@ -20,7 +20,7 @@ import refbound as rb
 from refbound import checks
 from refbound.arrays.device import device_module
 from refbound.arrays.ops import as_rows, images, to_host
-from refbound.attack import project
+from refbound.attack import projection
 from refbound.rounding import rounding_allowance, sound_margin_bounds
 
 from . import data
@@ -191,7 +191,7 @@ def beyond_rounding(net, x, at, y, args):
     """(n,) bool: by more than rounding, is the point `at` outside of the ball, or in float64 a bound below the margin there?"""
     net, xp = net.with_params({name: value.astype(np.float64) for name, value in net.params.items()}), net.xp
     here, rows, y = ball(xp.asarray(x), args.eps, args), as_rows(xp.asarray(at), np.float64), xp.asarray(y)
-    nearest = project(rows, here, np.float64)
+    nearest = projection(here, np.float64)(rows)
     apart = (xp.abs(nearest - rows) > net.units[0] * float(np.finfo(at.dtype).eps)).any(1)
     z = net(images(nearest, net.input_shape))
     least = z - xp.take_along_axis(z, y[:, None], 1) - rounding_allowance(net, here, y)  # (n, c)

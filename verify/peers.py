@@ -2,9 +2,11 @@
 
     python -m verify.peers agreement [--models dense conv ...]
     python -m verify.peers speed [--models mlp small ...] [--methods ibp ...] [--sweep] [--out FILE] [--figure FILE]
+    python -m verify.peers floors [--models small ...] [--methods ibp ...]
 
 The others (pytorch/; pip install 'refbound[peers]') are a rendering in PyTorch, written as one would write it there, and
 the published packages that are installed. The exit status of `agreement` is 1 if the rendering differs by more than 1e-9.
+`floors` has refbound alone: what each pass of a step would take at the machine's own rates, and what it takes.
 """
 
 import math
@@ -18,7 +20,7 @@ from trainers.table1 import markdown
 
 from .pytorch.agreement import BETA, KAPPA, NETWORKS, QUANTITIES, of_published, of_rendering
 from .pytorch.published import PEERS
-from .speed import benchmark
+from .speed import benchmark, floors
 
 TOLERANCE = 1e-9
 
@@ -75,7 +77,8 @@ def cells(row):
     return [f"{row[name]:.0e}" if name in row else "–" for name in QUANTITIES]
 
 
-COMMANDS = {"agreement": (Agreement, agreement), "speed": (benchmark.Args, benchmark.speed)}
+COMMANDS = {"agreement": (Agreement, agreement), "speed": (benchmark.Args, benchmark.speed),
+            "floors": (floors.Args, floors.floors)}
 
 
 def main(argv=None):
@@ -85,7 +88,7 @@ def main(argv=None):
         print(__doc__)
         return 0
     if argv[:1] == [] or argv[0] not in COMMANDS:
-        raise ValueError(f"verify.peers: expected {' or '.join(COMMANDS)}, got {' '.join(argv[:1]) or 'nothing'}")
+        raise ValueError(f"verify.peers: expected one of {', '.join(COMMANDS)}, got {' '.join(argv[:1]) or 'nothing'}")
     cls, command = COMMANDS[argv[0]]
     return command(arguments.parse(cls, f"verify.peers {argv[0]}", argv[1:]))
 
