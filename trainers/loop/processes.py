@@ -50,7 +50,7 @@ def processes(count):
 
 
 def run(f, items, workers, tasks):
-    """The results of f in order of the items: each worker takes the next item when it has given a result."""
+    """The results of f in order of the items, what it raises too; each worker takes the next item when it is done with one."""
     message, found, busy, idle, begun = pack(f, tasks), {}, {}, list(workers), 0
     for wanted in range(len(items)):
         while wanted not in found:
@@ -62,20 +62,21 @@ def run(f, items, workers, tasks):
             for pipe in wait(list(busy)):
                 found[busy.pop(pipe)] = answer(pipe, *workers[pipe])
                 idle.append(pipe)
-        yield found.pop(wanted)
+        raised, value = found.pop(wanted)
+        if raised:
+            raise value
+        yield value
 
 
 def answer(pipe, process, results):
-    """What a worker sends: its result, or the exception that it raised."""
+    """(False, the result) or (True, the exception), as a worker sends it."""
     try:
         raised, message = pipe.recv()
     except (EOFError, ConnectionError):
         process.join()
         raise RuntimeError(f"a worker process ended before its work, with exit code {process.exitcode}"
                            + " (killed, perhaps for memory)" * (process.exitcode == -signal.SIGKILL)) from None
-    if raised:
-        raise message
-    return unpack(*message, results, copy=True)
+    return raised, message if raised else unpack(*message, results, copy=True)
 
 
 def serve(pipe, tasks, results, others):
