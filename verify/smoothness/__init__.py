@@ -1,0 +1,1 @@
+"""Of the linear relaxation: how it changes with the parameters."""
