@@ -1,1 +1,1 @@
-"""Of the linear relaxation: how it changes with the parameters."""
+"""The quantities of the paper's Theorems 1 and 2, for small networks."""

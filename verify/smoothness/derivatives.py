@@ -98,3 +98,7 @@ def moved(net, step):
     """The network at θ + step (P,)."""
     ends = np.cumsum([w.size for w in net.params.values()])[:-1]
     return net.with_params({name: w + d.reshape(w.shape) for (name, w), d in zip(net.params.items(), np.split(step, ends))})
+
+
+def norm(v):
+    return float(np.linalg.norm(v))
