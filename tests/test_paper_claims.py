@@ -1,4 +1,4 @@
-"""Where a statement of the paper asks for more than it says, with a counterexample each; and the chord and the chain of Section 5."""
+"""Where a statement of the paper needs more than it says, a counterexample each; and the chord and the chain of Section 5."""
 
 import numpy as np
 import pytest
@@ -12,24 +12,21 @@ from verify.programs.lp import triangle_lp
 from verify.smoothness import theorem1, theorem2
 from verify.smoothness.derivatives import Case, loss, moved
 
-INF = np.inf
 ONE = (Linear(5, 8), ReLU(), Linear(8, 2))
 
 
 # ---- Theorems 1 and 2 ----
 
-def linear(W, bias, x, eps, norm=INF, hidden=None):
-    """A network of two classes and its balls: one layer, or behind active units."""
-    layers = [Linear(len(x[0]), 2)] if hidden is None else [Linear(len(x[0]), 1), ReLU(), Linear(1, 2)]
-    params = {"0.weight": W, "0.bias": bias} if hidden is None else dict(zip(("0.weight", "0.bias", "2.weight", "2.bias"), (W, bias, *hidden)))
-    net = rb.Network(layers, {name: np.array(value, float) for name, value in params.items()}, (len(x[0]),))
-    return net, [rb.Ball(np.array(x, float), e, norm, None) for e in eps]
+def network(layers, x, radii, **params):
+    """A network of these parameters, and balls around the one input x."""
+    net = rb.Network(layers, {f"{name[-1]}.{name[:-1]}": np.array(value, float) for name, value in params.items()}, (len(x),))
+    return net, [rb.Ball(np.array([x], float), eps, domain=None) for eps in radii]
 
 
 def test_theorem_1_needs_gradients_at_less_than_a_right_angle():
     """s = w x + b at x = −2, w = 1. For ε_t = 0 ∇s̄ is (−2, 1), for ε = 3 it is (−2 + 3, 1): cos φ = −1/√10. The loss is convex,
     so every step against the first raises it: ΔᵀHΔ > 0, μ > 0, and (4) is false for every step size. I_t is empty."""
-    net, (near, ball) = linear([[0], [1]], [0, 0], [[-2]], (0.0, 3.0))
+    net, (near, ball) = network([Linear(1, 2)], [-2], (0, 3), weight0=[[0], [1]], bias0=[0, 0])
     case = Case(np.array([0]), "crown-ibp", {})
     assert theorem1.descent(net, near, ball, case) is None
     (before, G), u = loss(net, ball, case), theorem1.direction(net, near, case)
@@ -43,7 +40,8 @@ def test_theorem_2_is_false_for_a_box_with_euclidean_norms():
     """s = v (w·x + 1) + 10 behind one active unit, w = (1, …, 1), x = 0, ε = 0.01: g = v w, b = v + 10. From v = t to −t every x*_i
     goes from ε to −ε and ∂s̄/∂v from 1 + nε to 1 − nε: by 2ε n, p ≈ 1. But ‖∇g‖ is √n, in the spectral as in the Frobenius norm."""
     n, t, eps = 9, 1e-6, 0.01
-    there, back = (linear(np.ones((1, n)), [1], np.zeros((1, n)), [eps], hidden=([[0], [v]], [0, 10])) for v in (t, -t))
+    there, back = (network([Linear(n, 1), ReLU(), Linear(1, 2)], np.zeros(n), [eps], weight0=np.ones((1, n)), bias0=[1],
+                           weight2=[[0], [v]], bias2=[0, 10]) for v in (t, -t))
     case = Case(np.array([0]), "crown-ibp", {})
     found = theorem2.change(there[0], back[0], there[1][0], case)
     J = theorem2.derivatives(there[0], there[1][0], case).g[0, 1]
@@ -115,10 +113,9 @@ def test_no_sound_upper_line_is_better_than_the_chord_where_z_stays_in_its_inter
 def test_where_z_leaves_its_interval_another_upper_line_may_be_better_than_the_chord():
     """x in [−2, 3], z₂ = 2 − max(x, 0) in [−1, 2] by intervals, s = max(z₂, 0). The adaptive slope of x is 1, so z₂ ≤ 2 − x reaches
     4, where the chord 2/3 z + 2/3 is 10/3. The constant line 2, as sound on [−1, 2], gives 2."""
-    params = {"0.weight": [[1]], "0.bias": [0], "2.weight": [[-1]], "2.bias": [2], "4.weight": [[0], [1]], "4.bias": [0, 0]}
-    net = rb.Network([Linear(1, 1), ReLU(), Linear(1, 1), ReLU(), Linear(1, 2)],
-                     {name: np.array(value, float) for name, value in params.items()}, (1,))
-    y, region = np.array([0]), rb.Ball(np.array([[0.5]]), 2.5, domain=None).region(np.float64)
+    net, (ball,) = network([Linear(1, 1), ReLU(), Linear(1, 1), ReLU(), Linear(1, 2)], [0.5], [2.5], weight0=[[1]], bias0=[0],
+                           weight2=[[-1]], bias2=[2], weight4=[[0], [1]], bias4=[0, 0])
+    y, region = np.array([0]), ball.region(np.float64)
     found = rb.METHODS["crown-ibp"].bound(net, region, y, {})
     first, second = found.lines
     assert found.pre[1] == (-1, 2) and found.s[0, 0] == pytest.approx(10 / 3)

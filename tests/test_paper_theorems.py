@@ -1,7 +1,7 @@
 """The paper's Theorems 1 and 2 on small networks: they hold wherever their assumptions do, and what they assume.
 
 The quantities come from verify/smoothness/. Here each is found again from margin_bounds and linear_bound alone, by differences
-and enumeration, and one that is wrong by 1 % is seen. Where a statement asks for more than the paper says, a counterexample shows it.
+and enumeration, and one that is wrong by 1 % is seen.
 """
 
 import numpy as np
@@ -19,19 +19,19 @@ KINDS = [(TWO, INF, (0.0, 1.0)), (ONE, 2, None), (ONE, INF, None), (ONE, 1, None
 VARIANTS = list(theorems.METHODS)
 
 
-def start(variant, layers, norm, domain, seed=0):
-    """A random network, balls of a smaller and of the target radius, and the Case of a method."""
+def start(variant, layers, norm, domain, seed=3):
+    """A random network, its balls from radius 0 to the target's, and the Case of a method."""
     (method, options), rng = theorems.METHODS[variant], np.random.default_rng(seed)
     net = rb.models.initialise(rng, list(layers), (3,), np.float64)
     x, y = rng.random((2, 3)), rng.integers(0, 3, 2)
     if "a0" in rb.METHODS[method].options:
         options = {**options, "a0": [rng.random((2, *net.shapes[i])) for i in net.relus]}
-    return net, [rb.Ball(x, eps, norm, domain) for eps in np.linspace(0, 0.2, 15)], Case(y, method, options)
+    return net, [rb.Ball(x, eps, norm, domain) for eps in np.linspace(0, 0.2, 16)], Case(y, method, options)
 
 
-def steps(variant, kind, seed=0):
+def steps(variant, kind):
     """(net, there, near, ball, case, Descent or None) of each gradient step through the ramp."""
-    net, balls, case = start(variant, *kind, seed=seed)
+    net, balls, case = start(variant, *kind)
     for near in balls[:-1]:
         step = theorem1.descent(net, near, balls[-1], case)
         there = moved(net, -step.length * step.u if step else -0.1 * theorem1.direction(net, near, case))
@@ -41,29 +41,28 @@ def steps(variant, kind, seed=0):
 
 @pytest.fixture(scope="module")
 def trials():
-    return {variant: [trial for kind in KINDS for trial in steps(variant, kind)] for variant in VARIANTS}
+    return {(variant, k): list(steps(variant, kind)) for variant in VARIANTS for k, kind in enumerate(KINDS)}
 
 
 # ---- both inequalities, wherever their assumptions hold ----
 
 def test_theorem_1_holds_in_every_trial_in_which_its_assumptions_do(trials):
-    held = {variant: [step for *_, step in own if step and step.counts] for variant, own in trials.items()}
-    assert sum(map(len, held.values())) >= 500 and min(map(len, held.values())) >= 20
-    for step in sum(held.values(), []):
+    held = [[step for *_, step in own if step and step.counts] for own in trials.values()]
+    assert sum(map(len, held)) >= 500 and min(map(len, held)) >= 5
+    for step in sum(held, []):
         assert step.curvature > 0 and step.cos > 0
         assert step.after <= step.before * (1 - step.mu / 2 * step.cos ** 2 / np.linalg.norm(step.Hu))  # (4)
 
 
 def test_theorem_2_holds_in_every_trial_and_for_either_parameters(trials):
-    for net, there, _, ball, case, _ in sum(trials.values(), []):
-        found = theorem2.change(net, there, ball, case)
-        assert found.left <= found.right  # (6)
-        if rb.METHODS[case.method].slopes is None:
-            assert not found.zeroth.any() and not found.first.any()
-    for own in trials.values():
-        for net, there, _, ball, case, _ in own[::8]:
-            found = theorem2.change(there, net, ball, case)
-            assert found.left <= found.right
+    for (variant, _), own in trials.items():
+        for k, (net, there, _, ball, case, _) in enumerate(own):
+            found = theorem2.change(net, there, ball, case)
+            assert found.left <= found.right  # (6)
+            assert found.zeroth.any() == found.first.any() == (variant != "ibp")
+            if k % 8 == 0:
+                found = theorem2.change(there, net, ball, case)
+                assert found.left <= found.right
 
 
 # ---- every quantity, found again ----
@@ -107,11 +106,14 @@ def change_again(net, there, ball, case):
     (g1, b1, s1), (g2, b2, s2) = ((d[..., :-2], d[..., -2], d[..., -1]) for d in (differences(bounds, at) for at in (net, there)))
     p1, p2 = (e / e.sum(1, keepdims=True) for e in (np.exp(bound(at, ball, case)) for at in (net, there)))
     signs = np.array(list(np.ndindex(2, 2, 2))) * 2 - 1
-    if ball.norm == 2:
-        M, size = max(np.linalg.norm(x) + 0.2 for x in ball.x), lambda J: np.linalg.norm(J, 2, axis=(0, 3))
-    else:
-        M = abs(np.clip(ball.x[:, None] + 0.2 * signs, *ball.domain)).max()
-        size = lambda J: np.linalg.norm(np.einsum("vn,Pkmn->vPkm", signs, J), axis=1).max(0)  # noqa: E731
+    M = max(np.linalg.norm(x) + 0.2 for x in ball.x) if ball.norm == 2 else abs(np.clip(ball.x[:, None] + 0.2 * signs, 0, 1)).max()
+
+    def size(J):
+        """(N, c) of J (P, N, c, n)."""
+        if ball.norm == 2:
+            return np.linalg.norm(J, 2, axis=(0, 3))
+        return np.linalg.norm(np.einsum("vn,Pkmn->vPkm", signs, J), axis=1).max(0)
+
     last = np.linalg.norm(b2 - b1, axis=0).max(0) + np.linalg.norm(p2 - p1, axis=1).max() * np.linalg.norm(s1, 2, axis=(0, 2))[:, None]
     left = np.einsum("Pkm,km->P", s2, p2 / 2) - np.einsum("Pkm,km->P", s1, p1 / 2)
     return theorem2.Change(np.linalg.norm(left), 2 * 0.2 * size(g1), M * size(g2 - g1), last)
@@ -128,18 +130,17 @@ def without_kinks(trials):
     return min((t for t in trials if t[-1]), key=lambda t: abs(t[-1].u @ t[-1].Hu / t[-1].curvature - 1))
 
 
-@pytest.mark.parametrize("kind", KINDS[:2], ids=["inf", "l2"])
+@pytest.mark.parametrize("kind", [0, 1], ids=["inf", "l2"])
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_every_quantity_is_that_of_its_definition(variant, kind, trials):
-    k = 14 * KINDS.index(kind)
-    net, there, near, ball, case, step = without_kinks(trials[variant][k:k + 14])
+    net, there, near, ball, case, step = without_kinks(trials[variant, kind])
     same(step, descent_again(net, near, ball, case, step))
     same(theorem2.change(net, there, ball, case), change_again(net, there, ball, case))
 
 
 @pytest.fixture(scope="module")
-def again(trials):
-    net, there, near, ball, case, step = without_kinks(trials["crown-ibp"])
+def again():
+    net, there, near, ball, case, step = without_kinks(steps("crown-ibp", KINDS[0]))
     return (net, there, near, ball, case), descent_again(net, near, ball, case, step), change_again(net, there, ball, case)
 
 
@@ -174,7 +175,7 @@ def test_a_quantity_that_is_wrong_by_1_percent_is_seen(name, factor, again, monk
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_theorem_1_holds_with_the_hessian_at_a_point_of_the_step(variant, trials):
     """H = ∇²L^ε(θ̃_t), as the paper notes: its θ̃_t is found on the step, where uᵀ∇²L^ε u is the curvature."""
-    net, _, _, ball, case, step = without_kinks(trials[variant])
+    net, _, _, ball, case, step = without_kinks(trials[variant, 0])
 
     def excess(s):
         return step.u @ hessian_vector(net, step.u, s * step.length, ball, case) - step.curvature
@@ -185,7 +186,7 @@ def test_theorem_1_holds_with_the_hessian_at_a_point_of_the_step(variant, trials
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_5_is_exact_as_the_step_shrinks(variant, trials):
-    net, _, near, ball, case, step = without_kinks(trials[variant])
+    net, _, near, ball, case, step = without_kinks(trials[variant, 0])
     d = -1e-4 * step.u
     difference = loss(moved(net, d), ball, case)[1] - loss(net, ball, case)[1]
     np.testing.assert_allclose(theorem1.product(net, d, ball, case), difference, rtol=0, atol=2e-3 * np.linalg.norm(difference))  # (5)

@@ -39,7 +39,7 @@ class Args:
     along: str = argument("one-step", "the method that the networks are trained by meanwhile", choices=tuple(METHODS))
     eps: float = argument(0.1, "target radius ε of an l∞ ball, for inputs in [0, 1]")
     steps: int = argument(10, "gradient steps of the ramp: the trials of each method on a network")
-    seeds: int = argument(10, "networks, from seed 0")
+    seeds: int = argument(6, "networks, from seed 0")
     batch: int = argument(4, "examples of each network")
     out: str = argument(None, "write the quantities of every trial to this JSON file", type=arguments.file)
 

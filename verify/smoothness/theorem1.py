@@ -9,6 +9,8 @@ least ‖∇L^ε‖² cos² φ / (4 uᵀH u). With 2 μ L^ε ≤ ‖∇L^ε‖²
 
     L^ε(θ_{t+1}) ≤ L^ε(θ_t) (1 − μ/2 cos² φ ‖H u‖⁻¹)                                                   (4)
 
+with φ the angle between ∇L^ε and ∇L^{ε_t} at θ_t (the paper prints ε_t twice).
+
 What the paper leaves open, and what is taken. I_t: the steps with ω in 1 ± 1/√2, for which the loss falls by 15 to 85 % of what
 its gradient promises. They need cos φ > 0, which the paper does not say. μ: the greatest. H: the mean Hessian along the step,
 weighted by 2 (1 − s), with which (identity) is Taylor's formula. Integrated by parts, it takes gradients alone, kinks or not:
