@@ -106,7 +106,8 @@ def change_again(net, there, ball, case):
     (g1, b1, s1), (g2, b2, s2) = ((d[..., :-2], d[..., -2], d[..., -1]) for d in (differences(bounds, at) for at in (net, there)))
     p1, p2 = (e / e.sum(1, keepdims=True) for e in (np.exp(bound(at, ball, case)) for at in (net, there)))
     signs = np.array(list(np.ndindex(2, 2, 2))) * 2 - 1
-    M = max(np.linalg.norm(x) + 0.2 for x in ball.x) if ball.norm == 2 else abs(np.clip(ball.x[:, None] + 0.2 * signs, 0, 1)).max()
+    corners = np.clip(ball.x[:, None] + 0.2 * signs, *ball.domain or (-INF, INF))
+    M = max(np.linalg.norm(x) + 0.2 for x in ball.x) if ball.norm == 2 else abs(corners).max()
 
     def size(J):
         """(N, c) of J (P, N, c, n)."""
@@ -130,18 +131,22 @@ def without_kinks(trials):
     return min((t for t in trials if t[-1]), key=lambda t: abs(t[-1].u @ t[-1].Hu / t[-1].curvature - 1))
 
 
-@pytest.mark.parametrize("kind", [0, 1], ids=["inf", "l2"])
+@pytest.mark.parametrize("kind", [0, 1, 2], ids=["two hidden layers", "l2", "inf"])
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_every_quantity_is_that_of_its_definition(variant, kind, trials):
     net, there, near, ball, case, step = without_kinks(trials[variant, kind])
-    same(step, descent_again(net, near, ball, case, step))
+    if kind > 0:  # with two hidden layers a step passes kinks, where there is no Hessian
+        same(step, descent_again(net, near, ball, case, step))
     same(theorem2.change(net, there, ball, case), change_again(net, there, ball, case))
 
 
 @pytest.fixture(scope="module")
 def again():
-    net, there, near, ball, case, step = without_kinks(steps("crown-ibp", KINDS[0]))
-    return (net, there, near, ball, case), descent_again(net, near, ball, case, step), change_again(net, there, ball, case)
+    net, there, near, ball, case, step = without_kinks(steps("crown-ibp", KINDS[2]))
+    descent, change = descent_again(net, near, ball, case, step), change_again(net, there, ball, case)
+    same(step, descent)
+    same(theorem2.change(net, there, ball, case), change)
+    return (net, there, near, ball, case), descent, change
 
 
 def by(factor, function):
@@ -175,7 +180,7 @@ def test_a_quantity_that_is_wrong_by_1_percent_is_seen(name, factor, again, monk
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_theorem_1_holds_with_the_hessian_at_a_point_of_the_step(variant, trials):
     """H = ∇²L^ε(θ̃_t), as the paper notes: its θ̃_t is found on the step, where uᵀ∇²L^ε u is the curvature."""
-    net, _, _, ball, case, step = without_kinks(trials[variant, 0])
+    net, _, _, ball, case, step = without_kinks(trials[variant, 1])
 
     def excess(s):
         return step.u @ hessian_vector(net, step.u, s * step.length, ball, case) - step.curvature
