@@ -27,13 +27,11 @@ The loss is L(s̄), with ∇L = Σ_m p_m ∇s̄_m, p = dL/ds (1). From Σ_m p_m 
 
 (Along s, dp_m = p_m (ds_m − Σ_k p_k ds_k), with s_y = 0 among the k. For |ds| ≤ 1, Σ_m p_m |ds_m − mean| ≤ √variance ≤ 1.)
 
-(two layers) is the example of the paper's Section 5. The others are our own, in the spirit of its Theorems 1 and 2, not their
-statements. How loose all of them come out:
+(two layers) is the example of the paper's Section 5. The others are our own. The paper's Theorems 1 and 2 are in
+test_paper_theorems.py: (split) and (jump) keep ‖x₂* − x₁*‖ where its (6) has 2ε. How loose ours come out:
 
     python tests/test_smoothness.py
 """
-
-from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -41,63 +39,28 @@ from networks import batch, build, draws, unit
 
 import refbound as rb
 from refbound.checks import method_options
-from refbound.layers import Linear, ReLU, add
+from refbound.layers import Linear, ReLU
 from refbound.losses import cross_entropy_vjp
+from verify.smoothness.derivatives import Case, norm, point
 
 RELAXED = ["crown-ibp", "cap-ibp", "random", "sparse", "one-step", "cap", "crown"]  # where (2) is over the ball itself
 CASES = [(method, ball) for method in RELAXED for ball in ("inf", "l2")]
 SIZES = [1e-4, 1e-2, 1e-1]  # of the step from θ₁ to θ₂, against the parameters
 
 
-class At(NamedTuple):
-    """One example's margins at some parameters, and how to differentiate them."""
-
-    net: object
-    row: object
-    region: object
-    found: object
-    margins: object
-
-    def D(self, m, x, constant=1.0):
-        """∇_θ (g_m·x + constant · b_m) as one vector, the lines and all they depend on included; x (n,)."""
-        ds = np.zeros_like(self.margins.s)
-        ds[m] = 1.0
-        inputs = np.zeros_like(self.margins.worst) + x
-        grads, dpre = self.row.margins_vjp(ds, self.net, self.margins._replace(worst=inputs))
-        grads = add(grads, self.row.preactivation_vjp(dpre, self.net, self.found))
-        flat = np.concatenate([np.ravel(grads[name]) for name in self.net.params])
-        return flat if constant else flat - self.D(m, 0 * x)
-
-    def worst(self, m):
-        return self.margins.worst[m, 0]
-
-    def g(self, m):
-        return self.margins.relaxation.g[m, 0]
-
-    def jacobian(self, m):
-        """∇g_m (n, P): row i is ∇_θ g_m·e_i."""
-        return np.array([self.D(m, e, constant=0.0) for e in np.eye(len(self.worst(m)))])
-
-
 def at(net, ball, y, method):
-    """The At of one example, with the same draws at any parameters."""
-    row, region = rb.METHODS[method], ball.region(net.dtype)
-    options = method_options(net, ball, method, {"rng": draws()})
-    return At(net, row, region, row.preactivation(net, region, options), row.bound(net, region, y, options))
+    """The Point of one example, with the same draws at any parameters."""
+    return point(net, ball, Case(y, method, {"rng": draws()}))
 
 
 def pairs(ball, method, size, count=4):
-    """(At θ₁, At θ₂) for several examples and random steps of a size."""
+    """(Point of θ₁, Point of θ₂) for several examples and random steps of a size."""
     net, rng = build("dense"), np.random.default_rng(5)
     region, y = batch(net, ball, N=count)
     for k in range(count):
         step = {name: size * rng.normal(size=w.shape) * np.abs(w).mean() for name, w in net.params.items()}
         there = net.with_params({name: w + step[name] for name, w in net.params.items()})
         yield tuple(at(some, region[k:k + 1], y[k:k + 1], method) for some in (net, there))
-
-
-def norm(v):
-    return float(np.linalg.norm(v))
 
 
 # ---- the pieces ----
@@ -109,7 +72,7 @@ def test_the_gradient_of_a_margin_is_that_at_its_fixed_worst_case(method, ball):
     region, y = batch(net, ball, N=1)
     here = at(net, region, y, method)
     p = cross_entropy_vjp(1.0, here.margins.s)[:, 0]
-    total = sum(p[m] * here.D(m, here.worst(m)) for m in range(len(p)))
+    total = sum(p[m] * here.D(m, 0, here.worst(m, 0)) for m in range(len(p)))
     grads = rb.robust_loss(net, region, y, method, rng=draws()).grads
     np.testing.assert_allclose(total, np.concatenate([grads[name].ravel() for name in net.params]), rtol=0, atol=1e-12)
 
@@ -120,18 +83,17 @@ def test_the_change_of_a_margin_s_gradient_is_that_at_one_input_and_a_jump(metho
     """(split) and (jump), and the length that the worst case moves."""
     for one, two in pairs(ball, method, size):
         for m in range(len(one.margins.s)):
-            x1, x2 = one.worst(m), two.worst(m)
-            jump, J = two.D(m, x2 - x1, constant=0.0), two.jacobian(m)
-            change = two.D(m, x2) - one.D(m, x1)
-            np.testing.assert_allclose(change, two.D(m, x1) - one.D(m, x1) + jump, rtol=0, atol=1e-11)  # (split)
-            np.testing.assert_allclose(jump, J.T @ (x2 - x1), rtol=0, atol=1e-11)
+            x1, x2 = one.worst(m, 0), two.worst(m, 0)
+            J = two.parts(m, 0)[0]
+            jump, change = J.T @ (x2 - x1), two.D(m, 0, x2) - one.D(m, 0, x1)
+            np.testing.assert_allclose(change, two.D(m, 0, x1) - one.D(m, 0, x1) + jump, rtol=0, atol=1e-11)  # (split)
             assert norm(jump) <= np.linalg.norm(J, 2) * norm(x2 - x1) * (1 + 1e-9) + 1e-12  # (jump)
             assert norm(x2 - x1) == pytest.approx(moved(one, two, m), abs=1e-7)
 
 
 def moved(one, two, m):
     """How far the worst case moves, from g alone."""
-    g1, g2, (_, r, kind) = one.g(m), two.g(m), one.region
+    g1, g2, (_, r, kind) = one.margins.relaxation.g[m, 0], two.margins.relaxation.g[m, 0], one.region
     if kind == 2:
         return float(r[0, 0] * np.sqrt(max(0, 2 - 2 * g1 @ g2 / (norm(g1) * norm(g2)))))
     return 2 * float(np.sqrt((r[0] ** 2)[np.sign(g1) != np.sign(g2)].sum()))
@@ -168,9 +130,9 @@ def test_of_two_layers_the_gradient_of_g_is_bounded_by_the_slopes(method, seed):
     line, W, w = here.margins.lines[0], net.params["0.weight"], net.params["2.weight"][1] - net.params["2.weight"][0]
     a_lo, a_up = line.a_lo[0], line.a_up[0]
     a = np.where(w > 0, a_up, a_lo)
-    np.testing.assert_allclose(here.g(0), W.T @ (a * w), rtol=0, atol=1e-12)
+    np.testing.assert_allclose(here.margins.relaxation.g[0, 0], W.T @ (a * w), rtol=0, atol=1e-12)
     names = np.concatenate([np.full(p.size, name) for name, p in net.params.items()])
-    J = here.jacobian(0)[:, names == "2.weight"].reshape(6, 2, 9)[:, 1]  # (n, hidden)
+    J = here.parts(0, 0)[0][:, names == "2.weight"].reshape(6, 2, 9)[:, 1]  # (n, hidden)
     np.testing.assert_allclose(J, W.T * a, rtol=0, atol=1e-12)
     bound = np.linalg.norm(W.T, 2) * (norm(a_lo) + norm(a_up))
     assert np.linalg.norm(J, 2) <= np.linalg.norm(J) <= np.linalg.norm(W.T, 2) * norm(a) * (1 + 1e-12) <= bound * (1 + 2e-12)
@@ -204,7 +166,7 @@ def test_the_softmax_moves_no_more_in_l1_than_the_margins_in_the_maximum_norm():
 def test_the_loss_is_as_smooth_as_its_margins(method, ball, size):
     """(loss)"""
     for one, two in pairs(ball, method, size):
-        J1, J2 = (np.array([here.D(m, here.worst(m)) for m in range(len(here.margins.s))]) for here in (one, two))
+        J1, J2 = (np.array([here.D(m, 0, here.worst(m, 0)) for m in range(len(here.margins.s))]) for here in (one, two))
         p1, p2 = (cross_entropy_vjp(1.0, here.margins.s)[:, 0] for here in (one, two))
         change = np.abs(two.margins.s - one.margins.s).max()
         bound = max(map(norm, J2 - J1)) + max(map(norm, J1)) * change
@@ -273,17 +235,17 @@ def looseness(method, ball, size, count=20):
     """(the share of margins whose worst case moves, jump over change where it does, (jump) and (loss) over what they bound)."""
     moves, shares, jumps, losses = [], [], [], []
     for one, two in pairs(ball, method, size, count):
-        J1, J2 = (np.array([here.D(m, here.worst(m)) for m in range(len(here.margins.s))]) for here in (one, two))
+        J1, J2 = (np.array([here.D(m, 0, here.worst(m, 0)) for m in range(len(here.margins.s))]) for here in (one, two))
         p1, p2 = (cross_entropy_vjp(1.0, here.margins.s)[:, 0] for here in (one, two))
         bound = max(map(norm, J2 - J1)) + max(map(norm, J1)) * np.abs(two.margins.s - one.margins.s).max()
         losses.append(bound / norm(J2.T @ p2 - J1.T @ p1))
         for m in range(len(J1)):
-            way = two.worst(m) - one.worst(m)
+            way = two.worst(m, 0) - one.worst(m, 0)
             moves.append(norm(way) > 1e-9)
             if moves[-1]:
-                jump = norm(two.D(m, way, constant=0.0))
-                shares.append(jump / norm(J2[m] - J1[m]))
-                jumps.append(np.linalg.norm(two.jacobian(m), 2) * norm(way) / jump)
+                J = two.parts(m, 0)[0]
+                shares.append(norm(J.T @ way) / norm(J2[m] - J1[m]))
+                jumps.append(np.linalg.norm(J, 2) * norm(way) / norm(J.T @ way))
     return np.mean(moves), *(np.median(values) if values else np.nan for values in (shares, jumps, losses))
 
 

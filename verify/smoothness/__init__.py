@@ -1,0 +1,1 @@
+"""The quantities of the paper's Theorems 1 and 2, for small networks."""
