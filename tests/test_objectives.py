@@ -257,7 +257,7 @@ OBJECTIVE = ["--eps", "0.05", "--objective", "exp-ibp", "--method", "one-step", 
 
 def step_of(few, **more):
     """A network and a step of training on a few images, as train.py hands it to minibatch.gradient."""
-    args = train.Args(model="mlp", batch=30, shard=10, data_dir=few, **more)
+    args = train.Args(model="mlp", batch=30, shard=10, crop=0, data_dir=few, **more)
     images = data.load("mnist", "train", few)
     now = {"eps": 0.05, "beta": 1.0, "kappa": 0.2, "rate": 0.01}
     here = {"train": images, "batch": np.arange(30), "seed": [0, 1, 2], "now": now, "args": args, "pmap": map}

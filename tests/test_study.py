@@ -9,7 +9,7 @@ from dataclasses import fields
 import pytest
 
 from trainers import study, table1, train
-from trainers.files import record
+from trainers.files import checkpoint, record
 from trainers.inputs import arguments, presets
 from trainers.loop import parallel
 
@@ -221,7 +221,7 @@ def test_the_tables_show_mean_and_spread_beside_published_errors(tmp_path, capsy
     ours, paper = cells(printed)[1:3]
     assert ours[:3] == ["0.1", "ours", "1.50 ± 0.00 / 2.50 ± 0.00 / 5.00 ± 1.00 (3)"] and set(ours[3:]) == {"–"}
     assert paper == ["", "published", "1.18 / 2.16 / 3.52", "1.07 / 1.69 / 2.10", "0.80 / 1.73 / 3.19", "1.09 / 1.77 / 2.36", "–"]
-    for words in ("errors, of dm_large", "IBP (Gowal et al. 2018)", "7 epochs, the first 5 by ibp alone, ε = 0 for 0.5 and rising for 3.5",
+    for words in ("errors, of dm_large", "IBP (Gowal et al. 2018)", "7 epochs, the first 5.25 by ibp alone, ε = 0 for 0.5 and rising for 5",
                   "3 runs, 1.5 minutes each"):
         assert words in printed
 
@@ -313,6 +313,7 @@ def test_runs_that_differ_in_more_than_their_seeds_share_no_cell():
             list(table1.tables(pair))
     older, moved = made("a", 0, 4.0), made("b", 1, 5.0, crop=1)
     del older["arguments"]["crop"]  # a record from before there was such an option
+    assert checkpoint.known(older["arguments"])["crop"] == 0 and checkpoint.known({"data": "svhn", "crop": None})["crop"] == 4
     for pair in ([older, moved], [moved, older]):
         with pytest.raises(ValueError, match="crop"):
             list(table1.tables(pair))

@@ -98,7 +98,7 @@ def check(records):
     """ValueError unless the runs of a cell differ in their seeds and nothing else."""
     first, seeds = records[0], [one["arguments"]["seed"] for one in records]
     for other in records[1:]:
-        a, b = ({**checkpoint.ADDED, **record.settings(one["arguments"])} for one in (first, other))
+        a, b = (checkpoint.known(record.settings(one["arguments"])) for one in (first, other))
         if keys := [k for k in {**a, **b} if k not in ALONE and a.get(k) != b.get(k)]:
             raise ValueError(f"{first['name']} and {other['name']} differ in {', '.join(keys)}; "
                              "expected runs that differ in their seeds")

@@ -65,9 +65,9 @@ class Args:
     norm: str = argument("inf", "of the ball", choices=("inf", "2", "1"))
     no_clip: bool = argument(False, "do not intersect the l∞ ball with the domain [0, 1]")
     epochs: int = argument(7, "epochs in all")
-    ibp_epochs: float = argument(5.0, "of these, epochs by ibp alone at the start, several times as fast (β = 0)")
+    ibp_epochs: float = argument(5.25, "of these, epochs by ibp alone at the start, several times as fast (β = 0)")
     warmup: float = argument(0.5, "epochs at ε = 0")
-    ramp: float = argument(3.5, "epochs over which ε rises")
+    ramp: float = argument(5.0, "epochs over which ε rises")
     ramp_shape: str = argument("linear", "of ε, β and κ over the ramp", choices=tuple(schedule.SHAPES))
     beta: tuple = argument((1.0, 1.0), "β of (3) before and after the ramp: the weight of the method against ibp")
     kappa: tuple = argument((0.0, 0.0), "κ before and after the ramp: the weight of the clean loss (not in the paper)")
@@ -93,7 +93,7 @@ class Args:
     limit: int = argument(0, "train on the first images only (0: all)")
     data: str = argument("mnist", "data set", choices=tuple(data.READERS))
     data_dir: str = argument(None, "its folder (default: MNIST as shipped)", type=str)
-    crop: int = argument(None, "move images by up to so many pixels, at random (default: mnist 0, others 4)", type=int)
+    crop: int = argument(None, "move images by up to so many pixels, at random (default: mnist 1, others 4)", type=int)
     validation: int = argument(5000, "training images held out to choose the epoch")
     split_seed: int = argument(0, "of the images held out")
     seed: int = argument(0, "of the parameters, the order of the images and every draw")
@@ -107,6 +107,7 @@ def main(argv=None):
     """The run, from its first epoch or from where it stopped, to the one look at the test set."""
     args = arguments.parse(Args, "trainers.train", argv, presets.TRAINING)
     check(args)
+    args.crop = data.AUGMENT[args.data][1] if args.crop is None else args.crop
     by = args.method if args.objective == "robust" else f"{args.objective}-{args.method}"
     args.run = args.run or f"runs/{by}-{args.model}-{args.eps:g}-{args.seed}"
     xp, folder = device_module(args.device), Path(args.run)

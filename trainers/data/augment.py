@@ -21,7 +21,7 @@ def random_crop(images, rng, pad=4):
     return windows[np.arange(n), :, top, left]  # (N, C, H, W)
 
 
-AUGMENT = {"mnist": (False, 0), "cifar10": (True, 4), "svhn": (False, 4)}  # flip, and pixels of crop
+AUGMENT = {"mnist": (False, 1), "cifar10": (True, 4), "svhn": (False, 4)}  # flip, and pixels of crop; the paper's MNIST: none
 
 
 def augment(images, rng, name, crop=None):

@@ -68,9 +68,15 @@ def open_folder(folder, arguments, report):
     return None
 
 
+def known(arguments):
+    """The arguments of a run of any version with those that it did not name: once the data set said how far images are moved."""
+    crop = arguments.get("crop")
+    return {**ADDED, **arguments, "crop": (0 if arguments["data"] == "mnist" else 4) if crop is None else crop}
+
+
 def differences(found, wanted):
     """In words, where the arguments that a run's files hold are not those that are wanted, but for those that are free."""
-    found, wanted = {**ADDED, **found}, {k: list(v) if isinstance(v, tuple) else v for k, v in wanted.items() if k not in FREE}
+    found, wanted = known(found), {k: list(v) if isinstance(v, tuple) else v for k, v in wanted.items() if k not in FREE}
     return "; ".join(f"--{k.replace('_', '-')} {found.get(k)} there, {v} here" for k, v in wanted.items() if found.get(k) != v)
 
 
