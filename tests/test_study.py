@@ -221,7 +221,7 @@ def test_the_tables_show_mean_and_spread_beside_published_errors(tmp_path, capsy
     ours, paper = cells(printed)[1:3]
     assert ours[:3] == ["0.1", "ours", "1.50 ± 0.00 / 2.50 ± 0.00 / 5.00 ± 1.00 (3)"] and set(ours[3:]) == {"–"}
     assert paper == ["", "published", "1.18 / 2.16 / 3.52", "1.07 / 1.69 / 2.10", "0.80 / 1.73 / 3.19", "1.09 / 1.77 / 2.36", "–"]
-    for words in ("errors, of dm_large", "IBP (Gowal et al. 2018)", "7 epochs, the first 5.25 by ibp alone, ε = 0 for 0.5 and rising for 5",
+    for words in ("errors, of dm_large", "IBP (Gowal et al. 2018)", "7 epochs, the first 5 by ibp alone, ε = 0 for 0.5 and rising for 5",
                   "3 runs, 1.5 minutes each"):
         assert words in printed
 

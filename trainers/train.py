@@ -65,7 +65,7 @@ class Args:
     norm: str = argument("inf", "of the ball", choices=("inf", "2", "1"))
     no_clip: bool = argument(False, "do not intersect the l∞ ball with the domain [0, 1]")
     epochs: int = argument(7, "epochs in all")
-    ibp_epochs: float = argument(5.25, "of these, epochs by ibp alone at the start, several times as fast (β = 0)")
+    ibp_epochs: float = argument(5.0, "of these, epochs by ibp alone at the start, several times as fast (β = 0)")
     warmup: float = argument(0.5, "epochs at ε = 0")
     ramp: float = argument(5.0, "epochs over which ε rises")
     ramp_shape: str = argument("linear", "of ε, β and κ over the ramp", choices=tuple(schedule.SHAPES))
