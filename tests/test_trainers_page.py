@@ -80,9 +80,28 @@ def test_the_tables_of_the_page_are_what_the_commands_print():
                for line in landscape.by_seeds([landscape.summary(run) for run in records]).splitlines()[2:]]
     small, mlp = ([[eps, name.partition(" (β")[0], seeds, *row]
                    for model, eps, name, seeds, *row in printed if model == of] for of in ("small", "mlp"))
+    decided = {}
+    for (eps, column), found in cells.items():
+        decided[column, float(eps)] = found
+    exact = table1.complete(decided)[0].splitlines()[4:]
+    front = [[f"{eps}", *(table1.exact(decided[column, float(eps)][0]) for column in ("IBP", table1.COLUMNS["crown-ibp", 1, 1], "OURS"))]
+             for eps in ("0.1", "0.2", "0.3", "0.4")]
+    assert rows("exact, ε | IBP | CROWN-IBP | OURS", (ROOM.parent / "README.md").read_text()) == front
+    assert rows("ε | network | PGD | exact | verified | missed") == [[cell.strip() for cell in line.split("|")[1:-1]] for line in exact]
     measures = "variation | l2 distance | cosine distance | verified error"
     assert rows(f"ε | method | {measures}") == [[eps, f"{name} ({seeds})", *row] for eps, name, seeds, *row in small]
     assert rows(f"method | {measures}") == [[name, *row] for _, name, _, *row in mlp]
+
+
+def test_an_exact_error_lies_between_pgd_and_verified_and_counts_the_verdicts():
+    decided = [one for one in record.read() if one.get("complete")]
+    assert len(decided) == 16
+    for one in decided:
+        done, result = one["complete"], one["result"]
+        count = {letter: done["verdicts"].count(letter) for letter in "mrn?"}
+        assert sum(count.values()) == len(done["verdicts"]) == done["images"] == result["images"] == 10_000
+        assert done["exact_error"] == (count["m"] + count["n"]) / 100 and done["unknown"] == count["?"] <= 10
+        assert result["pgd_error"] <= done["exact_error"] <= done["exact_error"] + count["?"] / 100 <= result["verified_error"]
 
 
 def test_the_verified_errors_beside_the_papers_are_those_of_its_table_1():

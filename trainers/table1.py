@@ -132,15 +132,20 @@ def others(cells):
 def complete(cells):
     """The networks of which every image was decided, if there are any: a row for each."""
     rows = []
-    for (column, eps), one in ((cell, one) for cell, found in sorted(cells.items(), key=lambda of: of[0][1]) for one in found):
-        if done := one.get("complete"):
+    for (column, eps), found in sorted(cells.items(), key=lambda cell: cell[0][1]):
+        for one in filter(exact, found):
             pgd, verified = ((one["exact"] or one["result"])[key] for key in ("pgd_error", "verified_error"))
-            least, most = done["exact_error"], done["exact_error"] + 100 * done["unknown"] / done["images"]
-            exact = f"{least:.2f}" + f" to {most:.2f}" * (most > least)
-            missed = f"{100 * (least - pgd) / (verified - pgd):.0f} %" if pgd is not None and verified > pgd else "–"
-            rows.append([radius(eps), f"{column}, seed {one['arguments']['seed']}", spread([pgd]), exact, spread([verified]), missed])
-    title = "Every image decided (verify.complete): errors of single networks in %, and which share of verified − PGD the attack missed"
+            missed = "–" if pgd in (None, verified) else f"{100 * (one['complete']['exact_error'] - pgd) / (verified - pgd):.0f} %"
+            rows.append([radius(eps), f"{column}, seed {one['arguments']['seed']}", spread([pgd]), exact(one), spread([verified]), missed])
+    title = "Every image decided (verify.complete): errors of single networks in %, and the share of verified − PGD that PGD missed"
     return [f"{title}\n\n{markdown(['ε', 'network', 'PGD', 'exact', 'verified', 'missed'], rows)}"] if rows else []
+
+
+def exact(record):
+    """The exact error of a run's network, an interval where images are unknown; None where they were not decided."""
+    if done := record.get("complete"):
+        most = done["exact_error"] + 100 * done["unknown"] / done["images"]
+        return f"{done['exact_error']:.2f}" + f" to {most:.2f}" * (done["unknown"] > 0)
 
 
 def table2(data, name, cells):
