@@ -373,12 +373,12 @@ def test_random_crop_is_a_loop_over_images(pad):
 
 def test_augment_follows_the_table():
     images = batch()
-    assert data.augment(images, np.random.default_rng(7), "mnist") is images
+    assert data.augment(images, np.random.default_rng(7), "mnist", 0) is images
     rng = np.random.default_rng(7)
     both = data.random_crop(data.random_flip(images, rng), rng)
     assert np.array_equal(data.augment(images, np.random.default_rng(7), "cifar10"), both)
     crop = data.random_crop(images, np.random.default_rng(7))
     assert np.array_equal(data.augment(images, np.random.default_rng(7), "svhn"), crop)
     moved = data.random_crop(images, np.random.default_rng(7), 1)
-    assert np.array_equal(data.augment(images, np.random.default_rng(7), "mnist", 1), moved)
+    assert np.array_equal(data.augment(images, np.random.default_rng(7), "mnist"), moved)
     assert data.augment(images, np.random.default_rng(7), "svhn", 0) is images

@@ -203,7 +203,7 @@ def test_variation_is_exactly_zero_at_step_length_0_with_the_start_held(method):
 
 def here(few, method, **more):
     """A step of training on a few images, as train.py hands it to its probe, and the network."""
-    args = train.Args(method=method, model="mlp", batch=30, shard=10, data_dir=few, as_released=True)
+    args = train.Args(crop=0, method=method, model="mlp", batch=30, shard=10, data_dir=few, as_released=True)
     images = data.load("mnist", "train", few)
     net = train.new_network(args, np, images.images.shape[1:], 10)
     now = {"eps": 0.02, "beta": 1.0, "kappa": 0.0, "rate": 0.01, **more}
