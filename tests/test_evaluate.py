@@ -1,6 +1,7 @@
 """The evaluator as a command: what it counts, what stops it, and what it refuses."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -137,6 +138,23 @@ def test_a_misclassified_image_is_not_bounded_and_leaves_the_others_their_draws(
     [(y, [a0])] = asked
     assert 0 < right.sum() < 100 and np.array_equal(y, test.labels[right])
     assert np.array_equal(a0, draws.stream("bound", 3, 0, 0, 0).random((100, 20), np.float32)[right])
+
+
+def test_what_is_certified_is_attacked_by_fewer_steps_what_is_wrong_by_none_and_all_where_nothing_is_certified(few, monkeypatch):
+    net, test, pgd, seen = rb.models.mlp(np.random.default_rng(0), (784, 20, 10), (1, 28, 28)), data.load("mnist", "test", few), rb.pgd, []
+
+    def spied(net, ball, y, steps, **more):
+        seen.append((steps, len(y)))
+        return pgd(net, ball, y, steps, **more)
+
+    monkeypatch.setattr(rb, "pgd", spied)
+    args = evaluate.Args(eps=0.003, method=("ibp",), norm="inf", seed=0, threads=1, pgd_steps=30, shard=len(test.labels))
+    found, n = evaluate.evaluate(net, test, args, quiet=True), len(test.labels)
+    certified, right = (round(n * (1 - found[key] / 100)) for key in ("verified_error", "standard_error"))
+    assert 0 < certified < right < n and seen == [(30, right - certified), (evaluate.CHECK, certified)]
+    seen.clear()
+    evaluate.evaluate(net, test, replace(args, method=("cap",), projections=50), quiet=True)
+    assert seen == [(30, right)]
 
 
 @pytest.mark.parametrize("content", [b"", b"not a zip", b"PK\x03\x04 cut"], ids=["empty", "text", "cut"])

@@ -253,6 +253,7 @@ def test_arguments_that_cannot_be_are_refused_in_one_line(given, line):
 
 OBJECTIVE = ["--eps", "0.05", "--objective", "exp-ibp", "--method", "one-step", "--alpha", "0.2", "--attack-steps", "2", "--l1", "1e-4",
              "--kappa", "0.2", "0.1"]
+REGULARISED = ["--init", "ibp", "--regularise", "0.5", "--ramp", "2.5"]  # so that ε still rises where a run goes on
 
 
 def step_of(few, **more):
@@ -287,8 +288,8 @@ def test_the_gradient_of_a_minibatch_is_that_of_the_objective_with_the_draws_of_
         np.testing.assert_array_equal(grads[key], grad)
 
 
-def test_a_run_of_an_objective_is_the_same_for_any_threads_and_when_it_goes_on(few, tmp_path, interrupted_in_epoch_3):
-    arguments = [*SHORT, *OBJECTIVE, "--probe", "5", "--data-dir", few]
+def test_a_run_is_the_same_for_any_threads_and_when_it_goes_on_with_an_objective_and_regularisers(few, tmp_path, interrupted_in_epoch_3):
+    arguments = [*SHORT, *OBJECTIVE, *REGULARISED, "--probe", "5", "--data-dir", few]
     for threads in ("1", "2"):
         train.main([*arguments, "--threads", threads, "--run", str(tmp_path / threads)])
     interrupted_in_epoch_3([*arguments, "--run", str(tmp_path / "cut")])
@@ -297,9 +298,9 @@ def test_a_run_of_an_objective_is_the_same_for_any_threads_and_when_it_goes_on(f
         assert len({(tmp_path / name / file).read_bytes() for name in ("1", "2", "cut")}) == 1
 
 
-def test_a_run_of_an_objective_is_the_same_on_the_device(few, tmp_path, device):
+def test_a_run_is_the_same_on_the_device_with_an_objective_and_regularisers(few, tmp_path, device):
     for name in ("cpu", "cuda"):
-        train.main([*SHORT, *OBJECTIVE, "--data-dir", few, "--limit", "200", "--device", name, "--run", str(tmp_path / name)])
+        train.main([*SHORT, *OBJECTIVE, *REGULARISED, "--data-dir", few, "--limit", "200", "--device", name, "--run", str(tmp_path / name)])
     ours, theirs = (rb.load(tmp_path / name / "model.npz").params for name in ("cpu", "cuda"))
     for key, value in ours.items():
         np.testing.assert_allclose(theirs[key], value, rtol=0, atol=1e-3)

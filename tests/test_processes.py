@@ -39,7 +39,10 @@ def test_results_come_in_order_and_as_one_process_would_give_them(count, area, m
 
 def fails(item):
     if item == 3:
+        time.sleep(0.2)
         raise ValueError("the third")
+    if item == 4:  # the first to fail, but not in order
+        raise ValueError("the fourth")
     return item
 
 

@@ -101,4 +101,5 @@ def moved(net, step):
 
 
 def norm(v):
+    """‖v‖₂ of a vector, ‖v‖_F of a matrix."""
     return float(np.linalg.norm(v))
