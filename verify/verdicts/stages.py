@@ -7,6 +7,7 @@ import numpy as np
 
 import refbound as rb
 from refbound.branching import branch_and_bound
+from trainers.evaluate import CHECK
 from trainers.inputs.draws import stream
 
 from ..programs.mixed_integer import margins, scaled, verdict
@@ -42,7 +43,7 @@ def decide(net, methods, seed, time_limit, chunk):
         if len(left) == 0:
             break
     started, robust = time.monotonic(), np.flatnonzero(np.array(verdicts) == "robust")
-    for i, (found, _) in zip(robust, attack(net, ball[robust], y[robust], rng, steps=20) if len(robust) else ()):
+    for i, (found, _) in zip(robust, attack(net, ball[robust], y[robust], rng, steps=CHECK) if len(robust) else ()):
         if found == "not robust":
             raise ValueError(f"image {first + i}: robust by {stages[i]}, yet attacked: a bound or the attack is wrong")
     seconds[LAST] = time.monotonic() - started
