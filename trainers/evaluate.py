@@ -74,7 +74,7 @@ def main(argv=None):
     args.eps = config.get("eps") if args.eps is None else args.eps
     if args.eps is None:
         raise ValueError("--eps: a network file does not say its ε; expected --eps with a number")
-    args.method = args.method or certifiers(config.get("method", "crown-ibp"), config.get("beta", (1, 1)))
+    args.method = args.method or certifiers(config.get("method", "crown-ibp"), config.get("beta", (1, 1)), config.get("objective", "robust"))
     args.norm = args.norm or config.get("norm", "inf")
     if args.data is None:
         args.data, args.data_dir = config.get("data", "mnist"), args.data_dir or config.get("data_dir")
@@ -100,9 +100,13 @@ def held_out(args, config):
     return data.split_validation(whole, config["validation"], config["split_seed"])[1]
 
 
-def certifiers(method, beta):
-    """By what the images of a run are verified: its method, and ibp if its training ended on a mixture with that (3)."""
-    return (method,) if beta[1] == 1 else tuple(dict.fromkeys((method, "ibp")))
+def certifiers(method, beta, objective="robust"):
+    """By what the images of a run are verified: its method, and ibp if its training ended on a mixture with that (3).
+
+    Of an objective other than the bound's loss the bound is not what was minimised: then by crown-ibp and alpha too.
+    """
+    searched = () if objective == "robust" else ("crown-ibp", "alpha")
+    return tuple(dict.fromkeys((method, *("ibp",) * (beta[1] != 1), *searched)))
 
 
 def check(args):

@@ -124,9 +124,10 @@ def table1(data, cells):
 
 
 def others(cells):
-    """The methods that are no column of Table 1, if there are any: a row for each."""
-    rows = [[column, radius(eps), cell(found)] for (column, eps), found in cells.items() if column not in COLUMNS.values()]
-    return [markdown(["other methods", "ε", "standard / PGD / verified"], rows)] if rows else []
+    """The methods that are no column of Table 1, if there are any: a row for each, with the bounds that verified it."""
+    rows = [[column, radius(eps), cell(found), ", ".join((found[0]["exact"] or found[0]["result"])["method"])]
+            for (column, eps), found in cells.items() if column not in COLUMNS.values()]
+    return [markdown(["other methods", "ε", "standard / PGD / verified", "by"], rows)] if rows else []
 
 
 def complete(cells):

@@ -260,7 +260,7 @@ def finish(folder, args, xp, rows):
     """The one look at the test set, by the best network."""
     net = rb.load(folder / "best.npz")
     net = net.with_params({k: xp.asarray(v) for k, v in net.params.items()})
-    by = certifiers(args.method, args.beta)
+    by = certifiers(args.method, args.beta, args.objective)
     result = errors(net, data.load(args.data, "test", args.data_dir), args, args.eps, by, attack=True)
     result |= {"arguments": asdict(args), "versions": checkpoint.versions(),
                "training_seconds": round(sum(row["seconds"] for row in rows), 1),

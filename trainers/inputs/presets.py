@@ -124,6 +124,11 @@ METHODS = {  # what a study calls a run -> its options
        for p, q in ((0.0, 0.0), (0.0, 0.5), (0.0, 1.0), (0.5, 1.0), (1.0, 1.0))},
 }
 
+OBJECTIVES = {  # and those after the paper, by ibp's bound, or by one-step's in the last epochs
+    **{objective: {"method": "ibp", "objective": objective} for objective in ("sabr", "mtl-ibp", "cc-ibp", "exp-ibp")},
+    **{f"{objective}-one-step": {"method": "one-step", "objective": objective} for objective in ("mtl-ibp", "cc-ibp")},
+}
+
 
 def schedule(epochs):
     """One shape for every study, 6 epochs long, stretched to so many; all epochs by the run's own method."""
@@ -144,6 +149,15 @@ EPOCHS = {"ibp": 60, "crown-ibp": 20, "cap": 4, "one-step": 20, "cbp-1-0": 20}
 FASTER = {"adam_beta2": 0.99}  # at large ε, all methods
 SLOWER = {"rate": 1e-3, "warmup": 0.5, "ramp": 8.0, "milestones": (46.0, 56.0)}
 SHORT = {"warmup": 0.5, "ramp": 8.0, "milestones": (23.0, 28.0)}
+ENDING = {"alpha": 0.3, "attack_steps": 1, "ibp_epochs": 20.0, "milestones": (22.0, 23.3)}
+BY_IBP = {  # method -> ε -> its options. mtl-ibp's α, and cc-ibp's at 0.1, were tried in 10 and 20 epochs, by validation
+    "ibp": {0.1: {}, 0.3: {}},
+    "sabr": {0.1: {"lam": 0.5, "attack_steps": 1}, 0.3: {"lam": 0.8, "attack_steps": 1}},
+    "mtl-ibp": {0.1: {"alpha": 0.3, "attack_steps": 1}, 0.3: {"alpha": 0.5, "attack_steps": 1}},
+    "cc-ibp": {0.1: {"alpha": 0.3, "attack_steps": 1}, 0.3: {"alpha": 0.7, "attack_steps": 1}},
+    "exp-ibp": {0.1: {"alpha": 0.3, "attack_steps": 1}, 0.3: {"alpha": 0.5, "attack_steps": 1}},
+}
+BY_ONE_STEP = {"mtl-ibp-one-step": {0.1: ENDING}}
 # all chosen by ibp's errors in training and validation; SLOWER and SHORT are ibp's, the others have that of `schedule`
 # name -> (network, {ε: {method: seeds}}, {ε: {method: epochs}}, {(method, ε): what differs from that schedule},
 #          {ε: by how many pixels images are moved at random, where training would overfit without})
@@ -158,6 +172,12 @@ STUDIES = {
                {0.1: {"one-step": 60}, 0.2: {"ibp": 60, "one-step": 36}, 0.3: {"one-step": 36}},
                {("ibp", 0.2): {**SLOWER, "train_eps": 0.25}, ("one-step", 0.2): {"train_eps": 0.25},
                 ("one-step", 0.3): {**stretched(SLOWER, 36 / 60), **FASTER}}, {0.1: 1}),
+    # the objectives after the paper, beside IBP in as many epochs; alike but for α, λ, and the last epochs of one-step
+    "objectives": ("small", {0.1: {**dict.fromkeys(BY_IBP, (0,)), **dict.fromkeys(BY_ONE_STEP, (0, 1, 2))},
+                             0.3: dict.fromkeys(BY_IBP, (0,))},
+                   {eps: {**dict.fromkeys(BY_IBP, 30), **dict.fromkeys(BY_ONE_STEP, 24)} for eps in (0.1, 0.3)},
+                   {(method, eps): {**SHORT, "rate": 1e-3, "probe": 0, **(FASTER if eps == 0.3 else {}), **options}
+                    for of in (BY_IBP, BY_ONE_STEP) for method, by_eps in of.items() for eps, options in by_eps.items()}, {0.1: 1}),
 }
 
 
@@ -172,7 +192,7 @@ def runs(study, only=(), epochs=None):
         if named or not only:
             length = epochs or usual[eps][method]
             more = stretched(differing.get((method, eps), {}), length / usual[eps][method])
-            chosen[name] = {"model": model, "eps": eps, "seed": seed, **METHODS[method],
+            chosen[name] = {"model": model, "eps": eps, "seed": seed, **METHODS.get(method, OBJECTIVES.get(method)),
                             **schedule(length), **more, "crop": crops.get(eps, 0)}
     if unused := [pattern for pattern in only if pattern not in used]:
         methods = ", ".join(dict.fromkeys(method for *_, method in cells))
