@@ -11,7 +11,7 @@ for the same minibatch and the same random slopes at every point: what is measur
 
     tightness    |C W_L D … D W₁| r / |C W_L| D … D |W₁| r                       Mao et al. 2024, "Understanding certified training
                  D the ReLUs that are active at x, r the radius of B             with interval bound propagation"
-    jump         |s̄(l⁺) − s̄(l⁻)| as the l of one unit passes −u from l⁻ to l⁺    Jovanović et al. 2022, "On the paradox of
+    jump         how far s̄ moves as the l of one unit passes −u                  Jovanović et al. 2022, "On the paradox of
                                                                                 certified training": a relaxation is discontinuous
 """
 

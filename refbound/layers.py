@@ -7,7 +7,7 @@ An affine layer z = W x + bias is bilinear in W and x. With P(x) the input as it
 
     A(W, x)      apply      (..., n) -> (..., m)       from P(x)
     Aᵀ(W, g)     adjoint    (..., m) -> (..., n)       <g, A(W, x)> = <Aᵀ(W, g), x>
-    dW(g, x)     outer      the gradient of <g, A(W, x)> in W, from P(x)
+    outer(g, x)             the gradient of <g, A(W, x)> in W, from P(x)
 
 Layers hold no parameters and remember nothing. How a convolution becomes matrix products is in arrays/ops.py.
 """
@@ -206,7 +206,7 @@ def forward(net, z):
 def forward_vjp(dz, net, inputs, of="parameters"):
     """The gradients of <dz, f(x)> in every parameter, a dict; or with of="input" in x, (N, n). inputs: from `forward`.
 
-    Through z = W x + bias: dW = dW(dz, x), dbias = dz, dx = Aᵀ(W, dz); through z = max(x, 0): dx = [x > 0] dz.
+    Through z = W x + bias: dW = outer(dz, x), dbias = dz, dx = Aᵀ(W, dz); through z = max(x, 0): dx = [x > 0] dz.
     """
     grads = {}
     for i in reversed(range(len(net.layers))):

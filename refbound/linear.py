@@ -92,7 +92,7 @@ def upstream(ds, net, stop, relaxation, worst, start=0):
 def relax_vjp(ds, net, stop, relaxation, lines, worst, start=0):
     """Gradients of Σ ds s̄: of the parameters (a dict), and of the chord, (dā, db̄) for each ReLU.
 
-    With v from `upstream`: dW = dW(g, v) and dbias = Σ ds g for an affine layer, g at its output; and for a ReLU
+    With v from `upstream`: dW = outer(g, v) and dbias = Σ ds g for an affine layer, g at its output; and for a ReLU
     dā = Σ_S g⁺ v and db̄ = Σ_S ds g⁺. The lower slopes are constants, but for parallel lines, a̲ = ā: dā = Σ_S g v.
     """
     grads, dlines, xp = {}, [], namespace(worst)

@@ -1,7 +1,7 @@
 """The networks of the paper and its neighbours, with random parameters.
 
-Weights and biases are drawn from U(−1/√fan_in, 1/√fan_in), PyTorch's default for both layers. Every function takes
-a numpy Generator first, works for any input shape (C, H, W) and number of classes, and returns a Network on the host.
+Weights and biases are drawn from U(−1/√fan_in, 1/√fan_in), PyTorch's default for both layers. Every network takes
+a numpy Generator first, works for any input shape (C, H, W) and number of classes (`mlp` by its widths), and is on the host.
 `for_intervals` draws the weights of any of them anew.
 """
 

@@ -16,8 +16,8 @@ this page. A number at a line's end is the paper's equation. `python -m refbound
     v             the gradient of the loss in g, at each layer                       as g
     a0            draws from U[0, 1] for each ReLU; only Section 5 uses them         (m,)
 
-t⁺ = max(t, 0), t⁻ = min(t, 0), and dt is the gradient of the loss in t. Under `thing` stands its gradient, `thing_vjp`: it takes
-the gradients in what `thing` returns, as far as the loss uses it, then what `thing` takes. t⁺ and |t| have the derivative 0 at 0.
+t⁺ = max(t, 0), t⁻ = min(t, 0), and dt is the gradient of the loss in t. Under `thing` stands its gradient, `thing_vjp`. Its arguments
+are the gradients of the loss in `thing`'s results, then `thing`'s own arguments. t⁺ and |t| have the derivative 0 at 0.
 """
 
 import argparse

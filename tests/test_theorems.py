@@ -193,7 +193,7 @@ def test_given_slopes_reproduce_the_method_that_chose_them(name, ball):
 
 @on_networks
 def test_sparse_at_its_extremes(name, ball):
-    """(0, 0) and (1, 1) are slopes 0 and 1; (0, 1) is adaptive, so crown-ibp."""
+    """(0, 0) and (1, 1) are slopes 0 and 1; (0, 1) is adaptive, so crown-ibp, where no unit is on the tie u = −l."""
     net = build(name)
     ball, y = batch(net, ball)
     for rate in (0, 1):
