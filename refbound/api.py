@@ -36,10 +36,10 @@ class RobustLoss(NamedTuple):
 
 
 def preactivation_bounds(net, ball, method, **options):
-    """[(l, u), ...]: bounds of the input of each ReLU, (N, *shape) as that input. ValueError for an argument that cannot be."""
+    """[(l, u), ...]: bounds of the input of each ReLU, (N, *shape) as that input. Raises as margin_bounds does."""
     row, region = checks.method(method), checks.problem(net, ball)
     pre = row.preactivation(net, region, checks.method_options(net, ball, method, options, drawn=False)).pre
-    return [(images(l, net.shapes[i]), images(u, net.shapes[i])) for i, (l, u) in zip(net.relus, pre)]
+    return [tuple(images(z, net.shapes[i]) for z in checks.finite("preactivation_bounds", pair)) for i, pair in zip(net.relus, pre)]
 
 
 def margin_bounds(net, ball, y, method, **options):
@@ -50,7 +50,7 @@ def margin_bounds(net, ball, y, method, **options):
     """
     row, region = checks.method(method), checks.problem(net, ball, y)
     margins = row.bound(net, region, y, checks.method_options(net, ball, method, options))
-    return checks.finite(with_true_class(margins.s, y), "margin_bounds")
+    return checks.finite("margin_bounds", with_true_class(margins.s, y), *margins.pre)
 
 
 def linear_bound(net, ball, y, method, **options):
@@ -61,7 +61,7 @@ def linear_bound(net, ball, y, method, **options):
     row, region = checks.method(method), checks.problem(net, ball, y)
     margins = row.bound(net, region, y, checks.method_options(net, ball, method, options))
     g, b = margins.linear_function(net)
-    g, b = (checks.finite(with_true_class(v, y), "linear_bound") for v in (g, b))
+    g, b = (checks.finite("linear_bound", with_true_class(v, y), *margins.pre) for v in (g, b))
     return LinearBound(images(g, net.input_shape), b)
 
 

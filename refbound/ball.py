@@ -71,7 +71,7 @@ class Ball:
             raise ValueError("x: expected finite pixels, got a NaN or an infinity")
         self.norm, self.eps = norm, _check_eps(eps, x, norm)
         self.domain = _check_domain(domain, x, norm)
-        self.x = x if self.domain is None else xp.clip(x, *self.domain)
+        self.x = xp.clip(x, *(self.domain or (-np.inf, np.inf)))  # a copy: what was checked stays as it is
 
     def __repr__(self):
         least, most = float(self.eps.min()), float(self.eps.max())
@@ -117,12 +117,13 @@ def _check_eps(eps, x, norm):
     """ε as an array (N,), or shaped as x, where x lives."""
     xp, shapes = namespace(x), radius_shapes(x, norm)
     expected = f"eps: expected a number or an array of shape {' or '.join(map(str, shapes))} with norm {norm}"
-    if eps is None or isinstance(eps, (str, bool)):
-        raise ValueError(f"{expected}, got {eps!r}")
     if not is_array(eps) and not isinstance(eps, np.ndarray):
         try:
-            eps = to_like(np.asarray(eps, dtype=x.dtype), x)
-        except (TypeError, ValueError):
+            plain = np.asarray(float(eps) if isinstance(eps, Real) and not isinstance(eps, bool) else eps)
+            if plain.dtype.kind not in "fiu":
+                raise TypeError
+            eps = to_like(plain.astype(x.dtype), x)
+        except (TypeError, ValueError, OverflowError):
             raise ValueError(f"{expected}, got {eps!r}") from None
     elif namespace(eps) is not xp:
         raise ValueError(f"eps: expected an array of {xp.__name__}, as x is, got one of {namespace(eps).__name__}")
@@ -130,7 +131,7 @@ def _check_eps(eps, x, norm):
         raise ValueError(f"{expected}, got {described(eps)}")
     if not bool((eps >= 0).all()) or not bool(xp.isfinite(eps).all()):
         raise ValueError(f"eps: expected finite numbers of at least 0, got {float(eps.min())}")
-    return xp.broadcast_to(eps if is_float(eps) else eps.astype(x.dtype), eps.shape or (len(x),))
+    return xp.broadcast_to(eps.astype(eps.dtype if is_float(eps) else x.dtype), eps.shape or (len(x),))  # a copy
 
 
 def _check_domain(domain, x, norm):
@@ -141,8 +142,8 @@ def _check_domain(domain, x, norm):
     if norm != np.inf:
         raise ValueError(f"domain: expected None with norm {norm!r}, got {domain!r} (only l∞ balls are clipped)")
     if not isinstance(domain, (tuple, list)) or len(domain) != 2 or not all(isinstance(v, Real) for v in domain) \
-            or not domain[0] < domain[1]:
-        raise ValueError(f"domain: expected None or (low, high) with low < high, got {domain!r}")
+            or not domain[0] < domain[1] or max(map(abs, domain)) > float(np.finfo(x.dtype).max):
+        raise ValueError(f"domain: expected None or (low, high), finite with low < high, got {domain!r}")
     low, high = (float(x.dtype.type(v)) for v in domain)  # as x is rounded; a plain number widens nothing
     room = ULPS * float(np.finfo(x.dtype).eps) * max(abs(low), abs(high))
     if bool((x < low - room).any()) or bool((x > high + room).any()):

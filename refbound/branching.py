@@ -63,12 +63,14 @@ def branch_and_bound(net, ball, y, pre=None, *, steps=20, width=32, limit=1000, 
 
     pre: bounds [(l, u)] of the input of each ReLU, (N, *shape) (default: those of ibp); steps: of `optimise`, and of the attack;
     width: parts bounded at a time; limit: parts of an image, and seconds: for all images, beyond which nothing is cut.
-    Robust is an image all of whose parts have s̄ < 0: a NaN or an early end is not. ValueError for an argument that cannot be.
+    Robust is an image all of whose parts have s̄ < 0: a NaN, an overflow or an early end is not. ValueError for an argument that
+    cannot be.
     """
     region, bound, count = checks.problem(net, ball, y), np.full(len(y), -np.inf), np.zeros(len(y), int)
     steps, width, limit = checks.whole("steps", steps, 0), checks.whole("width", width, 1), checks.whole("limit", limit, 0)
     deadline = time.monotonic() + (np.inf if seconds is None else checks.number("seconds", seconds, 0))
     pre = interval(net, region).pre if pre is None else checks.bounds(net, ball, pre)
+    sound = np.all([[True] * len(y), *(to_host(net.xp.isfinite(z).all(1)) for pair in pre for z in pair)], axis=0)
     parts = left(whole(net, region, y, pre), bound)
     witness = attack(net, ball, y, parts._replace(x=as_rows(ball.x, net.dtype)[parts.image]), 0)  # x itself
     parts = bounded(net, region, pre, parts, steps, width)
@@ -85,7 +87,8 @@ def branch_and_bound(net, ball, y, pre=None, *, steps=20, width=32, limit=1000, 
         np.add.at(count, halves.image, 1)
         parts = join(rest, halves)
     np.maximum.at(bound, parts.image, parts.s)
-    answers = ["not robust" if n in witness else "unknown" if n in parts.image else "robust" for n in range(len(y))]
+    bound[~sound] = np.inf
+    answers = ["not robust" if n in witness else "unknown" if n in parts.image or not sound[n] else "robust" for n in range(len(y))]
     return [Decision(answer, float(bound[n]), witness.get(n), int(count[n])) for n, answer in enumerate(answers)]
 
 
@@ -99,8 +102,8 @@ def whole(net, region, y, pre):
 
 
 def left(parts, bound):
-    """The parts that are not bounded below 0; of the others `bound` (of each image) takes the greatest s̄. NaN bounds nothing."""
-    parts = parts._replace(s=np.where(np.isnan(parts.s), np.inf, parts.s))
+    """The parts that are not bounded below 0; of the others `bound` (of each image) takes the greatest s̄. An overflow bounds nothing."""
+    parts = parts._replace(s=np.where(np.isfinite(parts.s), parts.s, np.inf))
     done = parts.s < 0
     np.maximum.at(bound, parts.image[done], parts.s[done])
     return parts.at(~done)
@@ -183,7 +186,7 @@ def gradients(net, relaxation, worst, sigma):
 
 def cut(net, region, pre, parts):
     """The two halves of each part, at the unstable unit with the largest g⁺ b̄; itself where no unit is unstable."""
-    if len(parts.s) == 0:
+    if len(parts.s) == 0 or not net.relus:
         return parts
     (_, pre), xp = place(region, pre, parts), namespace(region.centre)
     lines = [enclose(l, u, k) for (l, u), k in zip(pre, parts.a)]

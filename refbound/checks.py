@@ -3,6 +3,7 @@ what came and what was expected. Options are turned into rows here, and what is 
 """
 
 import math
+import sys
 from numbers import Integral, Real
 
 import numpy as np
@@ -17,7 +18,7 @@ NO_LABELS = object()
 
 def number(name, value, least, most=math.inf, open_below=False):
     """value as a finite float in [least, most], or above `least`: a NumPy scalar would widen a float32 network."""
-    inside = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value) and least <= value <= most
+    inside = isinstance(value, Real) and not isinstance(value, bool) and abs(value) <= sys.float_info.max and least <= value <= most
     if not inside or open_below and value == least:
         expected = ("a positive number" if open_below else f"a finite number of at least {least}" if most == math.inf
                     else f"a number in [{least}, {most}]")
@@ -65,18 +66,20 @@ def labels(y, N, classes, xp):
 
 def margins(s, y):
     """Margin bounds (N, c) and labels (N,)."""
-    if not is_array(s) or s.ndim != 2:
+    if not is_array(s) or s.ndim != 2 or s.dtype.kind not in "fiu":
         raise ValueError(f"s: expected margin bounds (N, c), got {described(s)}")
     labels(y, s.shape[0], s.shape[1], namespace(s))
     if bool(namespace(s).isnan(s).any()):
         raise ValueError("s: expected margin bounds, got NaN")
 
 
-def finite(s, name):
-    """s, unless a bound overflowed."""
-    if not bool(namespace(s).isfinite(s).all()):
-        raise ValueError(f"{name}: a bound overflowed or is NaN in {s.dtype}: no statement is made for any example")
-    return s
+def finite(name, *bounds):
+    """The first of some arrays and pairs (l, u), unless a bound in them overflowed: a ReLU makes a number of u = −∞."""
+    for bound in bounds:
+        for z in bound if isinstance(bound, tuple) else (bound,):
+            if not bool(namespace(z).isfinite(z).all()):
+                raise ValueError(f"{name}: a bound overflowed or is NaN in {z.dtype}: no statement is made for any example")
+    return bounds[0]
 
 
 def step_size(value, ball, net):
@@ -84,7 +87,7 @@ def step_size(value, ball, net):
     if value is None:
         return as_rows(ball.eps, net.dtype) / 4
     if isinstance(value, Real) or is_array(value) and value.ndim == 0:
-        return number("step_size", value if not is_array(value) else float(value), 0)
+        return number("step_size", float(value) if is_array(value) and value.dtype.kind in "fiu" else value, 0)
     shapes = radius_shapes(ball.x, ball.norm)
     if not is_array(value) or value.shape not in shapes or value.dtype.kind not in "fiu" \
             or not bool(((value >= 0) & namespace(value).isfinite(value)).all()):
@@ -159,6 +162,9 @@ def bounds(net, ball, pre):
         given = [tuple(getattr(z, "shape", type(z).__name__) for z in pair) for pair in pre]
     if given != [(shape, shape) for shape in shapes]:
         raise ValueError(f"pre: expected (l, u) for each ReLU, of shapes {shapes}, got {given}")
+    for l, u in pre:
+        if not all(is_array(z) and namespace(z) is net.xp and z.dtype.kind in "fiu" for z in (l, u)) or bool((l > u).any()):
+            raise ValueError(f"pre: expected numbers l <= u in arrays of {net.xp.__name__}, got others")
     return [tuple(as_rows(z, net.dtype) for z in pair) for pair in pre]
 
 

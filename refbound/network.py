@@ -35,8 +35,12 @@ class Network:
         self._place(layers, tuple(int(n) for n in input_shape))
         if len(self.shapes[-1]) != 1 or self.shapes[-1][0] < 2:
             raise ValueError(f"network: expected an output of shape (c,) with at least 2 classes, got {self.shapes[-1]}")
-        self.classes, self.params = self.shapes[-1][0], dict(params)
-        self._check(self.params)
+        try:
+            params = dict(params)
+        except (TypeError, ValueError):
+            raise ValueError(f"params: expected a dict of arrays, got {type(params).__name__}") from None
+        self._check(params)
+        self.classes, self.params = self.shapes[-1][0], {name: in_order(value) for name, value in params.items()}
 
     def _place(self, layers, input_shape):
         shape, placed, shapes = input_shape, [], [input_shape]
@@ -62,7 +66,7 @@ class Network:
         if not shapes:
             raise ValueError("params: expected at least one linear or conv2d layer, got none")
         if set(shapes) != set(params):
-            raise ValueError(f"params: expected {sorted(shapes)}, got {sorted(params)}")
+            raise ValueError(f"params: expected {sorted(shapes)}, got {sorted(params, key=str)}")
         for name, value in params.items():
             if not is_float(value) or value.shape != shapes[name]:
                 raise ValueError(f"{name}: expected a float32 or float64 array of shape {shapes[name]}, got {described(value)}")
@@ -104,6 +108,11 @@ class Network:
         if not is_array(x) or tuple(x.shape[1:]) != self.input_shape or len(x) == 0:
             raise ValueError(f"x: expected shape (N, {', '.join(map(str, self.input_shape))}), got {described(x)}")
         return forward(self, as_rows(x, self.dtype))[0]
+
+
+def in_order(value):
+    """An array whose bytes are in the machine's order: another is another dtype, for which draws would be others."""
+    return value if value.dtype.isnative else value.astype(value.dtype.newbyteorder("="))
 
 
 def spec(layer):
@@ -165,7 +174,10 @@ def load(path):
         for name in ("architecture", "input_shape"):
             if name not in arrays:
                 raise ValueError(f"it has no array {name!r}")
-        layers = [from_spec(entry) for entry in json.loads(str(arrays.pop("architecture")))]
+        text = arrays.pop("architecture")
+        if text.ndim or text.dtype.kind != "U" or not isinstance(entries := json.loads(str(text)), list):
+            raise ValueError(f"architecture: expected the text of a JSON list of layers, got {described(text)}")
+        layers = [from_spec(entry) for entry in entries]
         return Network(layers, {k: v for k, v in arrays.items() if k != "input_shape"}, arrays["input_shape"].tolist())
     except FileNotFoundError:
         raise

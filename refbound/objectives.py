@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from . import checks
 from .api import RobustLoss, checked_loss
-from .arrays.ops import as_rows, is_array, namespace, with_true_class
+from .arrays.ops import as_rows, described, is_array, namespace, with_true_class
 from .attack import climb, projection
 from .ball import Ball, Region
 from .layers import add, forward, forward_vjp
@@ -113,7 +113,7 @@ def objective_loss(net, ball, y, objective, method="ibp", x_adv=None, rng=None, 
     """
     row, region = find(objective), checks.problem(net, ball, y)
     alpha, lam = (setting(name, value, objective) for name, value in (("alpha", alpha), ("lam", lam)))
-    if row.options:
+    if row.options or x_adv is not None:
         x_adv = climb(net, ball, y, STEPS, rng) if x_adv is None else points(x_adv, net, ball)
     region = row.within(ball, x_adv, lam) if row.within else region
     bound = checked_loss(net, ball, y, method, beta, kappa, {**options, "rng": rng}, region)
@@ -143,8 +143,8 @@ def setting(name, value, objective):
 
 
 def points(x_adv, net, ball):
-    """x_adv, in the network's dtype."""
-    if not is_array(x_adv) or namespace(x_adv) is not net.xp or x_adv.shape != ball.x.shape or not bool(net.xp.isfinite(x_adv).all()):
-        raise ValueError(f"x_adv: expected finite numbers, an array of {net.xp.__name__} shaped as x, {tuple(ball.x.shape)}, got "
-                         f"{type(x_adv).__name__} {getattr(x_adv, 'shape', '')}")
+    """x_adv, in the network's dtype; ValueError unless it lies in the ball, but for rounding."""
+    fits = is_array(x_adv) and namespace(x_adv) is net.xp and x_adv.shape == ball.x.shape and x_adv.dtype.kind in "fiu"
+    if not fits or not bool((abs(projection(ball, net.dtype)(x := as_rows(x_adv, net.dtype)) - x) <= 1e-4 * (1 + abs(x))).all()):
+        raise ValueError(f"x_adv: expected points of the ball, an array of {net.xp.__name__} shaped as x, {tuple(ball.x.shape)}, got {described(x_adv)}")
     return x_adv.astype(net.dtype)

@@ -72,7 +72,7 @@ def sound_margin_bounds(net, ball, y, method, **options):
         plain = row.margins(net, region, C, pre, given)
         lines = [rounded_lines(l, u, line.a_lo) for (l, u), line in zip(pre, plain.lines)]
     boxes = propagate(net, boxes[start], lambda k, box: between(lines[k], box), start)
-    return checks.finite(with_true_class(backward(net, C, lines, boxes, start), y), "sound_margin_bounds")
+    return checks.finite("sound_margin_bounds", with_true_class(backward(net, C, lines, boxes, start), y))
 
 
 def rounding_allowance(net, ball, y):

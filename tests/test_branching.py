@@ -133,6 +133,17 @@ def test_what_ends_early_or_is_nan_is_unknown():
     assert found.answer == "unknown" and found.bound == np.inf
 
 
+def test_without_a_relu_what_rounds_to_0_is_unknown():
+    """There is nothing to cut: no part is finer than the ball."""
+    ball, y, tied = rb.Ball(np.full((1, 2), 0.5), 0.1), np.array([0]), set()
+    for seed in range(20):
+        params = {"0.weight": draws(seed).normal(size=(2, 2)), "0.bias": np.zeros(2)}
+        net = rb.Network([Linear(2, 2)], params, (2,))
+        params["0.bias"][1] = -rb.margin_bounds(net, ball, y, "ibp")[0, 1]
+        tied.add(branch_and_bound(net, ball, y, limit=3)[0].answer)
+    assert "unknown" in tied
+
+
 @pytest.mark.parametrize("ball", BALLS)
 def test_the_parts_of_many_images_are_one_batch_on_every_ball(ball):
     """Each image gets the verdict that it gets alone, and no robust one is attacked."""
@@ -167,7 +178,8 @@ def test_branch_and_bound_gives_the_same_on_the_device(device, ball):
 
 def test_arguments_that_cannot_be_are_refused():
     net, ball, y = random_problem(0)
-    for pre in (3, [], [(ball.x, ball.x)]):
+    swapped = [(u + 1, l) for l, u in rb.preactivation_bounds(net, ball, "ibp")]
+    for pre in (3, [], [(ball.x, ball.x)], swapped, [(l.astype(str), u) for l, u in swapped]):
         refuses(lambda: branch_and_bound(net, ball, y, pre), "pre:")
     for name, value in (("steps", -1), ("width", 0), ("limit", 1.5), ("seconds", -1), ("seconds", np.nan)):
         refuses(lambda: branch_and_bound(net, ball, y, **{name: value}), f"{name}:")

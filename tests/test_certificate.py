@@ -340,10 +340,11 @@ def test_the_command_makes_proves_saves_and_reads(tmp_path, capsys):
     c = claims.read(Path(folder) / "00017.npz")
     certificate.write(c._replace(l=[v - 1000 for v in c.l], u=[v + 1000 for v in c.u]).sealed(), Path(folder) / "00017.npz")
     certificate.write(c._replace(eps="0.02"), Path(folder) / "00018.npz")
+    (Path(folder) / "00019.npz").write_bytes(Path(model).read_bytes())
     capsys.readouterr()
     assert main([model, "--read", folder]) == 1
     out = capsys.readouterr().out
-    assert "3 certificates: 1 held, 1 not proved, 1 rejected" in out
+    assert "4 certificates: 1 held, 1 not proved, 2 rejected" in out and "00019.npz: rejected" in out
     assert "00017.npz: not proved: its worst margin has the exact bound" in out and "00018.npz: rejected: it has changed" in out
     for arguments, line in (([model], "--eps: a network file does not say"), ([model, "--eps", "x"], "eps: expected a decimal"),
                             ([model, "--eps", "1e400"], "eps: expected a decimal"),
@@ -411,9 +412,12 @@ def test_an_image_whose_bounds_overflow_has_no_bound_below_0():
     assert all(not bound < 0 for _, bound in make(net, np.full((2, 1), 100, np.uint8), np.array([0, 1]), "0.1"))
 
 
-def test_a_command_that_could_not_end_or_begin_is_refused(tmp_path):
+def test_a_command_that_could_not_end_or_begin_is_refused(tmp_path, capsys):
     rb.save(rb.models.mlp(np.random.default_rng(0), widths=(784, 6, 4), input_shape=(1, 28, 28)), tmp_path / "net.npz")
     for argv, words in ((["--n", "0"], "--n: expected at least 1"), (["--steps", "-1"], "--steps: expected at least 0"),
-                        ([], "expected 10 classes, as the data, got 4")):
+                        (["--n", "1"], "expected 10 classes, as the data, got 4")):
         with pytest.raises(ValueError, match=words):
             main([str(tmp_path / "net.npz"), "--eps", "0.1", *argv])
+    with pytest.raises(SystemExit):
+        main([str(tmp_path / "net.npz"), "--eps", "0.1", "--save", str(tmp_path / "net.npz")])
+    assert "--save" in capsys.readouterr().err

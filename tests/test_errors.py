@@ -5,6 +5,7 @@ import pytest
 from networks import batch, build, draws
 
 import refbound as rb
+from refbound.branching import branch_and_bound
 from refbound.layers import Conv2d, Flatten, Linear, ReLU
 
 NET = build("dense")
@@ -38,7 +39,9 @@ def refuses(call, *words):
     ("eps inf", dict(eps=np.inf)), ("eps None", dict(eps=None)),
     ("eps (2,)", dict(eps=[0.1, 0.2])), ("eps (3, 1)", dict(eps=np.full((3, 1), 0.1))),
     ("norm np.inf, 2 or 1 'inf'", dict(norm="inf")), ("norm 3", dict(norm=3)), ("norm None", dict(norm=None)),
-    ("domain (1, 0)", dict(domain=(1, 0))), ("domain nan", dict(domain=(0, np.nan))),
+    ("eps True", dict(eps=[True, False, True])), ("eps 0.1", dict(eps=["0.1"] * 3)), ("eps number", dict(eps=10**400)),
+    ("domain (1, 0)", dict(domain=(1, 0))), ("domain nan", dict(domain=(0, np.nan))), ("domain finite inf", dict(domain=(0, np.inf))),
+    ("domain finite", dict(domain=(0, 10**400))),
     ("domain None norm 2", dict(norm=2, domain=(0, 1)))])
 def test_a_ball_that_cannot_be(words, arguments):
     arguments = {"x": X, "eps": 0.1, **arguments}
@@ -111,7 +114,7 @@ def test_other_refusals_of_the_functions():
     refuses(lambda: rb.pgd(NET, BALL, Y, step_size=np.zeros(2)), "step_size:", "(3,)", "(2,)")
     refuses(lambda: rb.preactivation_bounds(NET, BALL, "foo"), "method:", "'foo'")
     refuses(lambda: rb.preactivation_bounds(NET, X, "ibp"), "ball:", "ndarray")
-    for s, word in ((None, "NoneType"), (np.zeros(3), "(3,)"), (np.full((3, 4), np.nan), "NaN")):
+    for s, word in ((None, "NoneType"), (np.zeros(3), "(3,)"), (np.full((3, 4), np.nan), "NaN"), (np.full((3, 4), None), "object")):
         refuses(lambda: rb.certified(s, Y), "s:", word)
     refuses(lambda: rb.certified(np.zeros((3, 4)), Y[:2]), "y:", "(3,)")
     for x in (X[:, :5], X.tolist(), X[0]):
@@ -123,6 +126,32 @@ def test_other_refusals_of_the_functions():
 def test_no_statement_is_made_where_a_bound_overflows(f):
     huge = NET.with_params({name: 1e200 * p for name, p in NET.params.items()})
     refuses(lambda: f(huge, BALL, Y, "crown-ibp"), f.__name__, "overflowed", "float64")
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_a_relu_that_makes_0_of_an_overflow_does_not_hide_it():
+    """u = −∞ by rounding is 0 after the ReLU, where exact arithmetic has 1.2e38."""
+    def array(*numbers):
+        return np.array(numbers, np.float32)
+
+    net = rb.Network([Linear(2, 2), Linear(2, 1), ReLU(), Linear(1, 2)], {
+        "0.weight": array([-3e38, -3e38], [3e38, 0]), "0.bias": array(0, 0), "1.weight": array([0.25, 0.9]), "1.bias": array(0),
+        "3.weight": array([0], [1e-38]), "3.bias": array(0, -0.1)}, (2,))
+    ball, y = rb.Ball(np.ones((1, 2), np.float32), 0.0), np.array([0])
+    for f in (rb.margin_bounds, rb.linear_bound):
+        refuses(lambda: f(net, ball, y, "ibp"), f.__name__, "overflowed")
+    refuses(lambda: rb.preactivation_bounds(net, ball, "ibp"), "preactivation_bounds", "overflowed")
+    assert branch_and_bound(net, ball, y)[0].answer == "unknown"
+    net = rb.Network([Linear(1, 2)], {"0.weight": np.array([[1.5e308], [-1.5e308]]), "0.bias": np.array([0, 1.7e308])}, (1,))
+    assert branch_and_bound(net, rb.Ball(np.full((1, 1), 0.6), 0.1), y)[0].answer != "robust"  # s̄ = −∞
+
+
+def test_a_ball_keeps_what_was_checked():
+    for domain in (None, (0.0, 1.0)):
+        x, eps = X.copy(), np.full(3, 0.1)
+        ball = rb.Ball(x, eps, domain=domain)
+        x[:], eps[:] = np.nan, -1
+        assert (ball.x == X).all() and (ball.eps == 0.1).all()
 
 
 # ---- networks ----
@@ -194,7 +223,8 @@ def attack_of(**arguments):
     ("kappa", lambda: rb.robust_loss(NET, BALL, Y, "ibp", kappa=None)),
     ("steps", attack_of(steps=-1)), ("steps", attack_of(steps=1.5)), ("restarts", attack_of(restarts=0, rng=draws())),
     ("restarts", attack_of(restarts=-1)), ("rng", attack_of(rng=3)), ("step_size", attack_of(step_size=np.nan)),
-    ("step_size", attack_of(step_size=-1.0)), ("step_size", attack_of(step_size="a")),
+    ("step_size", attack_of(step_size=-1.0)), ("step_size", attack_of(step_size="a")), ("step_size", attack_of(step_size=np.array("a"))),
+    ("step_size", attack_of(step_size=10**400)), ("params", lambda: rb.Network(NET.layers, None, (6,))),
     ("targeted", attack_of(targeted=1)),
     ("0.bias", lambda: NET.with_params({**NET.params, "0.bias": np.full(8, np.nan)})),
     ("params", lambda: rb.Network([ReLU()], {}, (3,))), ("layer 0", lambda: rb.Network([3], {}, (3,))),

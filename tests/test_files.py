@@ -77,6 +77,15 @@ def test_a_file_written_by_numpy_alone_is_a_network(tmp_path):
     np.testing.assert_array_equal(rb.load(tmp_path / "net.npz")(np.array([[3.0, 4.0]])), [[3, 4]])
 
 
+def test_a_file_of_the_other_byte_order_has_the_same_draws(saved):
+    path, arrays = saved
+    net = rb.load(path)
+    np.savez(path, **{name: a.astype(a.dtype.newbyteorder("S")) if a.dtype.kind == "f" else a for name, a in arrays.items()})
+    ball, y = rb.Ball(np.full((1, *net.input_shape), 0.5, net.dtype), 0.1), np.zeros(1, int)
+    one, other = (rb.margin_bounds(of, ball, y, "random", rng=np.random.default_rng(0)) for of in (net, rb.load(path)))
+    assert (one == other).all()
+
+
 @pytest.mark.parametrize("fails", ["np.savez", "os.replace"])
 def test_a_write_that_fails_leaves_the_old_file_and_no_part(fails, saved, monkeypatch):
     path, arrays = saved
@@ -118,7 +127,8 @@ def test_truncated_files(saved):
     ("0.bias (8,) (7,)", {"0.bias": np.zeros(7)}), ("0.bias int64", {"0.bias": np.zeros(8, int)}),
     ("0.bias NaN", {"0.bias": np.full(8, np.nan)}), ("0.bias infinity", {"0.bias": np.full(8, -np.inf)}),
     ("float32 float64", {"0.bias": np.zeros(8, np.float32)}),
-    ("Expecting value", {"architecture": "no JSON"}), ("iterable", {"architecture": "3"}),
+    ("Expecting value", {"architecture": "no JSON"}), ("architecture: list", {"architecture": "3"}),
+    ("architecture: text |S4", {"architecture": b"[{}]"}),
     ("tanh", {"architecture": '[{"type": "tanh"}]'}), ("type linear", {"architecture": '[{"no": 1}]'}),
     ("in_features", {"architecture": '[{"type": "linear"}]'}),
     ("kernel_size", {"architecture": '[{"type": "conv2d", "in_channels": 1, "out_channels": 1, "kernel_size": 0}]'}),

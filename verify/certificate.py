@@ -51,7 +51,7 @@ class Args(Given):
     give_up: int = argument(100, "stop after so many images in a row without a certificate")
     method: tuple = argument(DEFAULT, "whose slopes to try, in this order", choices=MAKERS)
     steps: int = argument(20, "of alpha, which has its own slopes for each margin")
-    save: str = argument(None, "also write each certificate to this folder", type=str)
+    save: str = argument(None, "also write each certificate to this folder", type=arguments.folder)
     read: str = argument(None, "prove the certificates of this folder instead of making any", type=str)
 
 
@@ -63,7 +63,7 @@ def main(argv=None):
     network = exact.Network(net.spec(), net.params, net.input_shape)
     if args.read:
         paths = sorted(Path(args.read).glob("*.npz"))
-        certificates, skipped, seconds = [(path.name, read(path)) for path in paths], 0, 0.0
+        certificates, skipped, seconds = [(path.name, path) for path in paths], 0, 0.0
         if not paths:
             raise ValueError(f"{args.read}: no certificates (*.npz) there")
     else:
@@ -77,13 +77,12 @@ def main(argv=None):
         if stopped:
             more = "a smaller --eps" if "cap" in args.method or not net.relus else "--method cap, whose l and u are no interval bounds,"
             print(f"stopped after {args.give_up} images in a row without a certificate (--give-up): {more} may find some")
-    if args.save:
-        for name, certificate in certificates:
+        for name, certificate in certificates if args.save else ():
             write(certificate, Path(args.save) / name)
     started, outcomes = time.perf_counter(), []
     for name, certificate in tqdm(certificates, "prove", disable=None, leave=False):
         try:
-            outcomes.append((name, exact.prove(certificate, network)))
+            outcomes.append((name, exact.prove(read(certificate) if args.read else certificate, network)))
         except Rejected as error:
             outcomes.append((name, error))
     return report(outcomes, skipped, seconds, time.perf_counter() - started)

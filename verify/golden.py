@@ -75,7 +75,9 @@ def read(path):
         raise ValueError(f"{path}: no such file")
     try:
         if path.suffix == ".json":
-            return {name: from_json(name, entry) for name, entry in json.loads(path.read_text(encoding="utf-8")).items()}
+            if not isinstance(entries := json.loads(path.read_text(encoding="utf-8")), dict):
+                raise ValueError("expected a JSON object of arrays")
+            return {name: from_json(name, entry) for name, entry in entries.items()}
         if not zipfile.is_zipfile(path):
             raise ValueError("it is no whole zip archive")
         with np.load(path, allow_pickle=False) as file:

@@ -55,8 +55,8 @@ def first(dataset, n, net):
     images, labels = (a[:n or None] for a in dataset)
     if net.input_shape not in (images.shape[1:], (math.prod(images.shape[1:]),)):
         raise ValueError(f"model: expected inputs {images.shape[1:]}, as the data, got {net.input_shape}")
-    if labels.max() >= net.classes:
-        raise ValueError(f"model: expected {labels.max() + 1} classes, as the data, got {net.classes}")
+    if net.classes <= (most := dataset.labels.max()):
+        raise ValueError(f"model: expected {most + 1} classes, as the data, got {net.classes}")
     return Dataset(images.reshape(-1, *net.input_shape), labels)
 
 

@@ -95,6 +95,13 @@ def file(text):
     return text
 
 
+def folder(text):
+    """The name of a folder that is there or can be made, or why not."""
+    if Path(text).exists() and not Path(text).is_dir():
+        raise argparse.ArgumentTypeError(f"{text}: expected the name of a folder, found a file")
+    return text
+
+
 def picture(text):
     """The same of a picture's file."""
     if Path(text).suffix not in PICTURES:
