@@ -186,3 +186,9 @@ def test_what_an_evaluation_cannot_do_is_said_before_it_begins(argv, words, few,
         arguments.run(lambda: evaluate.main([str(tmp_path / "net.npz"), "--data-dir", few, "--eps", "0.1", "--method", "ibp", *argv]))
     captured = capsys.readouterr()
     assert words in captured.err and captured.err.count("\n") == 1 and not captured.out
+
+
+def test_a_run_is_verified_by_its_method_and_where_the_bound_was_not_minimised_by_alpha_too():
+    assert evaluate.certifiers("ibp", (1, 1)) == ("ibp",) and evaluate.certifiers("crown-ibp", (1, 0)) == ("crown-ibp", "ibp")
+    assert evaluate.certifiers("ibp", (1, 1), "sabr") == ("ibp", "crown-ibp", "alpha")
+    assert evaluate.certifiers("crown-ibp", (1, 0.5), "cc-ibp") == ("crown-ibp", "ibp", "alpha")
