@@ -192,7 +192,7 @@ def test_the_runs_of_a_study_can_be_trained_and_each_has_a_column(name):
     assert name != "longer" or least[name] == columns
 
 
-@pytest.mark.parametrize(("folder", "names"), ((".", ("reduced", "small")), ("longer", ("longer",))))
+@pytest.mark.parametrize(("folder", "names"), ((".", ("reduced", "small")), ("longer", ("longer",)), ("objectives", ("objectives",))))
 def test_the_committed_results_are_of_runs_that_the_studies_list(folder, names):
     listed = {}
     for name in names:
