@@ -151,7 +151,7 @@ FASTER = {"adam_beta2": 0.99}  # at large ε, all methods
 SLOWER = {"rate": 1e-3, "warmup": 0.5, "ramp": 8.0, "milestones": (46.0, 56.0)}
 SHORT = {"warmup": 0.5, "ramp": 8.0, "milestones": (23.0, 28.0)}
 ENDING = {"alpha": 0.3, "attack_steps": 1, "ibp_epochs": 20.0, "milestones": (22.0, 23.3)}
-BY_IBP = {  # method -> ε -> its options. Only mtl-ibp's α was searched: four and two trials of 10 or 20 epochs, by held-out images
+BY_IBP = {  # method -> ε -> its options. Only mtl-ibp's α was searched: three and two trials of 10 or 20 epochs, by held-out images
     "ibp": {0.1: {}, 0.3: {}},
     "sabr": {0.1: {"lam": 0.5, "attack_steps": 1}, 0.3: {"lam": 0.8, "attack_steps": 1}},
     "mtl-ibp": {0.1: {"alpha": 0.3, "attack_steps": 1}, 0.3: {"alpha": 0.5, "attack_steps": 1}},
