@@ -60,8 +60,8 @@ def linear_bound(net, ball, y, method, **options):
     """
     row, region = checks.method(method), checks.problem(net, ball, y)
     margins = row.bound(net, region, y, checks.method_options(net, ball, method, options))
-    g, b = margins.linear_function(net)
-    g, b = (checks.finite("linear_bound", with_true_class(v, y), *margins.pre) for v in (g, b))
+    g, b = (with_true_class(v, y) for v in margins.linear_function(net))
+    checks.finite("linear_bound", g, b, *margins.pre)
     return LinearBound(images(g, net.input_shape), b)
 
 

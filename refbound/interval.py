@@ -23,7 +23,7 @@ class Intervals(NamedTuple):
     """What `interval` found, and what its gradient needs."""
 
     pre: list     # (l, u), each (N, n), at the input of each ReLU
-    inputs: list  # of each layer up to the last ReLU: the Region at its input if it is affine, or if that is still the l2 or l1 ball; else None
+    inputs: list  # of each layer up to the last ReLU: the Region at its input, if that is an l2 or l1 ball or the layer is affine; else None
 
 
 def interval(net, region, stop=None):

@@ -114,6 +114,15 @@ def test_an_exact_error_lies_between_pgd_and_verified_and_counts_the_verdicts():
         assert result["pgd_error"] <= done["exact_error"] <= done["exact_error"] + count["?"] / 100 <= result["verified_error"]
 
 
+def test_the_exact_errors_of_the_longer_runs_and_ibp_beside_the_other_objectives_are_those_of_the_records():
+    longer = {(one["name"][:3], one["arguments"]["eps"]): one for one in record.read([record.RESULTS / "longer"])}
+    for key, words in ((("one", 0.1), "**{} %** at 0.1"), (("one", 0.2), "**{} %**, and IBP"), (("ibp", 0.2), "IBP at {} %")):
+        assert words.format(table1.exact(longer[key])) in PAGE
+    for one in record.read([record.RESULTS / "objectives" / f"ibp-small-{eps}-0.json" for eps in (0.1, 0.3)]):
+        errors = " / ".join(f"{one['result'][name]:.2f}" for name in table1.ERRORS)
+        assert f"{errors} % at {one['arguments']['eps']}" in PAGE
+
+
 def test_the_verified_errors_beside_the_papers_are_those_of_its_table_1():
     cells = {}
     for one in record.read():

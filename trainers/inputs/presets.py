@@ -125,8 +125,8 @@ METHODS = {  # what a study calls a run -> its options
 }
 
 OBJECTIVES = {  # and those after the paper, by ibp's bound, or by one-step's in the last epochs
-    **{objective: {"method": "ibp", "objective": objective} for objective in ("sabr", "mtl-ibp", "cc-ibp", "exp-ibp")},
-    "mtl-ibp-one-step": {"method": "one-step", "objective": "mtl-ibp"},
+    **{objective: {"method": "ibp", "objective": objective, "attack_steps": 1} for objective in ("sabr", "mtl-ibp", "cc-ibp", "exp-ibp")},
+    "mtl-ibp-one-step": {"method": "one-step", "objective": "mtl-ibp", "attack_steps": 1},
 }
 
 
@@ -150,16 +150,15 @@ EPOCHS = {"ibp": 60, "crown-ibp": 20, "cap": 4, "one-step": 20, "cbp-1-0": 20}
 FASTER = {"adam_beta2": 0.99}  # at large ε, all methods
 SLOWER = {"rate": 1e-3, "warmup": 0.5, "ramp": 8.0, "milestones": (46.0, 56.0)}
 SHORT = {"warmup": 0.5, "ramp": 8.0, "milestones": (23.0, 28.0)}
-ENDING = {"alpha": 0.3, "attack_steps": 1, "ibp_epochs": 20.0, "milestones": (22.0, 23.3)}
+# all chosen by ibp's errors in training and validation; SLOWER and SHORT are ibp's, the others have that of `schedule`
 BY_IBP = {  # method -> ε -> its options. Only mtl-ibp's α was searched: three and two trials of 10 or 20 epochs, by held-out images
     "ibp": {0.1: {}, 0.3: {}},
-    "sabr": {0.1: {"lam": 0.5, "attack_steps": 1}, 0.3: {"lam": 0.8, "attack_steps": 1}},
-    "mtl-ibp": {0.1: {"alpha": 0.3, "attack_steps": 1}, 0.3: {"alpha": 0.5, "attack_steps": 1}},
-    "cc-ibp": {0.1: {"alpha": 0.3, "attack_steps": 1}, 0.3: {"alpha": 0.7, "attack_steps": 1}},
-    "exp-ibp": {0.1: {"alpha": 0.3, "attack_steps": 1}, 0.3: {"alpha": 0.5, "attack_steps": 1}},
+    "sabr": {0.1: {"lam": 0.5}, 0.3: {"lam": 0.8}},
+    "mtl-ibp": {0.1: {"alpha": 0.3}, 0.3: {"alpha": 0.5}},
+    "cc-ibp": {0.1: {"alpha": 0.3}, 0.3: {"alpha": 0.7}},
+    "exp-ibp": {0.1: {"alpha": 0.3}, 0.3: {"alpha": 0.5}},
 }
-BY_ONE_STEP = {"mtl-ibp-one-step": {0.1: ENDING}}
-# all chosen by ibp's errors in training and validation; SLOWER and SHORT are ibp's, the others have that of `schedule`
+BY_ONE_STEP = {"mtl-ibp-one-step": {0.1: {"alpha": 0.3, "ibp_epochs": 20.0, "milestones": (22.0, 23.3)}}}
 # name -> (network, {ε: {method: seeds}}, {ε: {method: epochs}}, {(method, ε): what differs from that schedule},
 #          {ε: by how many pixels images are moved at random, where training would overfit without})
 STUDIES = {
@@ -178,7 +177,7 @@ STUDIES = {
                              0.3: dict.fromkeys(BY_IBP, (0,))},
                    {eps: {**dict.fromkeys(BY_IBP, 30), **dict.fromkeys(BY_ONE_STEP, 24)} for eps in (0.1, 0.3)},
                    {(method, eps): {**SHORT, "rate": 1e-3, "probe": 0, **(FASTER if eps == 0.3 else {}), **options}
-                    for of in (BY_IBP, BY_ONE_STEP) for method, by_eps in of.items() for eps, options in by_eps.items()}, {0.1: 1}),
+                    for method, of in {**BY_IBP, **BY_ONE_STEP}.items() for eps, options in of.items()}, {0.1: 1}),
 }
 
 
@@ -193,7 +192,7 @@ def runs(study, only=(), epochs=None):
         if named or not only:
             length = epochs or usual[eps][method]
             more = stretched(differing.get((method, eps), {}), length / usual[eps][method])
-            chosen[name] = {"model": model, "eps": eps, "seed": seed, **METHODS.get(method, OBJECTIVES.get(method)),
+            chosen[name] = {"model": model, "eps": eps, "seed": seed, **{**METHODS, **OBJECTIVES}[method],
                             **schedule(length), **more, "crop": crops.get(eps, 0)}
     if unused := [pattern for pattern in only if pattern not in used]:
         methods = ", ".join(dict.fromkeys(method for *_, method in cells))
