@@ -70,7 +70,6 @@ def branch_and_bound(net, ball, y, pre=None, *, steps=20, width=32, limit=1000, 
     steps, width, limit = checks.whole("steps", steps, 0), checks.whole("width", width, 1), checks.whole("limit", limit, 0)
     deadline = time.monotonic() + (np.inf if seconds is None else checks.number("seconds", seconds, 0))
     pre = interval(net, region).pre if pre is None else checks.bounds(net, ball, pre)
-    sound = np.all([[True] * len(y), *(to_host(net.xp.isfinite(z).all(1)) for pair in pre for z in pair)], axis=0)
     parts = left(whole(net, region, y, pre), bound)
     witness = attack(net, ball, y, parts._replace(x=as_rows(ball.x, net.dtype)[parts.image]), 0)  # x itself
     parts = bounded(net, region, pre, parts, steps, width)
@@ -87,8 +86,7 @@ def branch_and_bound(net, ball, y, pre=None, *, steps=20, width=32, limit=1000, 
         np.add.at(count, halves.image, 1)
         parts = join(rest, halves)
     np.maximum.at(bound, parts.image, parts.s)
-    bound[~sound] = np.inf
-    answers = ["not robust" if n in witness else "unknown" if n in parts.image or not sound[n] else "robust" for n in range(len(y))]
+    answers = ["not robust" if n in witness else "unknown" if n in parts.image else "robust" for n in range(len(y))]
     return [Decision(answer, float(bound[n]), witness.get(n), int(count[n])) for n, answer in enumerate(answers)]
 
 

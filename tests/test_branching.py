@@ -118,6 +118,7 @@ def test_verdicts_are_those_of_all_patterns_and_of_the_milp(seed):
             assert worst - 1e-9 <= found.bound < 0
 
 
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_what_ends_early_or_is_nan_is_unknown():
     net, ball, y = random_problem(4)
     now = max(by_patterns(net, ball, m, y[0]) for m in range(net.classes) if m != y[0])
@@ -128,9 +129,10 @@ def test_what_ends_early_or_is_nan_is_unknown():
         found = branch_and_bound(net, ball, y, pre, **early)[0]
         assert found.answer == "unknown" and found.witness is None and found.bound >= 0 and found.parts == 0
     assert branch_and_bound(net, ball, (y + 1) % 3, pre, limit=0)[0].answer == "not robust"  # at x
-    nan = [(l * np.nan, u) for l, u in pre]
-    found = branch_and_bound(net, ball, y, nan, limit=5)[0]
-    assert found.answer == "unknown" and found.bound == np.inf
+    for ends in ((np.nan, 1), (-np.inf, 1), (-np.inf, -np.inf), (-1, np.inf), (np.inf, np.inf)):  # the chord of each is NaN
+        odd = [tuple(np.full_like(l, end) for end in ends) for l, _ in pre]
+        found = branch_and_bound(net, ball, y, odd, limit=5)[0]
+        assert found.answer == "unknown" and found.bound == np.inf
 
 
 def test_without_a_relu_what_rounds_to_0_is_unknown():
