@@ -66,38 +66,38 @@ def rows(head, page=PAGE):
     return [[cell.strip() for cell in line.split("|")[1:-1]] for table in found for line in table.splitlines()]
 
 
-def after(table):
-    """The rows of a table of the runs of other objectives."""
-    cells = {}
-    for one in record.read([record.RESULTS / "objectives"]):
-        cells.setdefault((table1.heading(one["arguments"]), one["arguments"]["eps"]), []).append(one)
-    return [line for line in table(cells)[0].splitlines() if line.startswith("| ")][2:]
-
-
-def test_the_tables_of_the_page_are_what_the_commands_print():
-    records = record.read()
-    cells = {}
-    for one in records:
+def cells(folder="."):
+    """The runs of `small` in a folder of the results, by column and ε."""
+    found = {}
+    for one in record.read([record.RESULTS / folder]):
         if one["arguments"]["model"] == "small":
-            cells.setdefault((f"{one['arguments']['eps']:g}", table1.heading(one["arguments"])), []).append(one)
-    errors = rows("ε | IBP | CROWN-IBP (β = 1) | CAP | OURS | CBP 1→0")
-    assert [row[0] for row in errors] == ["0.1", "0.2", "0.3", "0.4"]
-    for eps, *row in errors:
-        assert row == [table1.cell(cells.get((eps, column))) for column in table1.COLUMNS.values()]
-    printed = [[cell.strip() for cell in line.split("|")[1:-1]]
-               for line in landscape.by_seeds([landscape.summary(run) for run in records]).splitlines()[2:]]
-    small, mlp = ([[eps, name.partition(" (β")[0], seeds, *row]
-                   for model, eps, name, seeds, *row in printed if model == of] for of in ("small", "mlp"))
-    decided = {}
-    for (eps, column), found in cells.items():
-        decided[column, float(eps)] = found
-    exact = table1.complete(decided)[0].splitlines()[4:] + after(table1.complete)
-    assert rows("other methods | ε | standard / PGD / verified | by") == [[cell.strip() for cell in line.split("|")[1:-1]]
-                                                                          for line in after(table1.others)]
-    front = [[f"{eps}", *(table1.exact(decided[column, float(eps)][0]) for column in ("IBP", table1.COLUMNS["crown-ibp", 1, 1], "OURS"))]
-             for eps in ("0.1", "0.2", "0.3", "0.4")]
+            found.setdefault((table1.heading(one["arguments"]), one["arguments"]["eps"]), []).append(one)
+    return found
+
+
+def printed(text):
+    """The cells of a table as a command prints it, row by row."""
+    return [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("| ")][2:]
+
+
+def test_the_tables_of_errors_are_what_the_commands_print():
+    ours, longer, others = map(cells, (".", "longer", "objectives"))
+    for found, head, columns in ((ours, "IBP | CROWN-IBP (β = 1) | CAP | OURS | CBP 1→0", table1.COLUMNS.values()),
+                                 (longer, "IBP | mtl-ibp (α = 0.5) | OURS", ("IBP", "mtl-ibp (α = 0.5)", "OURS"))):
+        assert rows(f"ε | {head}") == [[f"{eps:g}", *(table1.cell(found.get((name, eps))) for name in columns)]
+                                       for eps in (0.1, 0.2, 0.3, 0.4)]
+    assert rows("other methods | ε | standard / PGD / verified | by") == printed(table1.others(others)[0])
+    assert rows("ε | network | PGD | exact | verified | missed") == [row for found in (longer, ours, others)
+                                                                     for row in printed(table1.complete(found)[0])]
+    front = [[f"{eps:g}", *(table1.exact(ours[column, eps][0]) for column in ("IBP", table1.COLUMNS["crown-ibp", 1, 1], "OURS"))]
+             for eps in (0.1, 0.2, 0.3, 0.4)]
     assert rows("exact, ε | IBP | CROWN-IBP | OURS", (ROOM.parent / "README.md").read_text()) == front
-    assert rows("ε | network | PGD | exact | verified | missed") == [[cell.strip() for cell in line.split("|")[1:-1]] for line in exact]
+
+
+def test_the_tables_of_smoothness_are_what_the_command_prints():
+    found = printed(landscape.by_seeds([landscape.summary(run) for run in record.read()]))
+    small, mlp = ([[eps, name.partition(" (β")[0], seeds, *row] for model, eps, name, seeds, *row in found if model == of]
+                  for of in ("small", "mlp"))
     measures = "variation | l2 distance | cosine distance | verified error"
     assert rows(f"ε | method | {measures}") == [[eps, f"{name} ({seeds})", *row] for eps, name, seeds, *row in small]
     assert rows(f"method | {measures}") == [[name, *row] for _, name, _, *row in mlp]
@@ -114,25 +114,30 @@ def test_an_exact_error_lies_between_pgd_and_verified_and_counts_the_verdicts():
         assert result["pgd_error"] <= done["exact_error"] <= done["exact_error"] + count["?"] / 100 <= result["verified_error"]
 
 
-def test_the_exact_errors_of_the_longer_runs_and_ibp_beside_the_other_objectives_are_those_of_the_records():
-    longer = {(one["name"][:3], one["arguments"]["eps"]): one for one in record.read([record.RESULTS / "longer"])}
-    for key, words in ((("one", 0.1), "**{} %** at 0.1"), (("one", 0.2), "**{} %**, and IBP"), (("ibp", 0.2), "IBP at {} %")):
-        assert words.format(table1.exact(longer[key])) in PAGE
+def test_the_errors_of_ibp_beside_the_other_objectives_are_those_of_the_records():
     for one in record.read([record.RESULTS / "objectives" / f"ibp-small-{eps}-0.json" for eps in (0.1, 0.3)]):
         errors = " / ".join(f"{one['result'][name]:.2f}" for name in table1.ERRORS)
         assert f"{errors} % at {one['arguments']['eps']}" in PAGE
 
 
+def test_the_verified_errors_of_all_the_runs_at_0_3_are_those_of_the_records():
+    errors = {}
+    for folder in (".", "longer", "objectives"):
+        for (method, eps), found in cells(folder).items():
+            for one in found if eps == 0.3 and method in ("IBP", "OURS") else ():
+                given = one["arguments"]
+                alike = method, str(given["epochs"]), f"{given['rate'] / 1e-3:g}e-3", f"{given['ramp']:.2g} epochs"
+                errors.setdefault(alike, []).append(f"{one['result']['verified_error']:.2f}")
+    listed = {tuple(row[:4]): row[4] for row in rows("method | epochs | rate | ramp | verified error, by seed")}
+    assert len(errors) == 5 and {alike: ", ".join(values) for alike, values in errors.items()}.items() <= listed.items()
+
+
 def test_the_verified_errors_beside_the_papers_are_those_of_its_table_1():
-    cells = {}
-    for one in record.read():
-        if one["arguments"]["model"] == "small":
-            cells.setdefault((one["arguments"]["eps"], table1.heading(one["arguments"])), []).append(one)
-    here, front = [], []
+    found, here, front = cells(), [], []
     for eps, errors in published.PAPER["mnist"]["published"].items():
         pairs = []
         for column, paper in list(zip(table1.COLUMNS.values(), errors))[:4]:
-            runs = cells.get((eps, column))
+            runs = found.get((column, eps))
             mean = statistics.mean((one["exact"] or one["result"])["verified_error"] for one in runs) if runs else None
             pairs.append((f"{paper[2]:.2f}" if paper else "–", f"{mean:.2f}" if runs else "–"))
         here.append([f"{eps:g}", *("–" if paper == "–" else f"{paper}, here {ours}" for paper, ours in pairs)])

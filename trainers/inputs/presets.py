@@ -118,6 +118,7 @@ METHODS = {  # what a study calls a run -> its options
     "cap": {"method": "cap", "projections": 50},  # 50 as "convex-proj" in the release's defaults.json; verified exactly
     "one-step": {"method": "one-step"},
     "cbp-1-0": {"method": "crown-ibp", "beta": (1.0, 0.0)},
+    "one-step-1-0.1": {"method": "one-step", "beta": (1.0, 0.1)},
     "cap-ibp": {"method": "cap-ibp"},
     "random": {"method": "random"},
     **{f"sparse-{p:g}-{q:g}": {"method": "sparse", "p": p, "q": q}
@@ -143,14 +144,12 @@ def stretched(options, by):
             tuple(round(time * by, 3) for time in value) for name, value in options.items()}
 
 
-ONE = {"ibp": (0,), "crown-ibp": (0,), "cap": (0,), "one-step": (0,), "cbp-1-0": (0,)}
-THREE = {**ONE, "ibp": (0, 1, 2), "one-step": (0, 1, 2)}
-NO_CAP = {"cap": ()}  # it was not run above 0.2
-EPOCHS = {"ibp": 60, "crown-ibp": 20, "cap": 4, "one-step": 20, "cbp-1-0": 20}
-FASTER = {"adam_beta2": 0.99}  # at large ε, all methods
+EQUAL = dict.fromkeys(("ibp", "crown-ibp", "one-step", "cbp-1-0"), (0, 1, 2))  # in as many epochs of one schedule, at every ε
+WITH_CAP = {**EQUAL, "cap": (0,)}  # which has 4 epochs, and was not run above 0.2
+MIXED = {**EQUAL, "one-step-1-0.1": (0,)}  # OURS with β from 1 to 0.1
+FASTER = {"adam_beta2": 0.99}  # at large ε, all methods; it and what follows were chosen by ibp's errors in training and validation
 SLOWER = {"rate": 1e-3, "warmup": 0.5, "ramp": 8.0, "milestones": (46.0, 56.0)}
 SHORT = {"warmup": 0.5, "ramp": 8.0, "milestones": (23.0, 28.0)}
-# all chosen by ibp's errors in training and validation; SLOWER and SHORT are ibp's, the others have that of `schedule`
 BY_IBP = {  # method -> ε -> its options. Only mtl-ibp's α was searched: three and two trials of 10 or 20 epochs, by held-out images
     "ibp": {0.1: {}, 0.3: {}},
     "sabr": {0.1: {"lam": 0.5}, 0.3: {"lam": 0.8}},
@@ -163,15 +162,18 @@ BY_ONE_STEP = {"mtl-ibp-one-step": {0.1: {"alpha": 0.3, "ibp_epochs": 20.0, "mil
 #          {ε: by how many pixels images are moved at random, where training would overfit without})
 STUDIES = {
     "reduced": ("mlp", {0.1: dict.fromkeys(METHODS, (0,))}, {0.1: dict.fromkeys(METHODS, 6)}, {}, {}),
-    "small": ("small", {0.1: THREE, 0.2: ONE, 0.3: {**THREE, **NO_CAP}, 0.4: {**ONE, **NO_CAP}},
-              {0.1: EPOCHS, 0.2: {**EPOCHS, "ibp": 40}, 0.3: EPOCHS, 0.4: {**EPOCHS, "ibp": 30}},
-              {("ibp", 0.1): SLOWER, ("ibp", 0.3): {**SLOWER, **FASTER}, ("ibp", 0.4): {**SHORT, **FASTER},
-               **{(method, eps): FASTER for method in ONE if method != "ibp" for eps in (0.3, 0.4)}}, {0.1: 1, 0.2: 1}),
-    # OURS in more epochs; at 0.2 to a larger ε, beside IBP, and at 0.3 by what is best for IBP
-    "longer": ("small", {0.1: {"one-step": (0,)}, 0.2: {"ibp": (0,), "one-step": (0,)}, 0.3: {"one-step": (0,)}},
-               {0.1: {"one-step": 60}, 0.2: {"ibp": 60, "one-step": 36}, 0.3: {"one-step": 36}},
-               {("ibp", 0.2): {**SLOWER, "train_eps": 0.25}, ("one-step", 0.2): {"train_eps": 0.25},
-                ("one-step", 0.3): {**stretched(SLOWER, 36 / 60), **FASTER}}, {0.1: 1}),
+    "small": ("small", {0.1: WITH_CAP, 0.2: WITH_CAP, 0.3: MIXED, 0.4: MIXED},
+              {eps: {**dict.fromkeys(MIXED, 20), "cap": 4} for eps in (0.1, 0.2, 0.3, 0.4)},
+              {(method, eps): FASTER for method in MIXED for eps in (0.3, 0.4)}, {0.1: 1, 0.2: 1}),
+    # more epochs; OURS at 0.2 to a larger ε, beside IBP, and at 0.3 by what is best for IBP
+    "longer": ("small", {0.1: {"ibp": (0, 1, 2), "one-step": (0,)}, 0.2: {"ibp": (0,), "one-step": (0,)},
+                         0.3: {"ibp": (0, 1, 2), "one-step": (0,), "mtl-ibp": (0,)}, 0.4: {"ibp": (0,)}},
+               {0.1: {"ibp": 60, "one-step": 60}, 0.2: {"ibp": 60, "one-step": 36},
+                0.3: {"ibp": 60, "one-step": 36, "mtl-ibp": 60}, 0.4: {"ibp": 30}},
+               {("ibp", 0.1): SLOWER, ("ibp", 0.2): {**SLOWER, "train_eps": 0.25}, ("one-step", 0.2): {"train_eps": 0.25},
+                ("ibp", 0.3): {**SLOWER, **FASTER}, ("one-step", 0.3): {**stretched(SLOWER, 36 / 60), **FASTER},
+                ("ibp", 0.4): {**SHORT, **FASTER}, ("mtl-ibp", 0.3): {**SLOWER, **FASTER, **BY_IBP["mtl-ibp"][0.3], "probe": 0}},
+               {0.1: 1}),
     # the objectives after the paper, beside IBP in as many epochs; alike but for α, λ, and the last epochs of one-step
     "objectives": ("small", {0.1: {**dict.fromkeys(BY_IBP, (0,)), **dict.fromkeys(BY_ONE_STEP, (0, 1, 2))},
                              0.3: dict.fromkeys(BY_IBP, (0,))},
