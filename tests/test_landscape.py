@@ -15,7 +15,7 @@ from refbound.landscape import (LENGTHS, along, as_released, distances, jump, lo
                                 tightness, variation)
 from refbound.relaxation import adaptive, bernoulli, enclose
 from trainers import data, landscape, train
-from trainers.files import checkpoint
+from trainers.files import checkpoint, record
 from trainers.inputs.draws import stream as draws_of
 from trainers.loop import minibatch, parallel, probe
 
@@ -289,6 +289,12 @@ def test_the_table_gives_the_means_of_each_phase(few, tmp_path, capsys):
     assert summary["phases"]["ramp"]["probes"] == len(ramp)
     assert summary["phases"]["ramp"]["variation"] == pytest.approx(sum(ramp) / len(ramp), rel=1e-5)  # of six digits
     assert summary["phases"]["warm-up"]["zero_slopes"] is None  # at ε = 0
+
+
+def test_a_run_without_probes_beside_others_is_left_out_and_named(capsys):
+    landscape.main([str(record.RESULTS / "longer")])
+    out, err = capsys.readouterr()
+    assert "mtl-ibp-small-0.3-0" in err and "mtl-ibp" not in out and "one-step-small-0.3-0" in out
 
 
 def test_a_run_without_probes_and_a_flag_without_probes_are_refused(few, tmp_path):

@@ -7,6 +7,7 @@ The measures are taken in training, every --probe steps (loop/probe.py), and sta
 """
 
 import math
+import sys
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -34,7 +35,11 @@ class Args:
 def main(argv=None):
     """Prints the means of each run."""
     args = arguments.parse(Args, "trainers.landscape", argv)
-    runs = [summary(run) for run in record.read(args.runs or (record.RESULTS,))]
+    found = record.read(args.runs or (record.RESULTS,))
+    measured = [run for run in found if run["landscape"]] or found
+    if left := [run["name"] for run in found if run not in measured]:
+        print(f"left out, as they have no probes: {', '.join(left)}", file=sys.stderr)
+    runs = [summary(run) for run in measured]
     print(table(runs), by_seeds(runs), sep="\n\n")
     if args.out:
         checkpoint.write_json(args.out, {"arguments": asdict(args), "versions": checkpoint.versions(), "runs": runs})
