@@ -96,7 +96,7 @@ def test_the_tables_of_errors_are_what_the_commands_print():
 
 def test_the_tables_of_smoothness_are_what_the_command_prints():
     found = printed(landscape.by_seeds([landscape.summary(run) for run in record.read()]))
-    small, mlp = ([[eps, name.partition(" (β")[0], seeds, *row] for model, eps, name, seeds, *row in found if model == of]
+    small, mlp = ([[eps, name.partition(" (β=1)")[0], seeds, *row] for model, eps, name, seeds, *row in found if model == of]
                   for of in ("small", "mlp"))
     measures = "variation | l2 distance | cosine distance | verified error"
     assert rows(f"ε | method | {measures}") == [[eps, f"{name} ({seeds})", *row] for eps, name, seeds, *row in small]
