@@ -235,7 +235,7 @@ def test_losses_that_are_rounded_away_leave_a_finite_gradient(far):
     ({"lam": 0.5}, "lam: not an option of 'mtl-ibp', which takes alpha"),
     ({"objective": "robust", "alpha": 0.5}, "alpha: not an option of 'robust', which takes none"),
     ({"alpha": 1.5}, "alpha: expected a number in [0, 1], got 1.5"),
-    ({"x_adv": np.zeros((3, 5))}, "x_adv: expected points of the ball, an array of numpy as x, (3, 6), got float64 (3, 5)"),
+    ({"x_adv": np.zeros((3, 5))}, "x_adv: expected points of the ball, numpy array of shape (3, 6), got float64 (3, 5)"),
     ({"x_adv": np.full((3, 6), np.nan)}, "x_adv: expected points of the ball"),
     ({"x_adv": np.full((3, 6), 200.0)}, "x_adv: expected points of the ball"),
     ({"x_adv": "text", "objective": "robust"}, "x_adv: expected points of the ball"),
