@@ -37,8 +37,8 @@ def main(argv=None):
     args = arguments.parse(Args, "trainers.landscape", argv)
     found = record.read(args.runs or (record.RESULTS,))
     measured = [run for run in found if run["landscape"]] or found
-    if left := [run["name"] for run in found if run not in measured]:
-        print(f"left out, as they have no probes: {', '.join(left)}", file=sys.stderr)
+    if len(measured) < len(found):
+        print("left out, for want of probes:", ", ".join(run["name"] for run in found if not run["landscape"]), file=sys.stderr)
     runs = [summary(run) for run in measured]
     print(table(runs), by_seeds(runs), sep="\n\n")
     if args.out:
