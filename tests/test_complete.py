@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import refbound as rb
-from trainers import data
+from trainers import data, evaluate, train
 from trainers.files import record
 from verify import complete, milp
 from verify.verdicts import stages
@@ -121,6 +121,21 @@ def test_a_witness_that_is_none_stops_the_command(model, whole, tmp_path, monkey
         with pytest.raises(ValueError, match=f"image {i}: witness: .*{message}"):
             run(model, out)
         out.unlink()
+
+
+def test_the_images_held_out_are_decided_in_the_test_sets_place(few, tmp_path):
+    folder, out = tmp_path / "run", tmp_path / "out.json"
+    train.main(["--method", "ibp", "--model", "mlp", "--data-dir", few, "--limit", "256", "--validation", "64", "--batch", "64", "--epochs", "1",
+                "--ramp", "0.5", "--warmup", "0", "--probe", "0", "--run", str(folder), "--threads", "1"])
+    complete.main([str(folder), "--eps", "0.02", "--held-out", "--jobs", "1", "--out", str(out)])
+    x, y = evaluate.held_out(folder)
+    wrong = rb.load(folder / "best.npz")(data.to_float(x, np.float32)).argmax(1) != y
+    verdicts = json.loads(out.read_text(encoding="utf-8"))["verdicts"]
+    assert len(y) == 64 and [answer == "misclassified" for answer in verdicts] == wrong.tolist() and "robust" in verdicts
+    for argv, message in (([str(folder), "--record", "any.json"], "--record: .* got --held-out"),
+                          ([str(folder / "best.npz")], "--held-out: expected the folder")):
+        with pytest.raises(ValueError, match=message):
+            complete.main([*argv, "--eps", "0.02", "--held-out"])
 
 
 def test_what_cannot_be_gone_on_with_is_refused(model, whole, tmp_path):

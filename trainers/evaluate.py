@@ -12,6 +12,7 @@ stops.
 import time
 from dataclasses import asdict, dataclass
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
@@ -82,7 +83,7 @@ def main(argv=None):
     for name, default in {**dict.fromkeys(OPTIONS), "no_clip": None, "seed": 0}.items():
         if getattr(args, name) is None:
             setattr(args, name, config.get(name, default))
-    images = held_out(args, config) if args.held_out else data.load(args.data, "test", args.data_dir)
+    images = held_out(args.model, args.data_dir) if args.held_out else data.load(args.data, "test", args.data_dir)
     xp = device_module(args.device)
     net = net.with_params({k: xp.asarray(v.astype(args.dtype)) for k, v in net.params.items()})
     result = evaluate(net, data.first(images, args.n, net), args)
@@ -92,12 +93,12 @@ def main(argv=None):
         checkpoint.write_json(args.out, {"arguments": asdict(args), "versions": checkpoint.versions(), **result})
 
 
-def held_out(args, config):
+def held_out(run, data_dir=None):
     """The training images that a run held out."""
-    if not config or checkpoint.read_config(args.model).get("versions", {}).get("draws") != VERSION:
-        raise ValueError(f"--held-out: expected the folder of a run of this version, which says what it held out, got {args.model}")
-    whole = data.load(args.data, "train", args.data_dir)
-    return data.split_validation(whole, config["validation"], config["split_seed"])[1]
+    if not Path(run).is_dir() or checkpoint.read_config(run).get("versions", {}).get("draws") != VERSION:
+        raise ValueError(f"--held-out: expected the folder of a run of this version, which says what it held out, got {run}")
+    of = checkpoint.arguments_of(run)
+    return data.split_validation(data.load(of["data"], "train", data_dir or of["data_dir"]), of["validation"], of["split_seed"])[1]
 
 
 def certifiers(method, beta, objective="robust"):

@@ -18,7 +18,7 @@ import numpy as np
 from tqdm import tqdm
 
 import refbound as rb
-from trainers.evaluate import OPTIONS, certifiers
+from trainers.evaluate import OPTIONS, certifiers, held_out
 from trainers.files import checkpoint, record
 from trainers.inputs import arguments
 from trainers.inputs.arguments import argument
@@ -37,6 +37,7 @@ class Args(Given):
     """Every image of the MNIST test set decided: the exact robust error of a network."""
 
     n: int = argument(0, "the first n images only (0: all)")
+    held_out: bool = argument(False, "the training images that the run held out, not the test set: what choices are made by")
     time_limit: float = argument(60.0, "seconds for an image: half for branch and bound, half for the MILP")
     jobs: int = argument(0, "processes (0: one for each core)")
     out: str = argument(None, "results, a JSON file (default: runs/complete-...json)", type=arguments.file)
@@ -49,11 +50,13 @@ def main(argv=None):
     arguments.at_least(args, eps=0, n=0, time_limit=0.001, jobs=0, seed=0)
     if args.eps is not None and args.eps > 1:
         raise ValueError(f"--eps: expected at most 1, as wide as pixels are, got {args.eps:g}")
-    net, ball, y, config = problem(args)
+    if args.record and args.held_out:
+        raise ValueError("--record: expected the verdicts on the test set, got --held-out")
+    net, ball, y, config = problem(args, held_out(args.model, args.data_dir) if args.held_out else None)
     methods = bounds_of(args.model)
     if args.record:
         record.belongs(args.record, args.eps, args.no_clip, 100 * np.mean(net(ball.x).argmax(1) != y))
-    out, config = Path(args.out or default_out(args, "complete", ".json")), {**config, "methods": methods}
+    out, config = Path(args.out or default_out(args, "held-out" if args.held_out else "complete", ".json")), {**config, "methods": methods}
     state = resume(out, config)
     for i, x in state["witnesses"].items():
         if int(i) < len(y):
@@ -116,7 +119,7 @@ def report(state, n, args):
     rows = [[stage, *(count[stage, answer] for answer in VERDICTS[:3]), f"{s:.1f}"] for stage, s in seconds.items()]
     rows.append(["all", *found[:3], f"{sum(seconds.values()):.1f}"])
     header = ["stage", *VERDICTS[:3], "seconds"]
-    return "\n".join([markdown(header, rows, header[1:]), f"{found[3]} of {n} images unknown",
+    return "\n".join([markdown(header, rows, header[1:]), f"{found[3]} of {n} images{' held out' * args.held_out} unknown",
                       exact_error(args, found[0] + found[2], n - found[1], n)])
 
 

@@ -13,17 +13,20 @@ from ..formats.load import as_the_run, load_any
 from ..programs.mixed_integer import check_witness, double
 
 
-def problem(args):
-    """(network, ball, y, config) in float64 of the first args.n images (0: all); config says what a verdict depends on."""
+def problem(args, images=None):
+    """(network, ball, y, config) in float64 of the first args.n images (0: all), of the test set unless a Dataset is given.
+
+    config says what a verdict depends on.
+    """
     net = double(load_any(args.model))
     as_the_run(args)
-    test = data.load("mnist", "test", args.data_dir)
-    images, y = data.first(test, args.n, net)
-    ball = rb.Ball(data.to_float(images, np.float64), args.eps, domain=None if args.no_clip else (0.0, 1.0))
+    whole = images or data.load("mnist", "test", args.data_dir)
+    x, y = data.first(whole, args.n, net)
+    ball = rb.Ball(data.to_float(x, np.float64), args.eps, domain=None if args.no_clip else (0.0, 1.0))
     data.suspect(args.model, 100 * np.mean(net(ball.x).argmax(1) != y))
     return net, ball, y, {
         "model": sha256(*net.params.values()), "architecture": [net.spec(), list(net.input_shape)],
-        "data": sha256(test.images, test.labels), "eps": args.eps, "domain": ball.domain and list(ball.domain),
+        "data": sha256(whole.images, whole.labels), "eps": args.eps, "domain": ball.domain and list(ball.domain),
         "time_limit": args.time_limit, "seed": args.seed}
 
 
