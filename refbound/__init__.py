@@ -5,7 +5,7 @@ Adversarial Examples", NeurIPS 2021. The symbols, everywhere:
 
     symbol      meaning                                                         shape inside       in the paper
     x, ε        an input and the radius of its ball; of a box also radii (N, n) (N, n), (N,)       Section 3.1
-    z           logits f(x)                                                     (N, c)             Section 3.1
+    z           what an affine layer gives, a ReLU's input; the last, logits f  (N, n), (N, c)     Section 3.1
     y           labels                                                          (N,)               Section 3.1
     C           the margin matrix C(y): rows e_m − e_y                          (S, N, c)          Section 3.1
     s, s̄        margins z_m − z_y, and their upper bounds                       (S, N)             (1)

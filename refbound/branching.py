@@ -13,7 +13,8 @@ This is still linear in (g, b), so that `linear.upstream` pushes the worst case 
 
     ∂s̄/∂β_j = σ_j v_j,        ∂s̄/∂a̲_j = g_j⁻ v_j,        β ← (β − 1.9 s̄⁺ ∂s̄/∂β / ‖∂s̄/∂β‖²)⁺
 
-are the gradients, and Polyak's step towards s̄ = 0. It comes nearer to every β that has s̄ ≤ 0, for s̄ is convex in β; its norm is one
+are the gradients, and Polyak's step towards s̄ = 0. Where s̄ is convex in β, as it is while x* on its way stays in every [l, u], the step
+comes nearer to every β that has s̄ ≤ 0; elsewhere it is a heuristic, and the least s̄ that was met is kept. Its norm is one
 of what may move, β_j > 0 or ∂s̄/∂β_j < 0. Least in (a̲, β), s̄ is the dual of a linear program: the mean of the x* on the way comes near
 a point that attains it, from which an attack starts. The unit to cut has the largest g_j⁺ b̄_j, what the chord adds to s̄ (the
 intercept score of BaBSR).

@@ -1,8 +1,8 @@
 """Two-sided bounds by parallel lines: CAP, Wong and Kolter's convex outer polytope (Appendix C), exact and by random projections.
 
-With a̲ = ā every ReLU is  a z + b̄/2 ± b̄/2, so that one backward pass bounds C h(x) from both sides:
+With a̲ = ā every ReLU is  a z + b̄/2 ± b̄/2, so that one backward pass bounds C f(x), f = layers[:stop], from both sides:
 
-    C h(x) ∈ m ± d,    m = g·centre + Σ g_i·bias_i + Σ ν_j·b̄_j/2,    d = |g|·radius + Σ |ν_j|·b̄_j/2
+    C f(x) ∈ m ± d,    m = g·centre + Σ g_i·bias_i + Σ ν_j·b̄_j/2,    d = |g|·radius + Σ |ν_j|·b̄_j/2
 
 where ν_j is the coefficient of the output of ReLU j, and g that of the input; both are linear in C. That is the linear bound
 of C and of −C at once, at the price of one. For an l2 or l1 ball, |g|·radius is ε times the dual norm of g.
@@ -20,7 +20,7 @@ class TwoSided(NamedTuple):
 
     m: object     # (S, N) the middle
     d: object     # (S, N) half the width
-    g: object     # (S, N, n)
+    g: object     # (S, N, n); (S, 1, n) where it does not depend on the example
     trace: list   # g at the output of each layer
 
 

@@ -1,10 +1,10 @@
 """How smooth a loss is where training passes (Section 4.1, Figures 1 and 2), and how sparse the lower slopes are.
 
-With g_t the gradient of the loss of a minibatch at the parameters θ_t, and ρ the learning rate:
+With ∇L_t the gradient of the loss of a minibatch at the parameters θ_t, and ρ the learning rate:
 
-    variation          max − min over τ of L(θ_t − τ ρ g_t),    τ log-spaced in [0.5, 5]
-    l2 distance        ‖g_{t+1} − g_t‖₂
-    cosine distance    1 − g_{t+1}·g_t / (‖g_{t+1}‖ ‖g_t‖)
+    variation          max − min over τ of L(θ_t − τ ρ ∇L_t),    τ log-spaced in [0.5, 5]
+    l2 distance        ‖∇L_{t+1} − ∇L_t‖₂
+    cosine distance    1 − ∇L_{t+1}·∇L_t / (‖∇L_{t+1}‖ ‖∇L_t‖)
 
 for the same minibatch and the same random slopes at every point: what is measured is the loss, not the draw.
 `as_released` gives what the code published with the paper logs instead. Two measures of later work, of a network at its θ:
@@ -45,20 +45,20 @@ def variation(losses):
     return max(losses) - min(losses)
 
 
-def distances(g, h):
+def distances(before, after):
     """The l2 and the cosine distance of two gradients (dicts of arrays), the latter 0 where one of them vanishes."""
-    difference = math.sqrt(sum(float(((h[name] - g[name]) ** 2).sum()) for name in g))
-    lengths = math.sqrt(_dot(g, g) * _dot(h, h))
-    return difference, 1 - _dot(g, h) / lengths if lengths > 0 else 0.0
+    difference = math.sqrt(sum(float(((after[name] - before[name]) ** 2).sum()) for name in before))
+    lengths = math.sqrt(_dot(before, before) * _dot(after, after))
+    return difference, 1 - _dot(before, after) / lengths if lengths > 0 else 0.0
 
 
-def as_released(g, h):
-    """What the published code logs for two gradients: the root *mean* square of h − g, and the cosine *similarity*.
+def as_released(before, after):
+    """What the published code logs for two gradients: the root *mean* square of the change, and the cosine *similarity*.
 
-        √(mean (h − g)²)        g·h / max(‖g‖ ‖h‖, 1e-8)
+        √(mean (after − before)²)        before·after / max(‖before‖ ‖after‖, 1e-8)
     """
-    rms = distances(g, h)[0] / math.sqrt(sum(w.size for w in g.values()))
-    return rms, _dot(g, h) / max(math.sqrt(_dot(g, g) * _dot(h, h)), 1e-8)
+    rms = distances(before, after)[0] / math.sqrt(sum(w.size for w in before.values()))
+    return rms, _dot(before, after) / max(math.sqrt(_dot(before, before) * _dot(after, after)), 1e-8)
 
 
 def slope_shares(pre, lines):
@@ -109,16 +109,14 @@ def jump(net, ball, y, method, h=1e-3, **options):
     pre, C = row.preactivation(net, region, given).pre, margin_matrix(y, net.classes, net.dtype)
     if not pre:
         return None
-    xp, sides = namespace(C), []
-    least = xp.min(xp.stack([_from_tie(l, u).min(axis=1) for l, u in pre]), axis=0)
+    xp, ties, sides = namespace(C), [_from_tie(l, u) for l, u in pre], []
+    least = xp.min(xp.stack([tie.min(axis=1) for tie in ties]), axis=0)
     there = least < 1  # an unstable unit
     if not bool(there.any()):
         return None
+    hits = [(tie == least[:, None]) & there[:, None] for tie in ties]
     for way in (-h, h):
-        moved = []
-        for l, u in pre:
-            hit, r = (_from_tie(l, u) == least[:, None]) & there[:, None], (u - l) / 2
-            moved.append((xp.where(hit, r * (way - 1), l), xp.where(hit, r * (way + 1), u)))
+        moved = [(xp.where(hit, (u - l) / 2 * (way - 1), l), xp.where(hit, (u - l) / 2 * (way + 1), u)) for hit, (l, u) in zip(hits, pre)]
         sides.append(row.margins(net, region, C, moved, given).s)
     return float(xp.max(abs(sides[1] - sides[0]), axis=0).sum() / there.sum())
 

@@ -1,8 +1,8 @@
 """The linear relaxation (Definition 1), backwards from the output to the input, and its gradient.
 
-For a linear function C of the output of h = layers[:stop], and two lines around every ReLU, it finds g and b with
+For a linear function C of the output of f = layers[:stop], and two lines around every ReLU, it finds g and b with
 
-    C h(x) ≤ g·x + b   for every x in B,      max over B: s̄ = g·x* + b                     (2)
+    C f(x) ≤ g·x + b   for every x in B,      max over B: s̄ = g·x* + b                     (2)
 
 going backwards from g = C, b = 0. Through z = W x + bias:
 
@@ -22,7 +22,7 @@ from .layers import Affine, Flatten, ReLU
 
 
 class Relaxation(NamedTuple):
-    """C h(x) ≤ g·x + b, and the coefficients met on the way back."""
+    """C f(x) ≤ g·x + b, and the coefficients met on the way back."""
 
     g: object     # (S, N, n), the relaxed gradient; (S, 1, n) where it does not depend on the example
     b: object     # (S, N)
@@ -62,7 +62,7 @@ def maximise(relaxation, region):
 def upstream(ds, net, stop, relaxation, worst, start=0):
     """The gradient of Σ ds s̄ in g, layer by layer: yields (i, layer, v), the upstream v of g at the input of layer i.
 
-    Every step back was linear in (g, b), so its adjoint goes forward. At the input v = dg = ds x*, and db = ds. From
+    While no g changes sign, every step back is linear in (g, b), so its adjoint goes forward. At the input v = dg = ds x*, db = ds. From
 
         b ← b + g·bias, g ← Aᵀ(W, g)            v ← A(W, v) + ds bias
         b ← b + g·b̂, g ← â g                    v ← â v + ds b̂

@@ -23,13 +23,13 @@ class MixedLoss(NamedTuple):
     s: object       # (S, N), mixed
     logits: object  # (N, c)
     C: object
-    inputs: list    # of each layer, clean
-    found: dict     # where bounds come from -> what was found: terms that take them from one function share them
+    inputs: list    # of each layer, clean; None if κ = 0
+    found: dict     # where bounds come from -> (a method, what it found): terms that take them from one function share them
     terms: list     # (method, weight, Margins) of the mixture (3)
 
 
 def cross_entropy(s):
-    """(1) of each example, (N,), from the margins (S, N) of the classes m ≠ y; above 0 however far below they are."""
+    """(1) of each example, (N,), from the margins (S, N) of the classes m ≠ y; above 0 as long as exp(s) is."""
     xp = namespace(s)
     top = xp.maximum(xp.max(s, axis=0), 0)
     return top + xp.log1p(xp.exp(s - top).sum(0) + xp.expm1(-top))  # (1)
@@ -48,8 +48,8 @@ def mixed_loss(net, region, x, y, mixture, options, kappa=0.0):
     for method, weight in mixture:
         if weight > 0:
             if method.bounds not in found:
-                found[method.bounds] = method.preactivation(net, region, options)
-            terms.append((method, weight, method.margins(net, region, C, found[method.bounds].pre, options)))
+                found[method.bounds] = method, method.preactivation(net, region, options)
+            terms.append((method, weight, method.margins(net, region, C, found[method.bounds][1].pre, options)))
             s = s + weight * terms[-1][2].s  # (3)
     value = (1 - kappa) * cross_entropy(s)
     if kappa > 0:
@@ -64,8 +64,8 @@ def mixed_loss_vjp(d, net, loss, kappa=0.0, ds=None):
     for method, weight, margins in loss.terms:
         more, dmore = method.margins_vjp(weight * ds, net, margins)
         grads, dpre[method.bounds] = add(grads, more), add_pairs(dpre[method.bounds], dmore)
-    for method in {method.bounds: method for method, _, _ in loss.terms}.values() if net.relus else ():
-        grads = add(grads, method.preactivation_vjp(dpre[method.bounds], net, loss.found[method.bounds]))
+    for method, found in loss.found.values() if net.relus else ():
+        grads = add(grads, method.preactivation_vjp(dpre[method.bounds], net, found))
     if kappa > 0:
         ds = kappa * cross_entropy_vjp(d, (loss.C * loss.logits).sum(-1))
         grads = add(grads, forward_vjp((loss.C * ds[:, :, None]).sum(0), net, loss.inputs))

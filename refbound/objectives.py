@@ -1,13 +1,13 @@
 """What training minimises: the paper's loss, and those that came after it, which set an attack beside the bound or in its place.
 
     robust    L(s̄)                              Lee et al. 2021: (1), (3)
-    sabr      L(s̄ over B(x′, λ ε))              Müller et al. 2023, "Certified training: small boxes are all you need"
+    sabr      L(s̄ over a box of radius λ ε)     Müller et al. 2023, "Certified training: small boxes are all you need"
     mtl-ibp   α L(s̄) + (1 − α) L(s_adv)         De Palma et al. 2024, "Expressive losses for verified robustness via
     cc-ibp    L(α s̄ + (1 − α) s_adv)            convex combinations"
     exp-ibp   L(s̄)^α L(s_adv)^(1−α)
 
-s_adv are the margins at x_adv, an attack's point of the ball, which is a constant of the gradient. They lie below s̄: with α, or with λ,
-from 0 to 1 an objective goes from the attack's loss up to the bound's. s̄ may be any method's; those papers take ibp's.
+s_adv are the margins at x_adv, an attack's point of the ball, which is a constant of the gradient. They lie below s̄: with α from 0 to 1
+an objective grows from the attack's loss to the bound's. So does sabr with λ by ibp; its box holds x_adv (`small_box`). s̄ may be any method's; those papers take ibp's.
 The mixture (3), and κ, the weight of the clean loss, are as in losses.py: ℓ = (1 − κ) objective + κ L(C(y) f(x)). The gradient
 in s̄ and in s_adv is `loss_vjp`'s; mixed_loss_vjp and forward_vjp take it on to the parameters.
 """
@@ -30,7 +30,7 @@ class Objective(NamedTuple):
 
     within: object    # ball, x_adv, λ -> the Region that s̄ holds in; None for B itself
     loss: object      # s̄, s_adv (S, N), α -> (N,)
-    loss_vjp: object  # d (N,), s̄, s_adv, α -> (ds̄, ds_adv)
+    loss_vjp: object  # d (N,), s̄, s_adv, α -> (ds̄, ds_adv), None where it has no s_adv
     options: tuple    # those of alpha and lam that it takes; one that takes neither needs no attack
     summary: str
 

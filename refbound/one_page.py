@@ -17,7 +17,7 @@ this page. A number at a line's end is the paper's equation. `python -m refbound
     a0            draws from U[0, 1] for each ReLU; only Section 5 uses them         (m,)
 
 t⁺ = max(t, 0), t⁻ = min(t, 0), and dt is the gradient of the loss in t. Under `thing` stands its gradient, `thing_vjp`. Its arguments
-are the gradients of the loss in `thing`'s results, then `thing`'s own arguments. t⁺ and |t| have the derivative 0 at 0.
+are the gradients of the loss in `thing`'s results, then `thing`'s own (of two_lines the lines, for a0). At 0 t⁺ and |t| have the slope 0, t⁻ has 1.
 """
 
 import argparse
@@ -97,7 +97,7 @@ def linear_bound(C, net, lines):
     return way
 
 def linear_bound_vjp(dg, db, C, net, lines):
-    """Each step back is linear in g and b, so the gradient runs from input to output: v changes at each layer, db does not.
+    """While no g changes sign, each step back is linear in g and b: the gradient runs from input to output: v changes at each layer, db does not.
     From (g W, b + g bias): dW = gᵀ v, dbias = gᵀ db, and v becomes v Wᵀ + db bias.
     From (a g, b + g b̄), with the line that g took: da = Σ g v, db̄ = Σ g db, and v becomes a v + db b̄.
     So v runs through the network itself, its ReLUs replaced by lines. Returns dnet, dlines, and v everywhere."""

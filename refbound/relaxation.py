@@ -10,7 +10,7 @@ one-step (7), the rule in slopes.py, which looks at the loss.
 
 from typing import NamedTuple
 
-from .arrays.ops import positive
+from .arrays.ops import namespace, positive
 
 
 class Lines(NamedTuple):
@@ -66,4 +66,4 @@ def uniform(a0):
 
 def bernoulli(pre, a0, p=0.5, q=0.5):
     """1 with probability p where −l > u, q elsewhere, by draws of U[0, 1]: the (p, q) variants (Section 5)."""
-    return [(draws < q + (p - q) * (-l > u).astype(l.dtype)).astype(l.dtype) for (l, u), draws in zip(pre, a0)]
+    return [(draws < namespace(l).where(-l > u, p, q)).astype(l.dtype) for (l, u), draws in zip(pre, a0)]

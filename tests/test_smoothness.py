@@ -223,12 +223,12 @@ def test_beside_an_active_unit_the_gradient_in_the_slope_may_be_negative():
 # ---- how loose the bounds are, as a table ----
 
 def two_layers(method, seed):
-    """The bound (two layers) over the spectral norm of ∇_w g."""
+    """The bound (two layers) over the Frobenius norm of ∇_w g."""
     net = rb.models.initialise(np.random.default_rng(seed), TWO, (6,), np.float64)
     line = at(net, batch(net, N=1, seed=seed)[0], np.array([0]), method).margins.lines[0]
     W, w = net.params["0.weight"], net.params["2.weight"][1] - net.params["2.weight"][0]
     a = np.where(w > 0, line.a_up[0], line.a_lo[0])
-    return np.linalg.norm(W.T, 2) * (norm(line.a_lo) + norm(line.a_up)) / np.linalg.norm(W.T * a, 2)
+    return np.linalg.norm(W.T, 2) * (norm(line.a_lo) + norm(line.a_up)) / np.linalg.norm(W.T * a)
 
 
 def looseness(method, ball, size, count=20):
