@@ -68,7 +68,7 @@ def linear_bound(net, ball, y, method, **options):
 def certified(s, y):
     """(N,) bool: every margin bound but that of y is negative. It proves what the bounds do: estimates (projections) nothing.
 
-    s (N, c) from margin_bounds, y (N,) integer labels. ValueError if a bound is NaN.
+    s (N, c) from margin_bounds, y (N,) integer labels. ValueError if a bound is NaN or −∞.
     """
     checks.margins(s, y)
     return ((s < 0) | (namespace(s).arange(s.shape[1]) == y[:, None])).all(axis=1)

@@ -69,8 +69,8 @@ def margins(s, y):
     if not is_array(s) or s.ndim != 2 or s.dtype.kind not in "fiu":
         raise ValueError(f"s: expected margin bounds (N, c), got {described(s)}")
     labels(y, s.shape[0], s.shape[1], namespace(s))
-    if bool(namespace(s).isnan(s).any()):
-        raise ValueError("s: expected margin bounds, got NaN")
+    if bool((namespace(s).isnan(s) | (s == -float("inf"))).any()):
+        raise ValueError("s: expected margin bounds, got NaN or −∞, which is no bound of a number")
 
 
 def finite(name, *bounds):

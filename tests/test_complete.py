@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import refbound as rb
+from refbound.layers import Flatten, Linear, ReLU
 from trainers import data, evaluate, train
 from trainers.files import record
 from verify import complete, milp
@@ -138,6 +139,40 @@ def test_the_images_held_out_are_decided_in_the_test_sets_place(few, tmp_path):
             complete.main([*argv, "--eps", "0.02", "--held-out"])
 
 
+def test_what_a_file_says_against_the_network_is_refused(model, whole, tmp_path):
+    out = tmp_path / "out.json"
+    for was, says in (("misclassified", "robust"), ("robust", "misclassified")):
+        i = whole["verdicts"].index(was)
+        out.write_text(json.dumps({**whole, "verdicts": [*whole["verdicts"][:i], says, *whole["verdicts"][i + 1:]]}), encoding="utf-8")
+        with pytest.raises(ValueError, match=f"out.json: says {says} of image {i}, against the network"):
+            run(model, out)
+    hit = next(iter(whole["witnesses"]))
+    out.write_text(json.dumps({**whole, "witnesses": {**whole["witnesses"], hit: {"a": 1}}}), encoding="utf-8")
+    with pytest.raises(ValueError, match=f"image {hit}: "):
+        run(model, out)
+
+
+def test_networks_of_the_same_arrays_under_other_names_share_no_file(tmp_path):
+    layers, rng = [Flatten(), Linear(784, 10), ReLU(), Linear(10, 10), ReLU(), Linear(10, 10)], np.random.default_rng(0)
+    net = rb.models.initialise(rng, layers, (1, 28, 28), np.float64)
+    exchanged = {f"{i}.{part}": net.params[f"{j}.{part}"] for i, j in ((1, 1), (5, 3), (3, 5)) for part in ("weight", "bias")}
+    for name, one in (("a", net), ("b", rb.Network(layers, exchanged, (1, 28, 28)))):
+        rb.save(one, tmp_path / f"{name}.npz")
+    argv, out = ["--eps", "0", "--n", "1", "--jobs", "1"], tmp_path / "out.json"
+    complete.main([str(tmp_path / "a.npz"), *argv, "--out", str(out)])
+    with pytest.raises(ValueError, match="made with model"):
+        complete.main([str(tmp_path / "b.npz"), *argv, "--out", str(out)])
+
+
+def test_a_tie_within_rounding_is_unknown_and_stops_nothing(tmp_path, capsys):
+    """Class 0 is ahead of all others by 1e-18, everywhere: the bounds see it, the logits do not."""
+    W, bias = np.tile(np.random.default_rng(0).normal(size=784) / 784, (10, 1)), np.array([0.0, *[-1e-18] * 9])
+    rb.save(rb.Network([Flatten(), Linear(784, 10)], {"1.weight": W, "1.bias": bias}, (1, 28, 28)), tmp_path / "tie.npz")
+    complete.main([str(tmp_path / "tie.npz"), "--eps", "0.1", "--n", "4", "--jobs", "1", "--out", str(tmp_path / "out.json")])
+    assert "image 3: unknown: robust by ibp and attacked, both within rounding" in capsys.readouterr().out
+    assert json.loads((tmp_path / "out.json").read_text())["verdicts"] == [*["misclassified"] * 3, "unknown"]
+
+
 def test_what_cannot_be_gone_on_with_is_refused(model, whole, tmp_path):
     out, text = tmp_path / "out.json", json.dumps(whole)
     out.write_text(text, encoding="utf-8")
@@ -147,7 +182,8 @@ def test_what_cannot_be_gone_on_with_is_refused(model, whole, tmp_path):
             run(model, out, *change)
         assert out.read_text(encoding="utf-8") == text
     for damaged in ({**whole, "verdicts": whole["verdicts"][1:]}, {**whole, "witnesses": {}}, {"verdicts": []},
-                    {**whole, "seconds": {"ibp": "none"}}):
+                    {**whole, "seconds": {"ibp": "none"}}, {**whole, "stages": [[] for _ in whole["stages"]]}, {**whole, "verdicts": {}},
+                    {**whole, "witnesses": []}):
         out.write_text(json.dumps(damaged), encoding="utf-8")
         with pytest.raises(ValueError, match="not a file of verdicts"):
             run(model, out)

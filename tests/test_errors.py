@@ -114,7 +114,8 @@ def test_other_refusals_of_the_functions():
     refuses(lambda: rb.pgd(NET, BALL, Y, step_size=np.zeros(2)), "step_size:", "(3,)", "(2,)")
     refuses(lambda: rb.preactivation_bounds(NET, BALL, "foo"), "method:", "'foo'")
     refuses(lambda: rb.preactivation_bounds(NET, X, "ibp"), "ball:", "ndarray")
-    for s, word in ((None, "NoneType"), (np.zeros(3), "(3,)"), (np.full((3, 4), np.nan), "NaN"), (np.full((3, 4), None), "object")):
+    for s, word in ((None, "NoneType"), (np.zeros(3), "(3,)"), (np.full((3, 4), np.nan), "NaN"), (np.full((3, 4), -np.inf), "−∞"),
+                    (np.full((3, 4), None), "object")):
         refuses(lambda: rb.certified(s, Y), "s:", word)
     refuses(lambda: rb.certified(np.zeros((3, 4)), Y[:2]), "y:", "(3,)")
     for x in (X[:, :5], X.tolist(), X[0]):

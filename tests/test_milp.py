@@ -226,6 +226,49 @@ def test_a_last_layer_times_c_changes_no_verdict_and_no_optimum_but_by_c(c):
     assert answers == {"robust", "not robust"}
 
 
+@pytest.mark.parametrize("t", [1e-9, 1e9])
+def test_inputs_and_radius_times_t_change_no_verdict_and_no_optimum(t):
+    answers = set()
+    for seed in range(4):
+        (net, ball, y), norm = random_network(seed), (INF, 1)[seed // 2 % 2]
+        first = f"{net.affine[0][0]}.weight"
+        times, label = net.with_params({**net.params, first: net.params[first] / t}), int(net(ball.x)[0].argmax())
+        for radius in (0.02, 0.2):
+            near, far = (rb.Ball(k * ball.x, k * radius, norm=norm, domain=None) for k in (1, t))
+            pre = tightest(net, near)
+            one, other = verdict(net, near, label, pre), verdict(times, far, label, pre)
+            answers.add(one.answer)
+            assert one.answer == other.answer and one.bound == pytest.approx(other.bound, rel=1e-6, abs=1e-6)
+            assert [e.value for e in exact_margins(times, far, y[0], pre)] == pytest.approx(
+                [e.value for e in exact_margins(net, near, y[0], pre)], rel=1e-6, abs=1e-6)
+    assert answers == {"robust", "not robust"}
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("u", [1e-3, 1e-10])
+def test_what_hangs_on_a_unit_thinner_than_a_tolerance_is_never_robust(u, sign):
+    """The first unit is active on the last u of the input's range alone (or inactive, with sign −1), and a hat over a part of that."""
+    hat = np.array([0.33, 0.37, 0.41])
+    if sign == 1:
+        W, bias = np.ones((1, 1)), np.array([u - 1])
+        V, c = np.full((3, 1), 1 / u), -hat
+    else:  # h = max(1 − u − x, 0) − (1 − u − x) is made of a unit that is inactive there, and of the input
+        W, bias = np.array([[-1.0], [1.0]]), np.array([1 - u, 2.0])
+        V, c = np.full((3, 2), 1 / u), -(3 - u) / u - hat
+    layers = [Linear(1, len(W)), ReLU(), Linear(len(W), 3), ReLU(), Linear(3, 2)]
+    net = rb.Network(layers, {"0.weight": W, "0.bias": bias, "2.weight": V, "2.bias": c,
+                              "4.weight": np.array([[0, 0, 0], [1.0, -2, 1]]), "4.bias": np.array([0, -0.02])}, (1,))
+    ball, there = rb.Ball(np.zeros((1, 1)), 1.0, domain=None), np.array([[1 - u + 0.37 * u]])
+    pre = [(l[0], u[0]) for l, u in rb.preactivation_bounds(net, ball, "ibp")]
+    assert net(np.zeros((1, 1))).argmax() == 0 and net(there).argmax() == 1
+    assert exact_margins(net, ball, 0, pre)[1].bound >= np.subtract(*net(there)[0, ::-1]) - 1e-6
+    if u == 1e-3:
+        assert verdict(net, ball, 0, pre).answer == "not robust"
+    else:
+        with pytest.raises(RuntimeError, match="nearer to stable than HiGHS can tell"):
+            verdict(net, ball, 0, pre)
+
+
 def test_what_is_attacked_has_the_same_classes_and_logits_of_one_size():
     for seed, c in itertools.product(range(4), (1e-6, 1.0, 1e9)):
         net, ball, _ = random_network(seed)
@@ -320,12 +363,14 @@ def test_results_of_another_computation_are_refused(model, tmp_path):
             milp.main([*command, *change])
     text = out.read_text(encoding="utf-8")
     head, row = map(json.loads, text.splitlines())
-    other = json.dumps({"config": head["config"] | {"architecture": []}}) + "\n" + json.dumps(row)
+    other = json.dumps({"config": head["config"] | {"model": "another"}}) + "\n" + json.dumps(row)
     out.write_text(other, encoding="utf-8")
-    with pytest.raises(ValueError, match="architecture"):
+    with pytest.raises(ValueError, match="model"):
         milp.main(command)
     del row["witness"]
-    for damaged in (json.dumps(head) + "\n" + json.dumps(row), text[:-20], text.replace("robust", "sturdy"), text + text.splitlines()[1], "[]", ""):
+    contrary = [json.dumps(head) + "\n" + json.dumps({**row, "witness": None, "answer": "robust"} | change) for change in
+                ({"answer": "not robust"}, {"witness": [0.0]}, {"image": 1}, {"answer": ["robust"]})]
+    for damaged in (*contrary, json.dumps(head) + "\n" + json.dumps(row), text[:-20], text.replace("robust", "sturdy"), text + text.splitlines()[1], "[]", ""):
         out.write_text(damaged, encoding="utf-8")
         with pytest.raises(ValueError, match="not a file of verdicts"):
             milp.main(command)

@@ -27,7 +27,7 @@ from trainers.table1 import markdown
 
 from .formats.load import Given
 from .verdicts.problem import default_out, exact_error, problem, same, witnessed
-from .verdicts.stages import decide
+from .verdicts.stages import clean, decide
 
 VERDICTS = ("misclassified", "robust", "not robust", "unknown")
 
@@ -48,16 +48,16 @@ def main(argv=None):
     """Decides the images that the file of results does not hold yet, saved chunk by chunk; then the table and the error."""
     args = arguments.parse(Args, "verify.complete", argv)
     arguments.at_least(args, eps=0, n=0, time_limit=0.001, jobs=0, seed=0)
-    if args.eps is not None and args.eps > 1:
-        raise ValueError(f"--eps: expected at most 1, as wide as pixels are, got {args.eps:g}")
     if args.record and args.held_out:
         raise ValueError("--record: expected the verdicts on the test set, got --held-out")
     net, ball, y, config = problem(args, held_out(args.model, args.data_dir) if args.held_out else None)
-    methods = bounds_of(args.model)
+    if args.eps > 1:
+        raise ValueError(f"--eps: expected at most 1, as wide as pixels are, got {args.eps:g}")
+    methods, wrong = bounds_of(args.model), [answer == "misclassified" for answer, _ in clean(net, ball, y)]
     if args.record:
-        record.belongs(args.record, args.eps, args.no_clip, 100 * np.mean(net(ball.x).argmax(1) != y))
+        record.belongs(args.record, args.eps, args.no_clip, 100 * np.mean(wrong))
     out, config = Path(args.out or default_out(args, "held-out" if args.held_out else "complete", ".json")), {**config, "methods": methods}
-    state = resume(out, config)
+    state = resume(out, config, wrong)
     for i, x in state["witnesses"].items():
         if int(i) < len(y):
             witnessed(net, ball, y, int(i), x, stored=True)
@@ -88,21 +88,28 @@ def bounds_of(model):
             for method in dict.fromkeys((*own, "ibp", "crown-ibp", "one-step", "alpha"))}
 
 
-def resume(path, config):
-    """What a file of results holds, nothing if there is none; ValueError if it is damaged or of another computation."""
+def resume(path, config, wrong):
+    """What a file of results holds, nothing if there is none; ValueError if it is damaged or of another computation.
+
+    wrong: whether the network misclassifies each image.
+    """
     if not path.exists():
         return {"verdicts": [], "stages": [], "seconds": {}, "witnesses": {}}
     state = checkpoint.read_json(path)
     try:
-        made, verdicts = dict(state["config"]), state["verdicts"]
+        made, verdicts, stages = dict(state["config"]), list(state["verdicts"]), list(state["stages"])
         hit = [str(i) for i, answer in enumerate(verdicts) if answer == "not robust"]
-        if set(verdicts) - set(VERDICTS) or len(state["stages"]) != len(verdicts) or set(state["witnesses"]) != set(hit):
+        if set(verdicts) - set(VERDICTS) or len(stages) != len(verdicts) or {*dict(state["witnesses"])} != {*hit}:
             raise ValueError("expected a verdict and a stage for each image, and a witness for each that is not robust")
-        sum(state["seconds"].values())
+        if not all(stage is None or isinstance(stage, str) for stage in stages):
+            raise ValueError("expected the name of a stage, or null")
+        sum(dict(state["seconds"]).values())
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path}: not a file of verdicts ({error}); give another --out") from None
     same(path, made, config)
-    return state
+    if other := [i for i, (answer, w) in enumerate(zip(verdicts, wrong)) if (answer == "misclassified") != w]:
+        raise ValueError(f"{path}: says {verdicts[other[0]]} of image {other[0]}, against the network; give another --out")
+    return {**state, "verdicts": verdicts, "stages": stages}
 
 
 def joined(state, found):

@@ -85,9 +85,9 @@ def resume(path, config):
         return []
     try:
         head, *rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        made, order = dict(head["config"]), [(row["image"], row["answer"] in ANSWERS and "witness" in row) for row in rows]
-        if order != [(i, True) for i in range(len(rows))]:
-            raise ValueError("its images are not 0, 1, 2, …, each with an answer and its witness or null")
+        made, found = dict(head["config"]), [(row["image"], row["answer"], row["witness"] is None) for row in rows]
+        if not all(n == i and answer in ANSWERS and none == (answer != "not robust") for i, (n, answer, none) in enumerate(found)):
+            raise ValueError("its images are not 0, 1, 2, …, each with an answer, and a witness if it is not robust, else null")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path}: not a file of verdicts ({error}); give another --out") from None
     same(path, made, config)

@@ -139,11 +139,19 @@ def load_model(path):
     return rb.load(path / "best.npz"), arguments_of(path)
 
 
+KINDS = {"method": str, "eps": (int, float), "norm": str, "no_clip": bool, "beta": list, "data": str, "data_dir": (str, type(None)),
+         "started_in": str, "versions": dict}
+
+
 def read_config(folder):
     """config.json of a run folder, with the run's arguments."""
     config = read_json(Path(folder) / "config.json")
     if not isinstance(config.get("arguments"), dict):
         raise ValueError(f"{folder}: expected the folder of a run, found no arguments in its config.json")
+    found = {"method": None, "started_in": "", "versions": {}, **config, **config["arguments"]}
+    for name in KINDS.keys() & found:
+        if not isinstance(found[name], KINDS[name]):
+            raise ValueError(f"{folder}: expected the folder of a run, found {name} {found[name]!r:.60} in its config.json")
     return config
 
 

@@ -10,7 +10,8 @@ What `robust` means: of each margin a bound that was given, or that of the trian
 HiGHS, working in floating point, found that no input brings it to −SLACK. HiGHS allows itself errors: at its default
 tolerances optima 2·10⁻⁴ too low were seen on the network of Wong and Kolter (margins of 10, with presolve). Hence no
 presolve, a tolerance of 10⁻⁹, and SLACK = 10⁻⁴ of room, both in units of the margin's size (sparse.py); still no proof in
-exact arithmetic. A worst margin within SLACK of 0 may be `unknown`.
+exact arithmetic. A worst margin within SLACK of 0 may be `unknown`. Where a unit is nearer to stable than HiGHS can tell
+(`thin`), its bounds and its "infeasible" count for nothing: such an image is robust by other bounds, not robust, or unknown.
 """
 
 import time
@@ -22,7 +23,7 @@ import scipy.sparse as sp
 from scipy.optimize import Bounds, LinearConstraint, milp
 
 from .lp import LIMIT, OPTIMAL, triangle
-from .sparse import fold, widened
+from .sparse import box, fold, widened
 
 SLACK = 1e-4  # of the size of a margin
 ANSWERS = ("robust", "not robust", "unknown")
@@ -36,7 +37,7 @@ class Exact(NamedTuple):
     value: float   # the margin at x, through the network itself; −inf where none was found
     bound: float   # as HiGHS reports it, or of the triangle LP
     x: object      # (*input_shape), or None
-    status: str    # "optimal" or "time limit"
+    status: str    # "optimal", "time limit" or "thin"
 
 
 class Verdict(NamedTuple):
@@ -62,11 +63,11 @@ def exact_margins(net, ball, y, pre, time_limit=120, classes=None):
         status, v, bound = solve(folded, m, y, time_limit)
         x = None if v is None else at(folded.inputs, v, ball)
         value = -np.inf if x is None else float(margins(net, x, y)[m])
-        if bound is None:  # no unstable unit, or no feasible point in time
+        if bound is None or folded.thin:  # no unstable unit, or no feasible point in time; or it is not to be trusted
             bound = triangle(folded, y, [m], time_limit).s[0]
         if value > bound + SLACK * folded.margin(m, y)[2]:
             raise RuntimeError(f"milp: class {m}: the network attains {value:g}, above the bound {bound:g} of HiGHS")
-        found.append(Exact(value, max(value, float(bound)), x, "optimal" if status == OPTIMAL else "time limit"))
+        found.append(Exact(value, max(value, float(bound)), x, "thin" if folded.thin else "optimal" if status == OPTIMAL else "time limit"))
     return found
 
 
@@ -104,9 +105,11 @@ def decide(folded, net, ball, m, y, bound, deadline):
         if seconds <= 0:
             break
         status, v, reached = solve(folded, m, y, seconds, floor)
+        if status == INFEASIBLE and folded.thin:
+            raise RuntimeError("milp: a unit is nearer to stable than HiGHS can tell")
         if status == INFEASIBLE:
             return min(bound, floor), None
-        bound = bound if reached is None else min(bound, reached)
+        bound = bound if reached is None or folded.thin else min(bound, reached)
         x = None if v is None else at(folded.inputs, v, ball)
         if x is not None and margins(net, x, y).max() >= 0:
             return bound, x
@@ -150,7 +153,8 @@ def at(inputs, v, ball):
     p = np.clip(v[:len(inputs.low)], inputs.low, inputs.high)
     for total, most in zip(inputs.A @ p, inputs.b):
         p = p * (most / total) if total > most else p
-    return (inputs.X @ p + inputs.x0).reshape(ball.x.shape[1:])
+    x = inputs.X @ p + inputs.x0
+    return (np.clip(x, *box(ball)) if ball.norm == np.inf else x).reshape(ball.x.shape[1:])
 
 
 def double(net):

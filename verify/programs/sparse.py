@@ -7,9 +7,10 @@ An active ReLU (l ≥ 0) is the identity and an inactive one (u ≤ 0) is zero, 
     unstable units   z = Z v + z0,    h = H v
     logits           f = F v + f0
 
-A solver's tolerances are absolute, and it takes entries near 1e-9 for 0. So every unstable unit is given in units of its own
-size, max(−l, u), and every margin in units of the most that it may be while low ≤ p ≤ high and 0 ≤ h ≤ u: else W t and W' / t,
-the same function, or a last layer times t, the same verdicts, would be other programs.
+A solver's tolerances are absolute, and it takes entries near 1e-9 for 0. So an input is given in units of its radius, every unstable
+unit in units of its own size, max(−l, u), and every margin in units of the most that it may be while low ≤ p ≤ high and 0 ≤ h ≤ u:
+else a small ε, W t and W' / t, the same function, or a last layer times t, the same verdicts, would be other programs. A unit
+with −l or u below THIN of its size is a stable one within the tolerances: what a solver says then is no proof.
 
 Written from the definitions of the layers and of the ball, in float64; no code is shared with refbound's bounds.
 """
@@ -22,6 +23,9 @@ import scipy.sparse as sp
 
 from refbound import Ball, Network
 from refbound.layers import Conv2d, Linear, ReLU
+
+
+THIN = 1e-6
 
 
 class Inputs(NamedTuple):
@@ -46,6 +50,11 @@ class Folded(NamedTuple):
     F: object    # (c, V) sparse
     f0: object   # (c,)
     units: list  # the indices of each ReLU's unstable units
+
+    @property
+    def thin(self):
+        """Whether a unit is nearer to stable than a solver can tell."""
+        return bool((np.minimum(-self.l, self.u) < THIN).any())
 
     @property
     def H(self):
@@ -85,19 +94,27 @@ def fold(net, ball, y, pre):
 
 
 def polytope(ball):
-    """The Inputs of a ball of one example: the box of l∞, or for l1 x' = x + d⁺ − d⁻ with Σ d⁺ + d⁻ ≤ ε."""
+    """The Inputs of a ball of one example: centre and radius of the l∞ box, or for l1 x' = x + ε (d⁺ − d⁻) with Σ d⁺ + d⁻ ≤ 1."""
     if not isinstance(ball, Ball) or len(ball) != 1:
         raise ValueError(f"ball: expected a Ball of one example, got {getattr(ball, 'x', ball)!r:.60}")
     x, eps = ball.x.reshape(-1).astype(float), ball.eps.reshape(-1).astype(float)  # (n,), (1,) or of a box (n,)
-    n, I = len(x), sp.diags_array(np.ones(len(x)), format="csr")
+    n = len(x)
     if ball.norm == 1:
-        return Inputs(sp.hstack([I, -I], format="csr"), x, np.zeros(2 * n), np.full(2 * n, eps),
-                      sp.csr_array(np.ones((1, 2 * n))), eps)
+        E = sp.diags_array(np.full(n, eps), format="csr")
+        return Inputs(sp.hstack([E, -E], format="csr"), x, np.zeros(2 * n), np.ones(2 * n),
+                      sp.csr_array(np.ones((1, 2 * n))), np.ones(1))
     if ball.norm != np.inf:
         raise ValueError(f"ball: expected one with flat sides, of norm inf or 1, got norm {ball.norm!r}")
-    least, most = (-np.inf, np.inf) if ball.domain is None else ball.domain
-    return Inputs(I, np.zeros(n), np.maximum(x - eps, least), np.minimum(x + eps, most),
+    low, high = box(ball)
+    return Inputs(sp.diags_array((high - low) / 2, format="csr"), (high + low) / 2, -np.ones(n), np.ones(n),
                   sp.csr_array((0, n)), np.zeros(0))
+
+
+def box(ball):
+    """The ends (n,) of the l∞ ball of one example, cut to its domain, in float64."""
+    x, eps = ball.x.reshape(-1).astype(float), ball.eps.reshape(-1).astype(float)
+    least, most = (-np.inf, np.inf) if ball.domain is None else ball.domain
+    return np.maximum(x - eps, least), np.minimum(x + eps, most)
 
 
 def matrix(layer, W, inside, outside):

@@ -11,6 +11,7 @@ from trainers import data
 
 from ..formats.load import as_the_run, load_any
 from ..programs.mixed_integer import check_witness, double
+from ..prover.claims import network_digest
 
 
 def problem(args, images=None):
@@ -25,7 +26,7 @@ def problem(args, images=None):
     ball = rb.Ball(data.to_float(x, np.float64), args.eps, domain=None if args.no_clip else (0.0, 1.0))
     data.suspect(args.model, 100 * np.mean(net(ball.x).argmax(1) != y))
     return net, ball, y, {
-        "model": sha256(*net.params.values()), "architecture": [net.spec(), list(net.input_shape)],
+        "model": network_digest(net.spec(), net.params, net.input_shape),
         "data": sha256(whole.images, whole.labels), "eps": args.eps, "domain": ball.domain and list(ball.domain),
         "time_limit": args.time_limit, "seed": args.seed}
 
@@ -58,7 +59,7 @@ def witnessed(net, ball, y, i, x, stored=False):
     room = float(rounding_allowance(net, one, y[i:i + 1]).max()) if stored else 0.0
     try:
         check_witness(net, one, y[i], x, room)
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         raise ValueError(f"image {i}: {error}") from None
 
 
