@@ -21,6 +21,7 @@ are the gradients of the loss in `thing`'s results, then `thing`'s own (of two_l
 """
 
 import argparse
+import signal
 
 import numpy as np
 
@@ -162,10 +163,8 @@ def one_step(C, net, ball, pre, a0, eta):
     return [np.clip(a - eta * np.sign(da_lo), 0, 1) for a, (da_lo, *_) in zip(a0, dlines)]  # (7)
 
 # ---- The methods: a rule for the subnetworks, a rule for the whole network, and η of (7), or 0 for no step ----
-
 # A rule: the function of the slopes; and for a̲, then for ā, 1 if it is the chord, 0 if it is held constant.
-IBP, CROWN, CAP = (zero, 0, 0), (adaptive, 0, 1), (parallel, 1, 1)
-UNIFORM, SPARSE = (uniform, 0, 1), (sparse, 0, 1)
+IBP, CROWN, CAP, UNIFORM, SPARSE = (zero, 0, 0), (adaptive, 0, 1), (parallel, 1, 1), (uniform, 0, 1), (sparse, 0, 1)
 METHODS = {
     "ibp": (IBP, IBP, 0), "crown": (CROWN, CROWN, 0), "cap": (CAP, CAP, 0),
     "crown-ibp": (IBP, CROWN, 0), "cap-ibp": (IBP, CAP, 0),
@@ -203,8 +202,7 @@ def robust_loss_vjp(d, C, net, ball, method, a0, beta=1.0):
 # ---- The example: 2-2-2-2, worked by hand in tests/networks.py ----
 
 def show(name, *arrays):
-    rows = [row for array in arrays for row in np.atleast_2d(array)]
-    print(f"{name:24}", " |".join("".join(f"{number + 0.0:9.4g}" for number in row) for row in rows))
+    print(f"{name:24}", " |".join("".join(f"{number + 0.0:9.4g}" for number in row) for array in arrays for row in np.atleast_2d(array)))
 
 def main():
     parser = argparse.ArgumentParser(usage=argparse.SUPPRESS, description="The hand-worked example, step by step.")
@@ -237,4 +235,6 @@ def main():
         show(f"layer {k}: dW | dbias", dW, dbias)
 
 if __name__ == "__main__":
+    if hasattr(signal, "SIGPIPE"):
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # as in `... | head -3`: who reads has read enough
     main()

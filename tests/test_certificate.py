@@ -335,22 +335,42 @@ def test_the_command_makes_proves_saves_and_reads(tmp_path, capsys):
     assert "2 certificates: 2 held, 0 not proved, 0 rejected" in out and "16 images among them" in out
     assert [path.name for path in sorted(Path(folder).iterdir())] == ["00000.npz", "00017.npz"]
     capsys.readouterr()
-    assert main([model, "--read", folder, "--n", "1"]) == 0 and "2 certificates: 2 held" in capsys.readouterr().out
+    assert main([model, "--read", folder]) == 0 and "2 certificates: 2 held" in capsys.readouterr().out
     assert certificate.report([], 0, 0.0, 0.0) == 1  # nothing held where there was nothing
     c = claims.read(Path(folder) / "00017.npz")
     certificate.write(c._replace(l=[v - 1000 for v in c.l], u=[v + 1000 for v in c.u]).sealed(), Path(folder) / "00017.npz")
     certificate.write(c._replace(eps="0.02"), Path(folder) / "00018.npz")
     (Path(folder) / "00019.npz").write_bytes(Path(model).read_bytes())
+    (Path(folder) / "00020.npz").symlink_to("nowhere")
     capsys.readouterr()
     assert main([model, "--read", folder]) == 1
     out = capsys.readouterr().out
-    assert "4 certificates: 1 held, 1 not proved, 2 rejected" in out and "00019.npz: rejected" in out
+    assert "5 certificates: 1 held, 1 not proved, 3 rejected" in out and all(f"{i}.npz: rejected" in out for i in ("00019", "00020"))
     assert "00017.npz: not proved: its worst margin has the exact bound" in out and "00018.npz: rejected: it has changed" in out
     for arguments, line in (([model], "--eps: a network file does not say"), ([model, "--eps", "x"], "eps: expected a decimal"),
                             ([model, "--eps", "1e400"], "eps: expected a decimal"),
                             ([model, "--read", str(tmp_path / "none")], "no certificates")):
         with pytest.raises(ValueError, match=line):
             main(arguments)
+
+
+def test_what_was_proved_is_said_and_options_that_would_not_change_it_are_refused(tmp_path, capsys):
+    """Of two images, then of the first once more: the ε that their certificates say, whatever ε is asked for."""
+    net, _, images, labels = problem("dense")
+    net.params["4.bias"][:] = np.where(np.arange(net.classes) == labels[0], 100, 0)
+    rb.save(net, tmp_path / "net.npz")
+    command = [str(tmp_path / "net.npz"), "--read", str(tmp_path / "certificates")]
+    pixels = np.full(images[:1].shape, "0.02")
+    pixels[0, 0] = "1/10"
+    made = [*make(net, images, labels[[0, 0]], "0.03"), *make(net, images[:1], labels[:1], pixels, clipped=False)]
+    for k, said in ((2, "ε = 0.03; clipped to [0, 1]; pairs of an image and its label: 2"),
+                    (3, "ε from 0.02 to 1/10; 2 clipped to [0, 1], the others not; pairs of an image and its label: 2")):
+        for i, (c, _) in enumerate(made[:k]):
+            certificate.write(c, tmp_path / "certificates" / f"{i}.npz")
+        assert main(command) == 0 and f"{k} certificates: {k} held" in (out := capsys.readouterr().out) and f"held: {said}\n" in out
+    for options, got in ((["--eps", "0.3", "--no-clip"], "eps = 0.3, no-clip = True"), (["--n", "1"], "n = 1"), (["--clip"], "no-clip = False")):
+        with pytest.raises(ValueError, match=f"--read: .* expected no other option, got {got}$"):
+            main([*command, *options])
 
 
 def test_a_command_that_finds_nothing_to_certify_stops_and_says_what_helps(tmp_path, capsys):
@@ -395,13 +415,24 @@ def test_a_last_layer_times_c_has_the_same_certificates(c):
 
 
 @pytest.mark.parametrize("field, value", [("label", False), ("label", True), ("label", 0.0), ("eps", float("inf")), ("eps", 0.1),
-                                          ("clipped", "False"), ("clipped", 1)])
+                                          ("clipped", "False"), ("clipped", 1), ("label", b"0"), ("label", 1j), ("eps", [b"0.1"]),
+                                          ("label", np.datetime64("2021-01-01")), ("eps", 0.1j), ("clipped", b"True")])
 def test_a_field_of_another_type_is_rejected(field, value, tmp_path):
     """False is in range(c) too, and an index by it writes nothing: it proved a margin that the network does not have."""
     _, network, (certificate, *_) = made("dense")
-    claims.save(certificate._replace(**{field: value}).sealed(), tmp_path / "forged.npz")
+    claims.save(certificate._replace(**{field: value}), tmp_path / "forged.npz")
     with pytest.raises(Rejected, match=f"{field}: expected"):
         prove(claims.read(tmp_path / "forged.npz"), network)
+
+
+def test_eps_is_any_number_as_it_is_printed_and_all_else_is_one_line():
+    net, _, images, labels = problem("dense")
+    wanted = [c for c, _ in make(net, images, labels, "0.03")]
+    for eps in (0.03, np.float32(0.03), np.float64(0.03)):
+        assert [c.digest for c, _ in make(net, images, labels, eps)] == [c.digest for c in wanted]
+    for eps in (None, "x", b"0.03", 0.03j, np.nan, [], [["0.03"], []]):
+        with pytest.raises(ValueError, match="eps: expected"):
+            make(net, images, labels, eps)
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -136,7 +137,22 @@ def test_what_is_read_computes_what_the_reference_computes(onnx, tmp_path, name)
     net = load_any(tmp_path / "net.onnx")
     x = f32(5, *shape[1:])
     np.testing.assert_allclose(net(x.reshape(5, *net.input_shape)), reference(onnx, model, x), rtol=1e-4, atol=1e-4)
-    assert net.dtype == np.float32 and len(net.input_shape) in (1, 3)
+    single = all((value == value.astype(np.float32)).all() for value in net.params.values())
+    assert net.dtype == (np.float32 if single else np.float64) and len(net.input_shape) in (1, 3)
+
+
+@pytest.mark.parametrize("operator, factor, dtype", [("Mul", f32(1, 4)[0], np.float64), ("Mul", np.float32([0.5]), np.float32),
+                                                     ("Div", np.float32([1, 2, -4, 8]), np.float32)])
+def test_what_is_folded_is_the_files_function_exactly(onnx, tmp_path, operator, factor, dtype):
+    """Rounded to float32, W c was another network, and it was this that was certified."""
+    nodes = [("Gemm", ["x", "w", "b"], "h", {}), (operator, ["h", "c"], "a", {}), ("Relu", ["a"], "r", {}), ("Gemm", ["r", "v"], "z", {})]
+    constants = {name: CONSTANTS[name] for name in ("w", "b", "v")}
+    write_graph(onnx, tmp_path / "net.onnx", nodes, constants | {"c": factor}, ("N", 12))
+    net, exact = load_any(tmp_path / "net.onnx"), np.vectorize(Fraction, otypes=[object])
+    c = np.broadcast_to(exact(factor if operator == "Mul" else 1 / factor), 4)
+    assert net.dtype == dtype and (net.params["2.weight"] == CONSTANTS["v"].T).all()
+    assert (exact(net.params["0.weight"]) == exact(CONSTANTS["w"].T) * c[:, None]).all()
+    assert (exact(net.params["0.bias"]) == exact(CONSTANTS["b"]) * c).all()
 
 
 @pytest.mark.parametrize("pads, arithmetic, kernels", [
@@ -281,6 +297,19 @@ def test_a_state_dict_and_back_gives_the_same_bounds(torch, tmp_path, dtype):
         (tmp_path / "net.json").write_text(json.dumps(net.spec()))
         same_bounds(net, read_torch(tmp_path / "net.pth", tmp_path / "net.npz"))
         same_bounds(net, read_torch(tmp_path / "net.pth", tmp_path / "net.json", shape))
+
+
+def test_an_architecture_is_that_of_any_network(onnx, torch, tmp_path):
+    net = build("stride 1, 2, padding 1")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.json").write_text('{"arguments": {"method": "ibp"}}')
+    for name in ("net.pth", "net.npz", "net.onnx", "run/best.npz"):
+        save_any(net, tmp_path / name)
+    for name in ("net.npz", "net.onnx", "run"):
+        same_bounds(net, read_torch(tmp_path / "net.pth", tmp_path / name))
+    for name in ("none.npz", "none.onnx", "net.pth"):
+        with pytest.raises((ValueError, OSError), match=name):
+            read_torch(tmp_path / "net.pth", tmp_path / name)
 
 
 @pytest.mark.parametrize("kind", ["float16", "bfloat16"])
@@ -447,7 +476,7 @@ def test_a_missing_package_is_named_with_the_extra_that_has_it(monkeypatch, tmp_
             use()
 
 
-RUN = {"eps": 0.3, "no_clip": True, "norm": "inf", "data": "mnist", "data_dir": "fashion"}
+RUN = {"method": "ibp", "eps": 0.3, "no_clip": True, "norm": "inf", "data": "mnist", "data_dir": "fashion"}
 
 
 def test_a_run_is_verified_as_it_was_trained_unless_asked_otherwise(tmp_path):

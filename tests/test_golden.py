@@ -185,6 +185,17 @@ def test_missing_unknown_nan_and_misshapen_arrays_are_reported_as_such(tmp_path,
     assert checked(capsys, write(tmp_path, "hand", {}))[0] == 1
 
 
+def test_what_is_no_real_number_differs_though_it_can_be_cast_to_one(tmp_path, capsys):
+    a = golden_cases.golden("hand")["ibp/margins"]
+    for kind in ("complex128", "datetime64[s]", "timedelta64[s]", "U9", "S9", "O"):
+        assert conventions.difference(a.astype(int).astype(kind), a) == (np.inf, f"not numbers that float64 holds, but {np.dtype(kind)}")
+    assert all(conventions.difference(a.astype(kind), a)[0] == 0 for kind in ("int8", "uint16", "float16"))
+    assert conventions.difference(np.array(["-inf", "inf"]), np.array([-np.inf, np.inf]))[0] == 0  # as a JSON file has it
+    (tmp_path / "hand.json").write_text(json.dumps({"ibp/margins": [[0, 10**400], [3, 0]]}))
+    status, said = checked(capsys, tmp_path / "hand.json")
+    assert status == 1 and "not numbers that float64 holds, but object" in said["differ"]["ibp/margins"]
+
+
 def test_an_exercise_in_plain_lists_is_told_what_is_missing_of_what_it_began(tmp_path, capsys):
     """Numbers of the hand-worked network, as a person would type them; one of them is wrong."""
     path, a = tmp_path / "hand.json", golden_cases.golden("hand")
@@ -228,6 +239,18 @@ def test_another_references_folder_and_json_are_taken(tmp_path, capsys):
     (tmp_path / "other" / "dead.json").write_text(json.dumps(content))
     status, said = checked(capsys, tmp_path / "other" / "dead.json", "--reference", tmp_path, "--quiet")
     assert status == 1 and [*said["differ"]] == ["one-step/g"] and not said["agree"]
+
+
+def test_a_reference_whose_case_cannot_be_computed_is_one_clear_line(tmp_path):
+    """It explains a difference by computing the case otherwise."""
+    whole = golden_cases.golden("hand")
+    (tmp_path / "hand.json").write_text('{"ibp/margins": [[0, 7], [3, 0]]}')
+    without_y = {name: a for name, a in whole.items() if name != "y"}
+    for arrays, why in ((without_y, "it lacks 'y'"), ({**without_y, "y": whole["y"] + 0.5}, "IndexError"), ({**whole, "ibp/margins": 1j}, "TypeError")):
+        np.savez(tmp_path / "hand.npz", **arrays)
+        with pytest.raises(ValueError, match=f"hand.json: ibp/margins: expected a reference as .* of this one: {why}") as error:
+            golden.main(["check", str(tmp_path / "hand.json"), "--reference", str(tmp_path)])
+        assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("content", [b"", b"no archive", "half", "a single array", "pickled"])

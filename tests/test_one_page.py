@@ -1,6 +1,7 @@
 """refbound/one_page.py, the paper on one page, against the library, autograd, the reference outputs and the example."""
 
 import ast
+import subprocess
 import sys
 from functools import partial
 from pathlib import Path
@@ -200,6 +201,15 @@ def test_a_method_that_is_not_there_is_one_line_that_names_those_that_are(capsys
         printed(capsys, monkeypatch, "crown-ipb")
     line, = capsys.readouterr().err.splitlines()
     assert stop.value.code == 2 and all(method in line for method in one_page.METHODS)
+
+
+def test_who_reads_no_further_is_told_nothing():
+    """As `python -m refbound.one_page | head -3` does."""
+    page = subprocess.Popen([sys.executable, "-m", "refbound.one_page"], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    page.stdout.close()
+    assert page.stderr.read() == ""
+    page.stderr.close()
+    assert page.wait() != 0
 
 
 # ---- that it is a page ----

@@ -1,6 +1,7 @@
 """Certificates of a network, made in floating point and proved again in exact arithmetic.
 
-    python -m verify.certificate MODEL --eps 0.1 --n 100 [--method crown-ibp alpha] [--no-clip]
+    python -m verify.certificate MODEL --eps 0.1 --n 100 [--method crown-ibp alpha] [--no-clip] [--save DIR]
+    python -m verify.certificate MODEL --read DIR
 
 `make` takes the l and u of interval propagation, or of CAP, rounded outwards to few bits so that they can be proved and
 integers stay short, and the slopes of the first method whose bound is negative for every margin, or whose worst is least.
@@ -10,7 +11,7 @@ what does not hold; it says too what a proof is a proof of. For l∞ balls; imag
 
 import io
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from fractions import Fraction
 from pathlib import Path
 
@@ -52,7 +53,7 @@ class Args(Given):
     method: tuple = argument(DEFAULT, "whose slopes to try, in this order", choices=MAKERS)
     steps: int = argument(20, "of alpha, which has its own slopes for each margin")
     save: str = argument(None, "also write each certificate to this folder", type=arguments.folder)
-    read: str = argument(None, "prove the certificates of this folder instead of making any", type=str)
+    read: str = argument(None, "instead of making any, prove the certificates of this folder: alone, for they say their own ε", type=str)
 
 
 def main(argv=None):
@@ -62,6 +63,7 @@ def main(argv=None):
     net = load_any(args.model)
     network = exact.Network(net.spec(), net.params, net.input_shape)
     if args.read:
+        alone(args)
         paths = sorted(Path(args.read).glob("*.npz"))
         certificates, skipped, seconds = [(path.name, path) for path in paths], 0, 0.0
         if not paths:
@@ -82,20 +84,21 @@ def main(argv=None):
     started, outcomes = time.perf_counter(), []
     for name, certificate in tqdm(certificates, "prove", disable=None, leave=False):
         try:
-            outcomes.append((name, exact.prove(read(certificate) if args.read else certificate, network)))
+            certificate = read(certificate) if args.read else certificate
+            outcomes.append((name, exact.prove(certificate, network), subject(certificate)))
         except Rejected as error:
-            outcomes.append((name, error))
+            outcomes.append((name, error, None))
     return report(outcomes, skipped, seconds, time.perf_counter() - started)
 
 
 def make(net, images, labels, eps, clipped=True, methods=DEFAULT, steps=20, seed=0):
     """[(Certificate, float bound of its worst margin)] of some images (N, ...) uint8, labels (N,).
 
-    eps: a decimal string, or for each pixel one, shaped as the images. ValueError for images that do not fit, or an ε that is
-    not a number.
+    eps: a decimal string, or for each pixel one, shaped as the images; of another number, the digits it is printed with.
+    ValueError for images that do not fit, or an ε that is not a number.
     """
     try:
-        radius = np.vectorize(lambda e: float(Fraction(e)), otypes=[float])(eps)
+        radius = np.vectorize(lambda e: float(Fraction(str(e))), otypes=[float])(eps)
     except (ValueError, ZeroDivisionError, OverflowError):
         raise ValueError(f"eps: expected a decimal fraction, got {eps!r}") from None
     claimed = [np.ravel(e).astype(str).tolist() for e in eps] if radius.ndim else [str(eps)] * len(images)
@@ -173,6 +176,13 @@ def short(slope):
 
 # ---- the command ----
 
+def alone(args):
+    """ValueError if another option was given with --read: a certificate says itself what it certifies."""
+    given = [(field.name, getattr(args, field.name), field.default) for field in fields(args) if field.name not in ("model", "read")]
+    if other := [f"{name.replace('_', '-')} = {value}" for name, value, default in given if value != default]:
+        raise ValueError(f"--read: proves certificates as they stand; expected no other option, got {', '.join(other)}")
+
+
 def first_certificates(net, dataset, eps, clipped, args):
     """[(file name, Certificate)] of the first args.n images that a float bound certifies, how many it did not, and whether it gave up."""
     (images, labels), certificates, in_a_row = data.first(dataset, 0, net), [], 0
@@ -197,9 +207,25 @@ def write(certificate, path):
     checkpoint.write(path, buffer.getvalue())
 
 
+def subject(certificate):
+    """What it certifies, in short: the image and its label, the least and the greatest ε of a pixel, and whether it is clipped."""
+    eps = sorted(np.ravel(certificate.eps).tolist(), key=Fraction)
+    return (certificate.image.tobytes(), certificate.label), eps[0].strip(), eps[-1].strip(), certificate.clipped
+
+
+def scope(subjects):
+    """What many certify together, in words."""
+    pairs, least, greatest, clipped = zip(*subjects)
+    least, greatest = min(least, key=Fraction), max(greatest, key=Fraction)
+    eps = f"ε = {least}" if Fraction(least) == Fraction(greatest) else f"ε from {least} to {greatest}"
+    balls = "clipped to [0, 1]" if all(clipped) else f"{sum(clipped)} clipped to [0, 1], the others not" if any(clipped) else "not clipped"
+    return f"{eps}; {balls}; pairs of an image and its label: {len(set(pairs))}"
+
+
 def report(outcomes, skipped, seconds, proving):
-    """Prints what held and what did not; the exit status, 0 if there were any and all did."""
-    failed = [(name, outcome) for name, outcome in outcomes if isinstance(outcome, Rejected) or not outcome.holds]
+    """Prints what held, of what, and what did not; the exit status, 0 if there were any and all did."""
+    failed = [(name, outcome) for name, outcome, _ in outcomes if isinstance(outcome, Rejected) or not outcome.holds]
+    held = [what for _, outcome, what in outcomes if what and outcome.holds]
     rejected = sum(isinstance(outcome, Rejected) for _, outcome in failed)
     for name, outcome in failed:
         why = f"rejected: {outcome}"
@@ -208,6 +234,8 @@ def report(outcomes, skipped, seconds, proving):
         print(f"{name}: {why}")
     print(f"{len(outcomes)} certificates: {len(outcomes) - len(failed)} held, {len(failed) - rejected} not proved, "
           f"{rejected} rejected; {proving / max(len(outcomes), 1):.2f} s an image")
+    if held:
+        print(f"held: {scope(held)}")
     if seconds:
         print(f"made in {seconds:.1f} s; {skipped} images among them have no float bound below 0, and so no certificate")
     return int(bool(failed) or not outcomes)

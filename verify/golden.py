@@ -21,6 +21,7 @@ import numpy as np
 from trainers.files.checkpoint import write as write_file
 from trainers.inputs.arguments import Parser, number, run
 
+from .formats import reason
 from .reference.conventions import difference, explain, under
 from .reference.cases import CASES, TRAINED, VARIANTS, golden
 
@@ -41,11 +42,14 @@ def check(path, arrays, tolerance, quiet=False, complete=False, answers=True):
             print(f"{state:<8} {text}")
 
     for name in filter(theirs.__contains__, names):
-        error, where = difference(theirs[name], arrays[name])
+        try:
+            error, where, known = compare(name, theirs[name], arrays, tolerance, recompute)
+        except Exception as wrong:  # arrays of a foreign reference may be missing, or wrong in any way
+            why = f"it lacks {wrong}" if isinstance(wrong, KeyError) else reason(wrong)
+            raise ValueError(f"{path}: {name}: expected a reference as `verify.golden write` writes it; of this one: {why}") from None
         if error <= tolerance:
             tell("agree", f"{name}  {error:.1e}")
             continue
-        known = explain(name, theirs[name], arrays, tolerance, recompute) if group(name) in (*VARIANTS, *TRAINED) else ""
         known = known or "as precise as float32" * (error < SINGLE)
         shown = f"{error:.1e} {where}" if answers or "shape" in where else where.partition(", expected")[0]
         tell("differ", f"{name}  {shown}{known and f'  <- {known}'}")
@@ -61,6 +65,13 @@ def check(path, arrays, tolerance, quiet=False, complete=False, answers=True):
     tell("missing", f"all {rest} arrays of: {', '.join(absent)}", rest)
     print(f"{path}: {', '.join(f'{n} {state}' for state, n in counts.items())}")
     return bool(counts["agree"]) and not (counts["differ"] or counts["unknown"] or complete and counts["missing"])
+
+
+def compare(name, theirs, arrays, tolerance, recompute):
+    """An array's worst error, where it is, and the known convention that explains it, or ""."""
+    error, where = difference(theirs, arrays[name])
+    explained = error > tolerance and group(name) in (*VARIANTS, *TRAINED)
+    return error, where, explain(name, theirs, arrays, tolerance, recompute) if explained else ""
 
 
 def group(name):

@@ -10,7 +10,7 @@
                                    convolution with padding, which is 0 after such arithmetic, b ≠ 0 makes a 1 × 1 convolution
     Identity, Dropout, Cast        nothing
 
-All is computed in float64, and rounded once to the type of the input.
+All is computed in float64, where a product of two float32 numbers is exact, and kept so if the type of the input does not hold it.
 """
 
 import math

@@ -171,11 +171,16 @@ class Chain:
         require((self.scale == 1).all() and (self.shift == 0).all(), "an affine layer after arithmetic with constants")
 
     def network(self, dtype):
-        """The Network, in the dtype of the graph's input, half precision in float32. What is not an image is a vector."""
+        """The Network. What is not an image is a vector.
+
+        In the dtype of the graph's input, half precision in float32; but in float64 if folding has made numbers that this does not hold.
+        """
         self.require_no_arithmetic()
         require(self.params, "an affine layer, got none")
         ordered = self.units.ndim == 1 and (np.diff(self.units) == 1).all()
         require(ordered, f"an output (batch, classes) in the order of the last layer, got (batch, {str(self.units.shape)[1:]}")
         shape = self.input_shape if len(self.input_shape) == 3 else (math.prod(self.input_shape),)
         dtype = np.promote_types(dtype, np.float32)
+        if any((value.astype(dtype) != value).any() for value in self.params.values()):
+            dtype = np.float64
         return rb.Network(self.layers, {name: value.astype(dtype, order="C") for name, value in self.params.items()}, shape)

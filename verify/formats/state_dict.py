@@ -12,6 +12,7 @@ from refbound.layers import Affine, Flatten, Linear, ReLU
 from refbound.network import from_spec
 
 from . import optional, reason
+from .load import load_any
 
 
 def read_torch(path, architecture=None, input_shape=()):
@@ -98,9 +99,9 @@ def _infer(pairs, input_shape):
 
 
 def _read_architecture(path):
-    """Layers and input shape, () if it does not say, from a JSON file or a network file."""
-    if Path(path).suffix == ".npz":
-        net = rb.load(path)
+    """Layers and input shape, () if it does not say, from a JSON file or a network."""
+    if Path(path).suffix in (".npz", ".onnx") or Path(path).is_dir():
+        net = load_any(path)
         return list(net.layers), net.input_shape
     try:
         spec = json.loads(Path(path).read_text(encoding="utf-8"))

@@ -59,21 +59,17 @@ def read(path):
         lists = {name: [arrays[f"{name}{k}"] for k in range(len(arrays)) if f"{name}{k}" in arrays] for name in "lusa"}
         plain = {name: arrays[name].tolist() for name in ("network", "label", "eps", "clipped", "digest")}
         return Certificate(image=arrays["image"], **lists, **plain)
-    except FileNotFoundError:
-        raise
     except Exception as error:  # zip, zlib and header parsers each raise their own classes on foreign bytes
         raise Rejected(f"{path}: not a certificate: {(str(error).splitlines() or [type(error).__name__])[0]}") from None
 
 
 def check(certificate, network):
-    """The digests, and what the mathematics takes for granted."""
+    """What the mathematics takes for granted, and the digests: its own last, when each of its fields is known to have one."""
     if certificate.network != network.digest:
         raise Rejected("it is of another network, or a weight has changed: the digests of the network differ")
-    if certificate.digest != certificate.sealed().digest:
-        raise Rejected("it has changed since it was made: its digest differs")
     for name, kind in (("label", int), ("clipped", bool)):
         if type(getattr(certificate, name)) is not kind:
-            raise Rejected(f"{name}: expected {kind.__name__}, got {getattr(certificate, name)!r}")
+            raise Rejected(f"{name}: expected {kind.__name__}, got {getattr(certificate, name)!r:.60}")
     c, sizes = certificate, [n for n, layer in zip(network.units, network.layers) if layer is None]
     for name in "lusa":
         arrays = getattr(c, name)
@@ -87,6 +83,8 @@ def check(certificate, network):
     if c.image.dtype != np.uint8 or c.image.shape != (network.units[0],) or c.label not in range(network.classes):
         raise Rejected(f"image, label: expected {network.units[0]} bytes and a class, got {c.image.shape} and {c.label}")
     radii(c)
+    if c.digest != c.sealed().digest:
+        raise Rejected("it has changed since it was made: its digest differs")
 
 
 def radii(certificate):

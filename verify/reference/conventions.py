@@ -110,14 +110,24 @@ def explain(name, theirs, arrays, tolerance, recompute):
     return ""
 
 
+def numbers(a):
+    """An array as float64, or None: of truth values, integers or floats, or of texts, as which a JSON file says "inf"."""
+    if a.dtype.kind not in "fiubU":
+        return None
+    try:
+        values = a.astype(np.float64)
+    except ValueError:
+        return None
+    return None if a.dtype.kind == "U" and np.isfinite(values).all() else values
+
+
 def difference(theirs, ours):
     """The worst entry's error as a share of the largest of ours, and where it is."""
     if ours.dtype.kind == "U":
         return 0.0 if str(theirs) == str(ours) else np.inf, "another text"
-    try:
-        theirs = theirs.astype(np.float64)
-    except (ValueError, TypeError):
-        return np.inf, f"not numbers, but {theirs.dtype}"
+    given, theirs = theirs.dtype, numbers(theirs)
+    if theirs is None:
+        return np.inf, f"not numbers that float64 holds, but {given}"
     if ours.ndim == 0 and theirs.size == 1:  # some writers know no arrays without axes
         theirs = theirs.reshape(())
     if theirs.shape != ours.shape:
