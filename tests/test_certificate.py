@@ -416,7 +416,7 @@ def test_a_last_layer_times_c_has_the_same_certificates(c):
 
 @pytest.mark.parametrize("field, value", [("label", False), ("label", True), ("label", 0.0), ("eps", float("inf")), ("eps", 0.1),
                                           ("clipped", "False"), ("clipped", 1), ("label", b"0"), ("label", 1j), ("eps", [b"0.1"]),
-                                          ("label", np.datetime64("2021-01-01")), ("eps", 0.1j), ("clipped", b"True")])
+                                          ("label", np.datetime64("2021-01-01")), ("eps", 0.1j), ("clipped", b"True"), ("eps", "1e-999999999")])
 def test_a_field_of_another_type_is_rejected(field, value, tmp_path):
     """False is in range(c) too, and an index by it writes nothing: it proved a margin that the network does not have."""
     _, network, (certificate, *_) = made("dense")

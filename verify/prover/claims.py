@@ -8,6 +8,7 @@ digests makes another certificate; no one makes a false one that is proved.
 
 import hashlib
 import json
+import re
 from fractions import Fraction
 from typing import NamedTuple
 
@@ -87,12 +88,15 @@ def check(certificate, network):
         raise Rejected("it has changed since it was made: its digest differs")
 
 
+HUGE = re.compile(r"[eE][+-]?[\d_]{5,}")  # an exponent that would take all memory
+
+
 def radii(certificate):
     """ε of every pixel, [Fraction] (n,); Rejected where it is none."""
     n, eps = len(certificate.image), certificate.eps
     each = eps if type(eps) is list else [eps]
     try:
-        found = [Fraction(e) for e in each if type(e) is str]
+        found = [Fraction(e) for e in each if type(e) is str and not HUGE.search(e)]
     except (ValueError, ZeroDivisionError):
         found = []
     if len(found) != len(each) or len(each) not in (1, n) or min(found) < 0:
