@@ -41,8 +41,8 @@ def loss_value(net, ball, y, method, beta=1.0, kappa=0.0, **options):
 
 
 def variation(losses):
-    """The range of losses met along a direction."""
-    return max(losses) - min(losses)
+    """The range of losses met along a direction; NaN if one is."""
+    return float(np.ptp(losses))
 
 
 def distances(before, after):

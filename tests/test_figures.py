@@ -157,7 +157,9 @@ def test_the_study_has_most_of_what_is_wanted_then_the_larger_network_then_the_l
 def test_of_a_methods_runs_the_plainest_is_shown():
     mixed, longer, other = (made_up(name, method="crown-ibp", **more) for name, more in (
         ("mixed", {"beta": (1.0, 0.0)}), ("longer", {}), ("other", {"seed": 1})))
-    assert selection.by_method([mixed, other, longer]) == {"crown-ibp": longer}
+    started = made_up("a", method="crown-ibp", init="ibp", regularise=0.5)
+    assert selection.by_method([started, mixed, other, longer]) == {"crown-ibp": longer}
+    assert selection.label(started) == "crown-ibp, init ibp, regularise 0.5"
     assert selection.by_method([mixed]) == {"crown-ibp": mixed} and selection.label(mixed) == "crown-ibp, β 1→0"
     sparse, cap = made_up("s", method="sparse", p=0.0, q=0.5), made_up("c", method="cap", projections=50, kappa=(0.5, 0.5))
     assert selection.label(sparse) == "sparse (0, 0.5)" and selection.label(cap) == "cap, κ = 0.5, 50 projections"

@@ -57,6 +57,7 @@ def test_losses_along_a_direction_by_hand():
     params, direction = {"w": np.array([1.0])}, {"w": np.array([2.0])}
     losses = along(lambda p: float(p["w"][0] ** 2), params, direction, 0.25, (1, 2, 4))
     assert losses == [0.25, 0, 1] and variation(losses) == 1
+    assert all(np.isnan(variation(list(order))) for order in ((1.0, 2.0, np.nan), (np.nan, 1.0, 2.0)))
 
 
 def test_the_lengths_are_log_spaced_from_a_half_to_five():

@@ -165,6 +165,7 @@ def test_a_run_that_fails_does_not_stop_the_others(error, tiny, tmp_path, monkey
 def test_a_study_refuses_unknown_runs_options_that_name_them_and_results_of_others(tiny, tmp_path, capsys):
     refused(study, ["--only", "nonsense"], capsys, "--only nonsense", "one-step")
     refused(study, [*tiny, "--eps", "0.2"], capsys, "--eps", "0.1", "0.2")
+    refused(study, [*tiny, "--init", "ibp"], capsys, "--init", "uniform", "ibp")
     study.main(tiny)
     refused(study, [*tiny, "--rate", "0.1"], capsys, f"{NAMES[0]}.json", "--rate 0.002 there, 0.1 here", "--results")
 
@@ -188,12 +189,14 @@ def test_the_runs_of_a_study_can_be_trained_and_each_has_a_column(name):
     assert len({one.run for one in given}) == len(given)
     columns = {table1.heading(record.settings(vars(one))) for one in given}
     least = {"longer": {"IBP", "OURS", "mtl-ibp (α = 0.5)"},
-             "objectives": {"IBP", "sabr (λ = 0.5)", "cc-ibp (α = 0.7)", "mtl-ibp (one-step, α = 0.3)"}}
+             "objectives": {"IBP", "sabr (λ = 0.5)", "cc-ibp (α = 0.7)", "mtl-ibp (one-step, α = 0.3)"},
+             **{f"start-{model}": {"IBP", "ibp (init ibp)", "ibp (init ibp, regularise 0.5)"} for model in ("mlp", "small", "wide")}}
     assert least.get(name, {"IBP", "CAP", "OURS", "CBP 1→0"}) <= columns
     assert name != "longer" or least[name] == columns
 
 
-@pytest.mark.parametrize(("folder", "names"), ((".", ("reduced", "small")), ("longer", ("longer",)), ("objectives", ("objectives",))))
+@pytest.mark.parametrize(("folder", "names"), ((".", ("reduced", "reduced-0.3", "small")), ("longer", ("longer",)), ("objectives", ("objectives",)),
+                                                ("start", ("start-mlp", "start-small", "start-wide"))))
 def test_the_committed_results_are_of_runs_that_the_studies_list(folder, names):
     listed = {}
     for name in names:
@@ -310,6 +313,12 @@ def test_table_2_of_the_paper_is_printed_as_it_stands_there(data):
         assert {pgd for _, pgd, _ in printed} == {"–"} and of[2] == "a"
 
 
+def test_a_run_by_the_released_settings_stands_beside_the_papers_row():
+    """They have 0.0313725 for 8/255."""
+    text = next(table1.tables([made("a", 0, 4.0, data="cifar10", data_dir="folder", eps=presets.TRAINING["paper-cifar10-shallow"]["eps"])]))
+    assert ["8/255", "ours"] in [row[:2] for row in cells(text) if row[2].endswith("(1)")]
+
+
 def test_runs_that_the_paper_has_none_of_are_not_beside_its_numbers():
     for other in ({"norm": "2"}, {"data_dir": "fashion"}):
         assert "published" not in "".join(table1.tables([made("a", 0, 4.0, **other)]))
@@ -356,6 +365,8 @@ def test_more_epochs_stretch_every_time_of_a_schedule_and_change_nothing_else():
     assert all(twice[name] == 2 * options[name] for name in times)
     assert twice["milestones"] == tuple(2 * time for time in options["milestones"])
     assert options["adam_beta2"] == 0.99 and all(twice[k] == v for k, v in options.items() if k not in {*times, "milestones"})
+    (half,) = presets.runs(presets.STUDIES["objectives"], ["mtl-ibp-one-step-small-0.3-0"], 12).values()
+    assert (half["ibp_epochs"], half["milestones"]) == (10, (11, 11.65))
 
 
 def test_cells_hold_what_was_measured_alike():
@@ -376,6 +387,16 @@ def test_a_record_that_lacks_what_is_read_is_one_line(part, name, tmp_path, caps
         found[part]["time"].pop()
     (tmp_path / path.name).write_text(json.dumps(found))
     refused(table1, [str(tmp_path)], capsys, path.name, part, name or "one length")
+
+
+@pytest.mark.parametrize("part, change", [("exact", 5), ("complete", 3), ("arguments", {"eps": "0.1"}), ("result", {"verified_error": "x"}),
+                                          ("result", {"training_seconds": [1]}), ("log", {"seconds": 3})])
+def test_a_record_of_other_types_is_one_line(part, change, tmp_path, capsys):
+    [path] = record.RESULTS.glob("ibp-mlp-0.1-0.json")
+    found = json.loads(path.read_text())
+    found[part] = {**found[part], **change} if isinstance(change, dict) else change
+    (tmp_path / path.name).write_text(json.dumps(found))
+    refused(table1, [str(tmp_path)], capsys, path.name, part)
 
 
 def test_a_torn_result_does_not_stop_the_other_runs(tiny, tmp_path, capsys):

@@ -96,11 +96,9 @@ def test_the_tables_of_errors_are_what_the_commands_print():
 
 def test_the_tables_of_smoothness_are_what_the_command_prints():
     found = printed(landscape.by_seeds([landscape.summary(run) for run in record.read()]))
-    small, mlp = ([[eps, name.partition(" (β=1)")[0], seeds, *row] for model, eps, name, seeds, *row in found if model == of]
+    small, mlp = ([[eps, f"{name.partition(' (β=1)')[0]} ({seeds})", *row] for model, eps, name, seeds, *row in found if model == of]
                   for of in ("small", "mlp"))
-    measures = "variation | l2 distance | cosine distance | verified error"
-    assert rows(f"ε | method | {measures}") == [[eps, f"{name} ({seeds})", *row] for eps, name, seeds, *row in small]
-    assert rows(f"method | {measures}") == [[name, *row] for _, name, _, *row in mlp]
+    assert rows("ε | method | variation | l2 distance | cosine distance | verified error") == [*small, *mlp]
 
 
 def test_an_exact_error_lies_between_pgd_and_verified_and_counts_the_verdicts():
@@ -130,6 +128,19 @@ def test_the_verified_errors_of_all_the_runs_at_0_3_are_those_of_the_records():
                 errors.setdefault(alike, []).append(f"{one['result']['verified_error']:.2f}")
     listed = {tuple(row[:4]): row[4] for row in rows("method | epochs | rate | ramp | verified error, by seed")}
     assert len(errors) == 5 and {alike: ", ".join(values) for alike, values in errors.items()}.items() <= listed.items()
+
+
+def test_the_verified_errors_by_start_are_those_of_the_records():
+    found = {}
+    for one in record.read([record.RESULTS / "start"]):
+        given = one["arguments"]
+        row = found.setdefault((given["model"], given["eps"], given["method"]), {})
+        row.setdefault((given["init"], given["regularise"]), []).append(one["result"]["verified_error"])
+    names = {method: name for (method, *beta), name in table1.COLUMNS.items() if beta == [1, 1]}
+    assert sorted(rows("network, ε | method | usual start | `--init ibp` | and `--regularise 0.5`")) == sorted(
+        [f"`{model}`, {eps:g}", names[method].partition(" (")[0],
+         *(f"{table1.spread(row[start])} ({len(row[start])})" for start in (("uniform", 0), ("ibp", 0), ("ibp", 0.5)))]
+        for (model, eps, method), row in found.items())
 
 
 def test_the_verified_errors_beside_the_papers_are_those_of_its_table_1():

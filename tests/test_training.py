@@ -2,6 +2,7 @@
 
 import json
 import resource
+import shutil
 import signal
 import struct
 import subprocess
@@ -332,6 +333,18 @@ def test_a_test_set_that_does_not_fit_is_found_before_training(test, words, tmp_
     assert all(word in str(caught.value) for word in words) and not (tmp_path / "run").exists()
 
 
+def test_epochs_that_compete_are_verified_alike(few, tmp_path, capsys):
+    """After the ramp the method verifies in validation, in epochs by ibp alone too: the best of the log is that of best.npz."""
+    run = tmp_path / "run"
+    train.main(["--model", "mlp", "--method", "crown-ibp", "--epochs", "4", "--ibp-epochs", "3", "--warmup", "0", "--ramp", "1", "--milestones", "3",
+                "--batch", "20", "--limit", "300", "--validation", "60", "--probe", "0", "--data-dir", few, "--run", str(run)])
+    evaluate.main([str(run), "--held-out", "--pgd-steps", "0", "--method", "crown-ibp", "--out", str(tmp_path / "out.json")])
+    found = json.loads((tmp_path / "out.json").read_text())
+    assert found["verified_error"] == min(row["validation_verified_error"] for row in checkpoint.read_log(run / "log.csv"))
+    with pytest.raises(ValueError, match="--data: expected none beside --held-out"):
+        evaluate.main([str(run), "--held-out", "--data", "svhn"])
+
+
 def test_a_test_set_that_lacks_classes_fits(tmp_path):
     folder = written(tmp_path, ("train", bytes_of(60, 4, 8), np.arange(60) % 4), ("test", bytes_of(9, 4, 8), np.arange(9) % 2))
     train.main([*SHORT, "--batch", "8", "--validation", "8", "--data-dir", folder, "--run", str(tmp_path / "run")])
@@ -346,6 +359,10 @@ def test_the_data_of_a_run_are_found_from_any_folder(few, tmp_path, monkeypatch)
     train.main([*SHORT, "--data-dir", relative, "--run", run])
     config = checkpoint.read_json(Path(run) / "config.json")
     assert config["arguments"]["data_dir"] == relative
+    shutil.copytree(few, tmp_path / "copy" / relative)
+    monkeypatch.chdir(tmp_path / "copy")
+    with pytest.raises(ValueError, match=f"holds a run with other arguments .--data-dir {few} there, {tmp_path}/copy/{relative} here"):
+        train.main([*SHORT, "--data-dir", relative, "--run", run])  # it does not go on with another folder's images
     monkeypatch.chdir(tmp_path / "elsewhere")
     evaluate.main([run, "--pgd-steps", "0", "--n", "5"])
     assert record.read([run])[0]["arguments"]["data_dir"] == few

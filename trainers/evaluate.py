@@ -77,12 +77,15 @@ def main(argv=None):
         raise ValueError("--eps: a network file does not say its ε; expected --eps with a number")
     args.method = args.method or certifiers(config.get("method", "crown-ibp"), config.get("beta", (1, 1)), config.get("objective", "robust"))
     args.norm = args.norm or config.get("norm", "inf")
+    data_given = args.data
     if args.data is None:
         args.data, args.data_dir = config.get("data", "mnist"), args.data_dir or config.get("data_dir")
     check(args)
     for name, default in {**dict.fromkeys(OPTIONS), "no_clip": None, "seed": 0}.items():
         if getattr(args, name) is None:
             setattr(args, name, config.get(name, default))
+    if args.held_out and data_given:
+        raise ValueError(f"--data: expected none beside --held-out, which takes the run's, got {data_given}")
     images = held_out(args.model, args.data_dir) if args.held_out else data.load(args.data, "test", args.data_dir)
     xp = device_module(args.device)
     net = net.with_params({k: xp.asarray(v.astype(args.dtype)) for k, v in net.params.items()})

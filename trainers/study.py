@@ -64,7 +64,7 @@ def main(argv=None):
         raise ValueError(f"{len(failed)} of {len(study)} runs failed: {'; '.join(failed)}")
 
 
-IDENTITY = ("run", "objective", "method", "model", "eps", "seed", "beta", "p", "q", "projections")  # what a run's name stands for
+IDENTITY = ("run", "objective", "method", "model", "eps", "seed", "beta", "p", "q", "projections", "init", "regularise")  # what a run's name stands for
 
 
 def command(name, options, args):

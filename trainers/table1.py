@@ -41,7 +41,7 @@ def tables(records):
     for one in records:
         given = one["arguments"]
         cells = networks.setdefault((network(given), published_data(given)), {})
-        cells.setdefault((heading(given), given["eps"]), []).append(one)
+        cells.setdefault((heading(given), nearest(given["eps"], published_data(given))), []).append(one)
     for (name, data), cells in networks.items():
         for found in cells.values():
             check(found)
@@ -79,15 +79,26 @@ def heading(given):
     objective = given.get("objective", "robust")
     beta, kappa = (1, 1) if given["method"] == "ibp" else tuple(given["beta"]), tuple(given["kappa"])
     column = COLUMNS.get((given["method"], *beta))
-    if column and kappa == (0, 0) and objective == "robust":
+    if column and kappa == (0, 0) and objective == "robust" and not start(given):
         return column
     options = [given["method"]] if objective != "robust" and given["method"] != "ibp" else []
     for symbol, key in (("α", "alpha"), ("λ", "lam"), ("p", "p"), ("q", "q")):
         options += [f"{symbol} = {given[key]:g}"] if given.get(key) is not None else []
     for symbol, weights, usual in (("β", beta, (1, 1)), ("κ", kappa, (0, 0))):
         options += [f"{symbol} {weights[0]:g}→{weights[1]:g}"] if weights != usual else []
+    options += start(given)
     name = given["method"] if objective == "robust" else objective
     return f"{name} ({', '.join(options)})" if options else name
+
+
+def start(given):
+    """What a run's start has that is not usual, in words."""
+    return [f"{key} {given[key]}" for key, usual in (("init", "uniform"), ("regularise", 0)) if given.get(key, usual) != usual]
+
+
+def nearest(eps, data):
+    """The ε of the paper's tables that a run has, which the released settings have to seven digits; else its own."""
+    return min((e for part in published.PAPER.get(data, {}).values() for e in part if abs(e - eps) < 1e-6), default=eps)
 
 
 MEASURED = ("eps", "norm", "clipped", "images", "pgd_steps", "restarts")  # how a result was measured

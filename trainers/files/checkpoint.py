@@ -47,10 +47,11 @@ def alone(folder):
 def open_folder(folder, arguments, report):
     """Makes the run folder with its config.json, or finds the same run there: report(result) if it is finished."""
     if (folder / "config.json").exists():
-        if other := differences(read_config(folder)["arguments"], arguments):
+        config = read_config(folder)
+        if other := differences(config["arguments"], arguments) or elsewhere(config, arguments):
             raise ValueError(f"{folder}: holds a run with other arguments ({other}); expected the same, or another --run")
         if not (folder / "result.json").exists():
-            if (found := (read_config(folder).get("versions") or {}).get("draws", 1)) != draws.VERSION:
+            if (found := config.get("versions", {}).get("draws", 1)) != draws.VERSION:
                 raise ValueError(f"{folder}: expected a run whose draws are of version {draws.VERSION}, got one of version "
                                  f"{found}, which would not go on as it began; give another --run")
             return None
@@ -78,6 +79,13 @@ def differences(found, wanted):
     """In words, where the arguments that a run's files hold are not those that are wanted, but for those that are free."""
     found, wanted = known(found), {k: list(v) if isinstance(v, tuple) else v for k, v in wanted.items() if k not in FREE}
     return "; ".join(f"--{k.replace('_', '-')} {found.get(k)} there, {v} here" for k, v in wanted.items() if found.get(k) != v)
+
+
+def elsewhere(config, wanted):
+    """In words, another data folder of the same relative name; "" if it is the same, or the run does not say where it was started."""
+    name, there = wanted["data_dir"], config.get("started_in")
+    same = not (name and there and Path(there, name).is_dir()) or Path(there, name).resolve() == Path(name).resolve()
+    return "" if same else f"--data-dir {Path(there, name)} there, {Path(name).resolve()} here"
 
 
 def write_json(path, value):
@@ -117,12 +125,14 @@ def restore(path, like):
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         meta = json.loads(str(arrays.pop("meta")))
-        kept = [meta[name] for name in ("rows", "probes", "best")]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        epoch, *kept = (meta[name] for name in ("epoch", "rows", "probes", "best"))
+        if not isinstance(epoch, int) or len(kept[0]) != epoch:
+            raise ValueError(f"expected a row for each of {epoch} epochs, found {len(kept[0])}")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"{path}: not a checkpoint: {' '.join(str(error).split()) or type(error).__name__}") from None
     params = {k[6:]: to_like(v, like) for k, v in arrays.items() if k.startswith("param/")}
     state = {k[6:]: to_like(v, like) if v.ndim else v.item() for k, v in arrays.items() if k.startswith("state/")}
-    return meta["epoch"], params, state, *kept
+    return epoch, params, state, *kept
 
 
 def load_model(path):

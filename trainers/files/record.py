@@ -18,6 +18,8 @@ from . import checkpoint
 
 RESULTS = Path(__file__).parents[1] / "results"
 PARTS = ("arguments", "versions", "result", "log", "landscape")
+NUMBERS = {"eps", "train_eps", "epochs", "seed", "rate", "warmup", "ramp", "standard_error", "pgd_error", "verified_error",
+           "training_seconds", "images", "exact_error", "unknown"}
 RESULT = ("standard_error", "pgd_error", "verified_error", "estimate")
 READ = {  # what tables and figures read of each part, where there is one; a record may lack later arguments
     "arguments": ("method", "model", "eps", "train_eps", "norm", "no_clip", "epochs", "warmup", "ramp", "ramp_shape",
@@ -147,10 +149,14 @@ def read_one(path):
 def whole(path, record):
     """The record, if it has all that tables and figures read."""
     missing = [part for part in PARTS if not isinstance(record.get(part), dict)]
+    missing += [part for part in ("exact", "complete") if not isinstance(record.get(part) or {}, dict)]
     for part, names in () if missing else READ.items():
         found = record.get(part) or {}
         missing += [f"{part}: {name}" for name in names if (found or part == "arguments") and name not in found]
-        if part in ("log", "landscape") and len({len(column) for column in found.values()}) > 1:
+        if part not in ("log", "landscape"):
+            wrong = [name for name in NUMBERS & found.keys() if not isinstance(found[name], (int, float, type(None)))]
+            missing += [f"{part}: {name} that is a number" for name in wrong]
+        elif found and {type(column) for column in found.values()} != {list} or len({*map(len, found.values())}) > 1:
             missing.append(f"{part}: columns of one length")
     if missing:
         raise ValueError(f"{path}: expected the record of a run, found no {', '.join(missing)}")

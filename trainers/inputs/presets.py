@@ -127,8 +127,12 @@ METHODS = {  # what a study calls a run -> its options
 
 OBJECTIVES = {  # and those after the paper, by ibp's bound, or by one-step's in the last epochs
     **{objective: {"method": "ibp", "objective": objective, "attack_steps": 1} for objective in ("sabr", "mtl-ibp", "cc-ibp", "exp-ibp")},
-    "mtl-ibp-one-step": {"method": "one-step", "objective": "mtl-ibp", "attack_steps": 1},
+    **{f"{objective}-one-step": {"method": "one-step", "objective": objective, "attack_steps": 1} for objective in ("sabr", "mtl-ibp")},
 }
+
+STARTS = {"": {}, "-init": {"init": "ibp"}, "-init-regularise": {"init": "ibp", "regularise": 0.5}}  # as usual, and for interval bounds
+STARTED = {method + start: {**METHODS[method], **options}
+           for method in ("ibp", "crown-ibp", "one-step") for start, options in STARTS.items()}
 
 
 def schedule(epochs):
@@ -139,7 +143,7 @@ def schedule(epochs):
 
 def stretched(options, by):
     """Options with every time in them so many times as long."""
-    times = {"warmup", "ramp", "milestones"}
+    times = {"ibp_epochs", "warmup", "ramp", "milestones"}
     return {name: value if name not in times else round(value * by, 3) if name != "milestones" else
             tuple(round(time * by, 3) for time in value) for name, value in options.items()}
 
@@ -157,11 +161,25 @@ BY_IBP = {  # method -> ε -> its options. Only mtl-ibp's α was searched: three
     "cc-ibp": {0.1: {"alpha": 0.3}, 0.3: {"alpha": 0.7}},
     "exp-ibp": {0.1: {"alpha": 0.3}, 0.3: {"alpha": 0.5}},
 }
-BY_ONE_STEP = {"mtl-ibp-one-step": {0.1: {"alpha": 0.3, "ibp_epochs": 20.0, "milestones": (22.0, 23.3)}}}
+LAST = {"ibp_epochs": 20.0, "milestones": (22.0, 23.3)}  # of 24 epochs
+BY_ONE_STEP = {
+    "sabr-one-step": {0.1: {"lam": 0.5, **LAST}},
+    "mtl-ibp-one-step": {0.1: {"alpha": 0.3, **LAST}, 0.3: {"alpha": 0.5, **LAST}},
+}
+
+
+def starts(model, eps, methods):
+    """A study of the starts: 6 epochs of each of {method: seeds}."""
+    runs = {method + start: seeds for method, seeds in methods.items() for start in STARTS}
+    differing = {(name, eps): {"probe": 0, **(FASTER if eps > 0.2 else {})} for name in runs}
+    return model, {eps: runs}, {eps: dict.fromkeys(runs, 6)}, differing, {}
+
+
 # name -> (network, {ε: {method: seeds}}, {ε: {method: epochs}}, {(method, ε): what differs from that schedule},
 #          {ε: by how many pixels images are moved at random, where training would overfit without})
 STUDIES = {
     "reduced": ("mlp", {0.1: dict.fromkeys(METHODS, (0,))}, {0.1: dict.fromkeys(METHODS, 6)}, {}, {}),
+    "reduced-0.3": ("mlp", {0.3: dict.fromkeys(METHODS, (0,))}, {0.3: dict.fromkeys(METHODS, 6)}, {}, {}),
     "small": ("small", {0.1: WITH_CAP, 0.2: WITH_CAP, 0.3: MIXED, 0.4: MIXED},
               {eps: {**dict.fromkeys(MIXED, 20), "cap": 4} for eps in (0.1, 0.2, 0.3, 0.4)},
               {(method, eps): FASTER for method in MIXED for eps in (0.3, 0.4)}, {0.1: 1, 0.2: 1}),
@@ -175,11 +193,15 @@ STUDIES = {
                 ("ibp", 0.4): {**SHORT, **FASTER}, ("mtl-ibp", 0.3): {**SLOWER, **FASTER, **BY_IBP["mtl-ibp"][0.3], "probe": 0}},
                {0.1: 1}),
     # the objectives after the paper, beside IBP in as many epochs; alike but for α, λ, and the last epochs of one-step
-    "objectives": ("small", {0.1: {**dict.fromkeys(BY_IBP, (0,)), **dict.fromkeys(BY_ONE_STEP, (0, 1, 2))},
-                             0.3: dict.fromkeys(BY_IBP, (0,))},
+    "objectives": ("small", {0.1: {**dict.fromkeys(BY_IBP, (0,)), "sabr-one-step": (0,), "mtl-ibp-one-step": (0, 1, 2)},
+                             0.3: dict.fromkeys((*BY_IBP, "mtl-ibp-one-step"), (0,))},
                    {eps: {**dict.fromkeys(BY_IBP, 30), **dict.fromkeys(BY_ONE_STEP, 24)} for eps in (0.1, 0.3)},
                    {(method, eps): {**SHORT, "rate": 1e-3, "probe": 0, **(FASTER if eps == 0.3 else {}), **options}
                     for method, of in {**BY_IBP, **BY_ONE_STEP}.items() for eps, options in of.items()}, {0.1: 1}),
+    # where the start for interval bounds helps
+    "start-mlp": starts("mlp", 0.1, dict.fromkeys(("ibp", "crown-ibp", "one-step"), (0, 1, 2))),
+    "start-small": starts("small", 0.3, {"ibp": (0, 1, 2), "crown-ibp": (0,)}),
+    "start-wide": starts("wide", 0.3, {"ibp": (0,)}),
 }
 
 
@@ -194,7 +216,7 @@ def runs(study, only=(), epochs=None):
         if named or not only:
             length = epochs or usual[eps][method]
             more = stretched(differing.get((method, eps), {}), length / usual[eps][method])
-            chosen[name] = {"model": model, "eps": eps, "seed": seed, **{**METHODS, **OBJECTIVES}[method],
+            chosen[name] = {"model": model, "eps": eps, "seed": seed, **{**METHODS, **OBJECTIVES, **STARTED}[method],
                             **schedule(length), **more, "crop": crops.get(eps, 0)}
     if unused := [pattern for pattern in only if pattern not in used]:
         methods = ", ".join(dict.fromkeys(method for *_, method in cells))

@@ -27,7 +27,7 @@ def probe(net, after, grads, here):
     with np.errstate(over="ignore", invalid="ignore"):  # a measure that is not finite shows
         losses = along(lambda params: value(net.with_params(params), **here), net.params, grads, rate)
         l2, cosine = distances(grads, gradient(after, **here)[1])
-        row = {"least_loss": min(losses), "greatest_loss": max(losses), "variation": variation(losses), "l2_distance": l2,
+        row = {"least_loss": float(np.min(losses)), "greatest_loss": float(np.max(losses)), "variation": variation(losses), "l2_distance": l2,
                "cosine_distance": cosine}
         shares, *more = relaxation(net, **here)
         for name, found in zip((*SLOPES, "tightness", "jump"), (*(shares or [None] * 3), *more)):

@@ -64,7 +64,7 @@ def label(run):
             words.append(f"{symbol} {first:g}→{last:g}" if first != last else f"{symbol} = {first:g}")
     if of["projections"]:
         words.append(f"{of['projections']} projections")
-    return ", ".join(words)
+    return ", ".join(words + table1.start(of))
 
 
 def rates(run):
@@ -79,10 +79,10 @@ def by_method(runs, but=()):
 
 
 def plainest(runs, kind, kinds):
-    """{kind: run}: of the runs of each kind that there is, that with β = 1, κ = 0, the most epochs, the least seed."""
+    """{kind: run}: of the runs of each kind that there is, that with the usual start, β = 1, κ = 0, the most epochs, the least seed."""
     def order(run):
         of = run["arguments"]
-        return tuple(of["beta"]) != (1, 1), tuple(of["kappa"]) != (0, 0), -of["epochs"], of["seed"]
+        return bool(table1.start(of)), tuple(of["beta"]) != (1, 1), tuple(of["kappa"]) != (0, 0), -of["epochs"], of["seed"]
 
     return {k: min(own, key=order) for k in kinds if (own := [run for run in runs if kind(run) == k])}
 
