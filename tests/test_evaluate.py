@@ -62,7 +62,7 @@ def test_the_images_that_a_run_held_out_are_those_of_its_log(few, tmp_path, caps
     for other in (run, run / "best.npz"):
         with pytest.raises(ValueError, match="--held-out: expected the folder of a run of this version"):
             evaluate.main([str(other), "--eps", "0.1", "--held-out"])
-    for name, value in (("method", ["ibp"]), ("beta", None), ("data_dir", 5), ("eps", "0.1")):
+    for name, value in (("method", ["ibp"]), ("beta", None), ("beta", []), ("norm", "3"), ("data_dir", 5), ("eps", "0.1")):
         (run / "config.json").write_text(json.dumps({**config, "arguments": {**config["arguments"], name: value}}))
         with pytest.raises(ValueError, match=f"found {name} .* in its config.json"):
             evaluate.main([str(run)])

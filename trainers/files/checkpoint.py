@@ -159,9 +159,10 @@ def read_config(folder):
     if not isinstance(config.get("arguments"), dict):
         raise ValueError(f"{folder}: expected the folder of a run, found no arguments in its config.json")
     found = {"method": None, "started_in": "", "versions": {}, **config, **config["arguments"]}
-    for name in KINDS.keys() & found:
-        if not isinstance(found[name], KINDS[name]):
-            raise ValueError(f"{folder}: expected the folder of a run, found {name} {found[name]!r:.60} in its config.json")
+    wrong = [name for name in KINDS if name in found and not isinstance(found[name], KINDS[name])]
+    wrong = wrong or ["beta"] * (len(found.get("beta", "01")) != 2) + ["norm"] * (found.get("norm", "inf") not in ("inf", "2", "1"))
+    if wrong:
+        raise ValueError(f"{folder}: expected the folder of a run, found {wrong[0]} {found[wrong[0]]!r:.60} in its config.json")
     return config
 
 
