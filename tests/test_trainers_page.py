@@ -139,7 +139,7 @@ def test_the_verified_errors_by_start_are_those_of_the_records():
     names = {method: name for (method, *beta), name in table1.COLUMNS.items() if beta == [1, 1]}
     assert sorted(rows("network, ε | method | usual start | `--init ibp` | and `--regularise 0.5`")) == sorted(
         [f"`{model}`, {eps:g}", names[method].partition(" (")[0],
-         *(f"{table1.spread(row[start])} ({len(row[start])})" for start in (("uniform", 0), ("ibp", 0), ("ibp", 0.5)))]
+         *(f"{table1.spread(row[start])} ({len(row[start])})" if start in row else "–" for start in (("uniform", 0), ("ibp", 0), ("ibp", 0.5)))]
         for (model, eps, method), row in found.items())
 
 
