@@ -97,11 +97,10 @@ def polytope(ball):
     """The Inputs of a ball of one example: centre and radius of the l∞ box, or for l1 x' = x + ε (d⁺ − d⁻) with Σ d⁺ + d⁻ ≤ 1."""
     if not isinstance(ball, Ball) or len(ball) != 1:
         raise ValueError(f"ball: expected a Ball of one example, got {getattr(ball, 'x', ball)!r:.60}")
-    x, eps = ball.x.reshape(-1).astype(float), ball.eps.reshape(-1).astype(float)  # (n,), (1,) or of a box (n,)
-    n = len(x)
+    n = ball.x.size
     if ball.norm == 1:
-        E = sp.diags_array(np.full(n, eps), format="csr")
-        return Inputs(sp.hstack([E, -E], format="csr"), x, np.zeros(2 * n), np.ones(2 * n),
+        E = sp.diags_array(np.full(n, float(ball.eps[0])), format="csr")
+        return Inputs(sp.hstack([E, -E], format="csr"), ball.x.reshape(-1).astype(float), np.zeros(2 * n), np.ones(2 * n),
                       sp.csr_array(np.ones((1, 2 * n))), np.ones(1))
     if ball.norm != np.inf:
         raise ValueError(f"ball: expected one with flat sides, of norm inf or 1, got norm {ball.norm!r}")
@@ -112,7 +111,7 @@ def polytope(ball):
 
 def box(ball):
     """The ends (n,) of the l∞ ball of one example, cut to its domain, in float64."""
-    x, eps = ball.x.reshape(-1).astype(float), ball.eps.reshape(-1).astype(float)
+    x, eps = ball.x.reshape(-1).astype(float), ball.eps.reshape(-1).astype(float)  # (n,), (1,) or of a box (n,)
     least, most = (-np.inf, np.inf) if ball.domain is None else ball.domain
     return np.maximum(x - eps, least), np.minimum(x + eps, most)
 
