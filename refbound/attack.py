@@ -13,9 +13,9 @@ is 0. Its steps fall from ρ, a factor of 2⁻⁸ over all.
 
 from . import checks
 from .arrays.ops import as_rows, images, namespace, to_like
+from .ball import furthest, unit_largest
 from .layers import forward, forward_vjp, margin_matrix
 from .methods import METHODS
-from .norms import furthest
 
 
 def pgd(net, ball, y, steps=100, step_size=None, restarts=1, rng=None, targeted=False):
@@ -28,7 +28,7 @@ def pgd(net, ball, y, steps=100, step_size=None, restarts=1, rng=None, targeted=
     steps, restarts = checks.whole("steps", steps, 0), checks.whole("restarts", restarts, 1)
     step_size = checks.step_size(step_size, ball, net)
     if rng is not None or restarts > 1:
-        checks.generator("rng", rng, f"{restarts} restarts are drawn")
+        checks.generator(rng, f"{restarts} restarts are drawn")
     starts = [as_rows(ball.x, net.dtype)] if rng is None else [random_start(ball, rng, net.dtype) for _ in range(restarts)]
     goals = [(None, x) for x in starts]
     if checks.truth("targeted", targeted):
@@ -69,7 +69,7 @@ def climb(net, ball, y, steps, rng=None):
     are as long as the ball is wide: a single one ends in a corner of an l∞ ball, wherever it starts.
     """
     if rng is not None:
-        checks.generator("rng", rng, "the attack starts")
+        checks.generator(rng, "the attack starts")
     C, rho = margin_matrix(y, net.classes, net.dtype), checks.step_size(None, ball, net) * (8 / max(steps, 1))
     project = projection(ball, net.dtype)
     x = as_rows(ball.x, net.dtype) if rng is None else project(random_start(ball, rng, net.dtype))
@@ -96,8 +96,8 @@ def projection(ball, dtype):
 
 
 def _onto_l2(v, eps):
-    xp = namespace(v)
-    length = xp.sqrt((v * v).sum(1, keepdims=True))
+    xp, (h, largest) = namespace(v), unit_largest(v)
+    length = xp.sqrt((h * h).sum(1, keepdims=True)) * largest
     return v * (eps / xp.maximum(xp.maximum(length, eps), xp.finfo(v.dtype).tiny))
 
 
@@ -115,5 +115,5 @@ def _onto_l1(v, eps):
 def random_start(ball, rng, dtype):
     """A point of the bounding box of the ball, (N, n), drawn on the host from a numpy Generator."""
     low, high = ball.box(dtype)
-    draws = rng.random(ball.x.shape, dtype="float32" if dtype == "float32" else "float64")
+    draws = rng.random(ball.x.shape, dtype)
     return low + (high - low) * as_rows(to_like(draws, low), dtype)

@@ -18,8 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .arrays.ops import as_rows, described, is_array, is_float, namespace, to_like
-from .norms import furthest
+from .arrays.ops import as_rows, contract, described, is_array, is_float, namespace, to_like
 
 ULPS = 4  # how far outside of its domain a pixel may be rounded, in units of eps(dtype) times the larger end
 
@@ -41,7 +40,7 @@ class Region(NamedTuple):
         """max over the region of g·(x − centre), the dual norm of radius g: (S, N, n) or (S, 1, n) -> (S, N)."""
         xp = namespace(g, self.centre)
         if self.norm == np.inf:
-            return xp.einsum("sNn,Nn->sN", xp.broadcast_to(xp.abs(g), (*g.shape[:-2], *self.radius.shape)), self.radius)
+            return contract("sNn,Nn->sN", xp.broadcast_to(xp.abs(g), (*g.shape[:-2], *self.radius.shape)), self.radius)
         return (g * self.reach(g)).sum(-1)
 
 
@@ -106,6 +105,26 @@ class Ball:
             return Region(as_rows(self.x, dtype), as_rows(self.eps, dtype), self.norm)
         low, high = self.box(dtype)
         return Region((high + low) / 2, (high - low) / 2, self.norm)
+
+
+def furthest(g, norm):
+    """The point of the unit ball furthest along g, on the last axis; 0 where g is 0."""
+    xp = namespace(g)
+    if norm == np.inf:
+        return xp.sign(g)
+    if norm == 2:
+        h, _ = unit_largest(g)
+        length = xp.sqrt((h * h).sum(-1, keepdims=True))
+        return h / xp.where(length > 0, length, 1)
+    largest = xp.abs(g) == xp.max(xp.abs(g), axis=-1, keepdims=True)
+    return xp.sign(g) * largest / largest.sum(-1, keepdims=True).astype(g.dtype)  # ties share the ball
+
+
+def unit_largest(g):
+    """h and the largest |g_i| of the last axis, g = h largest: no square of h overflows, and the largest does not vanish."""
+    xp = namespace(g)
+    largest = xp.max(xp.abs(g), axis=-1, keepdims=True)
+    return g / xp.where(largest > 0, largest, 1), largest
 
 
 def radius_shapes(x, norm):

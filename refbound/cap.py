@@ -10,7 +10,7 @@ of C and of −C at once, at the price of one. For an l2 or l1 ball, |g|·radius
 
 from typing import NamedTuple
 
-from .arrays.ops import namespace, upper_median
+from .arrays.ops import contract, namespace, upper_median
 from .layers import Affine, Flatten, ReLU
 from .relaxation import chord, chord_vjp
 
@@ -37,13 +37,13 @@ def two_sided(net, stop, C, chords, region):
             a, b = chords[k]
             xp = namespace(g, a)
             trace[i] = g = xp.broadcast_to(g, (*g.shape[:-2], *a.shape))
-            m = m + xp.einsum("sNn,Nn->sN", g, b / 2)
-            d = d + xp.einsum("sNn,Nn->sN", xp.abs(g), b / 2)
+            m = m + contract("sNn,Nn->sN", g, b / 2)
+            d = d + contract("sNn,Nn->sN", xp.abs(g), b / 2)
             g = a * g
         elif isinstance(layer, Flatten):
             g = layer.restore(g)
     xp = namespace(g, region.centre)
-    centre = xp.einsum("sNn,Nn->sN", xp.broadcast_to(g, (*g.shape[:-2], *region.centre.shape)), region.centre)
+    centre = contract("sNn,Nn->sN", xp.broadcast_to(g, (*g.shape[:-2], *region.centre.shape)), region.centre)
     return TwoSided(m + centre, d + region.width(g), g, trace)
 
 
@@ -70,7 +70,7 @@ def two_sided_vjp(dm, dd, net, stop, bound, chords, region):
             k += 1
             a, b = chords[k]
             chosen = dm + dd * xp.sign(g)
-            dchords.append((xp.einsum("sNn,sNn->Nn", g, v), xp.einsum("sNn,sNn->Nn", g, chosen) / 2))
+            dchords.append((contract("sNn,sNn->Nn", g, v), contract("sNn,sNn->Nn", g, chosen) / 2))
             v = a * v + chosen * (b / 2)
         elif isinstance(layer, Flatten):
             v = layer.reorder(v)

@@ -34,10 +34,10 @@ def whole(name, value, least):
     return int(value)
 
 
-def generator(name, rng, why):
+def generator(rng, why):
     """A numpy Generator, for what has to be drawn."""
     if not isinstance(rng, np.random.Generator):
-        raise ValueError(f"{name}: {why} at random: expected rng, a numpy Generator, got rng={rng!r}")
+        raise ValueError(f"rng: {why} at random: expected a numpy Generator, got {rng!r}")
 
 
 def problem(net, ball, y=NO_LABELS):
@@ -59,7 +59,7 @@ def problem(net, ball, y=NO_LABELS):
 def labels(y, N, classes, xp):
     """Labels (N,) from 0 to classes − 1."""
     if not isinstance(y, xp.ndarray) or isinstance(y, UNLIKE) or y.shape != (N,) or y.dtype.kind not in "iu":
-        raise ValueError(f"y: expected an integer array of {xp.__name__} of shape ({N},), got {described(y)}")
+        raise ValueError(f"y: expected labels, an integer array of {xp.__name__} of shape ({N},), got {described(y)}")
     if N and not 0 <= int(y.min()) <= int(y.max()) < classes:
         raise ValueError(f"y: expected labels from 0 to {classes - 1}, got {int(y.min())} to {int(y.max())}")
 
@@ -115,11 +115,10 @@ def method_options(net, ball, name, given, drawn=True):
     if "projections" in wanted:
         wanted["projections"] = draw_projections(net, ball, wanted["projections"], rng)
     if drawn and "a0" in allowed and not {"a0", "slopes"} & set(wanted):
-        generator("a0", rng, f"{name!r} draws its slopes")
-        dtype = next(iter(net.params.values())).dtype
-        kind = "float32" if dtype == np.float32 else "float64"
-        draws = (rng.random((len(ball.x), *net.shapes[i]), kind) for i in net.relus)  # on the host: every device sees the same
-        wanted["a0"] = [to_like(as_rows(a, dtype), ball.x) for a in draws]
+        generator(rng, f"{name!r} draws its slopes")
+        xp, dtype = namespace(ball.x), next(iter(net.params.values())).dtype
+        draws = (rng.random((len(ball.x), *net.shapes[i]), dtype) for i in net.relus)  # on the host: every device sees the same
+        wanted["a0"] = [xp.asarray(as_rows(a, dtype)) for a in draws]
     return wanted
 
 
@@ -149,7 +148,7 @@ def draw_projections(net, ball, count, rng):
     """Cauchy draws (count, 1, n) for the input and each ReLU but the last, drawn on the host."""
     if ball.norm != np.inf:
         raise ValueError(f"projections: expected a ball of norm inf, got norm {ball.norm!r}")
-    generator("projections", rng, "they are drawn")
+    generator(rng, "projections are drawn")
     return [to_like(as_rows(rng.standard_cauchy((count, *net.shapes[i])), net.dtype), ball.x)[:, None, :]
             for i in (0, *net.relus[:-1])]
 

@@ -66,7 +66,7 @@ def layerwise(sides, net, region):
     pre, passes = [], []
     for stop in net.relus:
         if interval_is_exact(net, stop, region.norm):
-            pre, passes = pre + interval(net, region, stop + 1).pre, [None]
+            pre, passes = interval(net, region, stop + 1).pre, [None]
             continue
         seen = field(net, stop, len(region.centre))
         cut, lines = seen.region(region), [sides.lines(l, u) for l, u in seen.pre(pre)]

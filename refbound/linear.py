@@ -17,7 +17,7 @@ Bounds are upper bounds; a lower bound of C is minus the upper bound of −C.
 
 from typing import NamedTuple
 
-from .arrays.ops import namespace, positive
+from .arrays.ops import contract, namespace, positive
 from .layers import Affine, Flatten, ReLU
 
 
@@ -45,7 +45,7 @@ def relax(net, stop, C, lines, start=0):
             above = (g > 0).astype(g.dtype)  # NumPy multiplies by numbers faster than by truths
             slope = a_up if parallel else a_lo + (a_up - a_lo) * above
             trace[i] = g, slope, b_up * above
-            b = b + xp.einsum("sNn,sNn->sN", g, trace[i][2])
+            b = b + contract("sNn,sNn->sN", g, trace[i][2])
             g = slope * g
         elif isinstance(layer, Flatten):
             g = layer.restore(g)
@@ -95,7 +95,7 @@ def relax_vjp(ds, net, stop, relaxation, lines, worst, start=0):
     With v from `upstream`: dW = outer(g, v) and dbias = Σ ds g for an affine layer, g at its output; and for a ReLU
     dā = Σ_S g⁺ v and db̄ = Σ_S ds g⁺. The lower slopes are constants, but for parallel lines, a̲ = ā: dā = Σ_S g v.
     """
-    grads, dlines, xp = {}, [], namespace(worst)
+    grads, dlines = {}, []
     for i, layer, v in upstream(ds, net, stop, relaxation, worst, start):
         if isinstance(layer, Affine):
             g = relaxation.trace[i]
@@ -104,13 +104,13 @@ def relax_vjp(ds, net, stop, relaxation, lines, worst, start=0):
             grads[f"{i}.bias"] = layer.bias_gradient(weight.reshape(-1) @ g.reshape(-1, g.shape[-1]))
         elif isinstance(layer, ReLU):
             g, upper = relaxation.trace[i][0], positive(relaxation.trace[i][0])
-            da = xp.einsum("sNn,sNn->Nn", g if lines[len(dlines)].parallel else upper, v)
-            dlines.append((da, xp.einsum("sNn,sN->Nn", upper, ds)))
+            da = contract("sNn,sNn->Nn", g if lines[len(dlines)].parallel else upper, v)
+            dlines.append((da, contract("sNn,sN->Nn", upper, ds)))
     return grads, dlines
 
 
 def slope_gradient(ds, net, stop, relaxation, worst, shared=True):
     """da̲ of Σ ds s̄ for each ReLU: Σ_S g⁻ v, (N, n); or g⁻ v, (S, N, n), where slopes are not shared."""
     xp, sums = namespace(worst), "sNn,sNn->Nn" if shared else "sNn,sNn->sNn"
-    return [xp.einsum(sums, xp.minimum(relaxation.trace[i][0], 0), v)
+    return [contract(sums, xp.minimum(relaxation.trace[i][0], 0), v)
             for i, layer, v in upstream(ds, net, stop, relaxation, worst) if isinstance(layer, ReLU)]

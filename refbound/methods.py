@@ -10,7 +10,7 @@ way back: ds̄ to parameters and lines (linear.py), lines to (l, u) (relaxation.
 from inspect import signature
 from typing import NamedTuple
 
-from .arrays.ops import namespace
+from .arrays.ops import contract, namespace
 from .ball import Region
 from .interval import interval, interval_vjp, rectified, rectified_vjp
 from .layerwise import cap, cap_vjp, crown, crown_vjp
@@ -95,7 +95,7 @@ def constant_margins_vjp(ds, net, margins):
     """dcentre = Σ_S ds g, dradius = Σ_S ds |g|."""
     _, relaxation, worst, pre, _ = margins
     grads, _ = relax_vjp(ds, net, len(net.layers), relaxation, (), worst, net.head)
-    box = (namespace(ds).einsum("sN,sNn->Nn", ds, g) for g in (relaxation.g, abs(relaxation.g)))
+    box = (contract("sN,sNn->Nn", ds, g) for g in (relaxation.g, abs(relaxation.g)))
     return grads, [*[(0, 0)] * (len(pre) - 1), rectified_vjp(*box, *pre[-1])] if pre else []
 
 

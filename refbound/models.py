@@ -7,12 +7,14 @@ a numpy Generator first, works for any input shape (C, H, W) and number of class
 
 import numpy as np
 
+from . import checks
 from .layers import Conv2d, Flatten, Linear, ReLU
 from .network import Network
 
 
 def initialise(rng, layers, input_shape, dtype):
     """A network of these layers with parameters drawn in order from rng."""
+    checks.generator(rng, "parameters are drawn")
     params = {}
     for i, layer in enumerate(layers):
         if isinstance(layer, (Linear, Conv2d)):

@@ -1,32 +1,11 @@
-"""l2 and l1 balls: the point of the unit ball furthest along g, and the dual norm of the rows of the first layers, with its gradient."""
-
-import numpy as np
+"""l2 and l1 balls: the dual norm of the rows of the first layers, with its gradient."""
 
 from .arrays.blocks import identity_blocks
 from .arrays.field import field
 from .arrays.ops import namespace
+from .ball import furthest, unit_largest
 from .cap import two_sided, two_sided_vjp
 from .layers import Flatten, Linear, add
-
-
-def furthest(g, norm):
-    """The point of the unit ball furthest along g, on the last axis; 0 where g is 0."""
-    xp = namespace(g)
-    if norm == np.inf:
-        return xp.sign(g)
-    if norm == 2:
-        h, _ = unit_largest(g)
-        length = xp.sqrt((h * h).sum(-1, keepdims=True))
-        return h / xp.where(length > 0, length, 1)
-    largest = xp.abs(g) == xp.max(xp.abs(g), axis=-1, keepdims=True)
-    return xp.sign(g) * largest / largest.sum(-1, keepdims=True).astype(g.dtype)  # ties share the ball
-
-
-def unit_largest(g):
-    """h and the largest |g_i| of the last axis, g = h largest: no square of h overflows, and the largest does not vanish."""
-    xp = namespace(g)
-    largest = xp.max(xp.abs(g), axis=-1, keepdims=True)
-    return g / xp.where(largest > 0, largest, 1), largest
 
 
 def magnitudes(layer, W):

@@ -55,13 +55,12 @@ def sound_margin_bounds(net, ball, y, method, **options):
     Takes what margin_bounds takes. Raises ValueError as it does, and for another norm, for a method whose l and u are not
     interval bounds, for a layer too wide for its dtype, and for float32 on a GPU.
     """
-    row, region = checks.method(method), checks.problem(net, ball)
+    row, region = checks.method(method), checks.problem(net, ball, y)
     if row.bounds is not interval or ball.norm != np.inf:
         known = ", ".join(name for name, row in METHODS.items() if row.bounds is interval)
         raise ValueError(f"method: expected one of {known}, and a ball of norm inf, got {method!r} and norm {ball.norm!r}")
     if net.xp.__name__ == "cupy" and net.dtype != np.float64:
         raise ValueError(f"net: expected float64 on a GPU, where float32 flushes subnormal numbers to zero, got {net.dtype}")
-    checks.labels(y, len(ball), net.classes, net.xp)
     given = checks.method_options(net, ball, method, options)
     C, pre = margin_matrix(y, net.classes, net.dtype), []
     boxes = propagate(net, box_of(ball, net.dtype), lambda k, box: relu_box(box, pre))

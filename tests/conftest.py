@@ -8,6 +8,7 @@ import pytest
 import standin
 
 from trainers import data, train
+from trainers.inputs import arguments
 from verify.programs import mixed_integer
 
 FILES = {"train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
@@ -19,6 +20,19 @@ def device(monkeypatch):
     """The stand-in for CuPy, in its place: `--device cuda` and device_module("cuda") find it (standin.py)."""
     monkeypatch.setitem(sys.modules, "cupy", standin.cupy)
     return standin.cupy
+
+
+@pytest.fixture
+def refused(capsys):
+    """A function that holds a command to end with one line on stderr, which has the words in it."""
+    def check(module, argv, *words):
+        with pytest.raises(SystemExit) as stopped:
+            arguments.run(lambda: module.main([*map(str, argv)]))
+        lines = capsys.readouterr().err.strip().splitlines()
+        assert stopped.value.code and len(lines) == 1, lines
+        for word in words:
+            assert word in lines[0], lines[0]
+    return check
 
 
 @pytest.fixture(scope="session")

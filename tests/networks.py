@@ -140,7 +140,6 @@ def inside(x, ball, room=1e-12):
     return (length(x - ball.x, ball.norm) <= ball.eps + room).all()
 
 
-
 def extent(ball):
     """The least and greatest value of each input over the ball."""
     eps = ball.eps if ball.eps.shape == ball.x.shape else ball.eps.reshape(-1, *[1] * (ball.x.ndim - 1))

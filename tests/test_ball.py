@@ -76,6 +76,14 @@ def test_the_attack_is_exact_on_a_linear_network_of_two_classes(ball):
         np.testing.assert_allclose(np.maximum(found, 0), s, rtol=0, atol=2e-4)
 
 
+@pytest.mark.parametrize("norm", [2, 1])
+@pytest.mark.parametrize("eps", [1e-19, 1e-25])
+def test_the_projection_stays_in_a_ball_whose_squares_vanish(norm, eps):
+    ball = rb.Ball(np.zeros((1, 4), np.float32), eps, norm=norm)
+    p = projection(ball, np.dtype(np.float32))(np.full((1, 4), 10 * eps, np.float32))
+    assert np.linalg.norm(p[0].astype(float), norm) == pytest.approx(eps, rel=1e-6)
+
+
 def test_more_restarts_find_no_less():
     net = build("dense")
     ball, y = batch(net)

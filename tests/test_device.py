@@ -141,9 +141,9 @@ def test_host_and_device_do_not_mix(device):
     for call, line in ((lambda: rb.margin_bounds(other, ball, y, "ibp"),
                         "x: expected an array of cupy, as the network's are, got one of numpy"),
                        (lambda: rb.margin_bounds(net, moved_ball, labels, "ibp"), "x: expected an array of numpy"),
-                       (lambda: rb.margin_bounds(other, moved_ball, y, "ibp"), "y: expected an integer array of cupy"),
-                       (lambda: rb.pgd(other, moved_ball, y), "y: expected an integer array of cupy"),
-                       (lambda: rb.robust_loss(other, moved_ball, y, "ibp"), "y: expected an integer array of cupy"),
+                       (lambda: rb.margin_bounds(other, moved_ball, y, "ibp"), "y: expected labels, an integer array of cupy"),
+                       (lambda: rb.pgd(other, moved_ball, y), "y: expected labels, an integer array of cupy"),
+                       (lambda: rb.robust_loss(other, moved_ball, y, "ibp"), "y: expected labels, an integer array of cupy"),
                        (lambda: rb.Ball(moved_ball.x, np.full(3, 0.1)), "eps: expected an array of cupy"),
                        (lambda: rb.margin_bounds(other, moved_ball, labels, "cap-ibp", slopes=slopes),
                         "slopes: expected an array of cupy")):
@@ -205,6 +205,13 @@ def test_cuda_without_a_gpu_is_one_line(device, monkeypatch):
     monkeypatch.setattr(device.cuda.runtime, "getDeviceCount", no_driver)
     assert error_line() == ("device: 'cuda' needs a GPU, and CuPy finds none "
                             "(cudaErrorNoDevice: no CUDA-capable device is detected)")
+
+
+def test_cuda_without_its_libraries_is_one_line(device, monkeypatch):
+    def no_compiler(shape):
+        raise RuntimeError("libnvrtc.so: not found\nand more")
+    monkeypatch.setattr(device, "ones", no_compiler)
+    assert error_line() == "device: 'cuda' needs CUDA's libraries (pip install 'refbound[gpu]'): libnvrtc.so: not found"
 
 
 def test_cuda_with_the_real_cupy_and_no_gpu_is_one_line(real):

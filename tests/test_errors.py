@@ -95,11 +95,11 @@ def test_options_that_cannot_be(f, words, method, options):
         refuses(lambda: f(NET, BALL, Y, method, rng=draws(), **options), *words.split())
 
 
-@pytest.mark.parametrize("method, options, name", [("random", {}, "a0"), ("sparse", {}, "a0"), ("one-step", {}, "a0"),
+@pytest.mark.parametrize("method, options, what", [("random", {}, "slopes"), ("sparse", {}, "slopes"), ("one-step", {}, "slopes"),
                                                    ("cap", {"projections": 3}, "projections")])
 @pytest.mark.parametrize("rng", [None, 3, np.random.RandomState(0)])
-def test_what_must_be_drawn_needs_a_generator(method, options, name, rng):
-    refuses(lambda: rb.margin_bounds(NET, BALL, Y, method, rng=rng, **options), f"{name}:", "Generator", f"rng={rng!r}")
+def test_what_must_be_drawn_needs_a_generator(method, options, what, rng):
+    refuses(lambda: rb.margin_bounds(NET, BALL, Y, method, rng=rng, **options), "rng:", what, "Generator", repr(rng))
 
 
 def test_other_refusals_of_the_functions():
@@ -110,6 +110,7 @@ def test_other_refusals_of_the_functions():
     round_ball = rb.Ball(X, 0.1, norm=2)
     refuses(lambda: rb.margin_bounds(NET, round_ball, Y, "cap", projections=3, rng=draws()), "projections:", "norm 2")
     refuses(lambda: rb.pgd(NET, BALL, Y, restarts=2), "rng:", "2 restarts")
+    refuses(lambda: rb.models.small(0), "rng:", "parameters", "Generator", 0)
     refuses(lambda: rb.pgd(NET, BALL, Y, step_size=np.array(["0.1"] * 3)), "step_size:", "<U3")
     refuses(lambda: rb.pgd(NET, BALL, Y, step_size=np.zeros(2)), "step_size:", "(3,)", "(2,)")
     refuses(lambda: rb.preactivation_bounds(NET, BALL, "foo"), "method:", "'foo'")

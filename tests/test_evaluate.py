@@ -5,14 +5,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from test_training import SHORT, command, refused
+from test_training import SHORT
 
 import refbound as rb
 from refbound.layers import Linear, ReLU
 from trainers import data, evaluate, train
 from trainers.files import checkpoint
-from trainers.inputs import arguments, draws
-
+from trainers.inputs import draws
 
 
 def test_evaluation_states_what_it_did_and_verified_contains_pgd(few, tmp_path, capsys):
@@ -26,14 +25,6 @@ def test_evaluation_states_what_it_did_and_verified_contains_pgd(few, tmp_path, 
     assert len(result["verified_error_of_draws"]) == 3
     evaluate.main([str(tmp_path / "net.npz"), "--data-dir", few, "--eps", "0.01", "--pgd-steps", "2", "--targeted"])
     assert "1 random start, each margin by itself too" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("arguments, words", [(["--n", "-5"], ["--n", "-5"]), (["--draws", "0"], ["--draws", "0"]),
-                                              (["--shard", "-1"], ["--shard", "-1"]),
-                                              (["--method", "foo", "--eta", "1"], ["method", "foo"])])
-def test_an_evaluation_that_cannot_be_is_refused(arguments, words, few, tmp_path):
-    rb.save(rb.models.mlp(np.random.default_rng(0), input_shape=(1, 28, 28)), tmp_path / "net.npz")
-    refused(command("trainers.evaluate", str(tmp_path / "net.npz"), "--eps", "0.1", "--data-dir", few, *arguments), *words)
 
 
 def test_a_run_is_evaluated_as_it_ended_unless_asked_otherwise(few, tmp_path):
@@ -162,12 +153,12 @@ def test_what_is_certified_is_attacked_by_fewer_steps_what_is_wrong_by_none_and_
 
 
 @pytest.mark.parametrize("content", [b"", b"not a zip", b"PK\x03\x04 cut"], ids=["empty", "text", "cut"])
-def test_evaluating_a_foreign_file_is_one_line(content, tmp_path):
+def test_evaluating_a_foreign_file_is_one_line(content, tmp_path, refused):
     (tmp_path / "net.npz").write_bytes(content)
-    refused(command("trainers.evaluate", str(tmp_path / "net.npz"), "--eps", "0.1"), "net.npz")
-    refused(command("trainers.evaluate", str(tmp_path / "missing.npz"), "--eps", "0.1"), "missing.npz")
+    refused(evaluate, [tmp_path / "net.npz", "--eps", "0.1"], "net.npz")
+    refused(evaluate, [tmp_path / "missing.npz", "--eps", "0.1"], "missing.npz")
     (tmp_path / "net.onnx").write_bytes(content)
-    refused(command("trainers.evaluate", str(tmp_path / "net.onnx"), "--eps", "0.1"), "net.onnx", "verify.exchange")
+    refused(evaluate, [tmp_path / "net.onnx", "--eps", "0.1"], "net.onnx", "verify.exchange")
 
 
 @pytest.mark.parametrize("p, q, slope", [(0.0, 0.0, 0.0), (1.0, 1.0, 1.0)])
@@ -183,13 +174,12 @@ def test_sparse_is_verified_at_its_own_rates(p, q, slope, few):
 
 @pytest.mark.parametrize("argv, words", [
     (["--out", "none/out.json"], "there is no folder none"), (["--out", "."], "found a folder"), (["--n", "101"], "at most the 100"),
-    (["--p", "0.5"], "--p: not an option of ibp"), (["--seed", "-1"], "--seed: expected at least 0")])
-def test_what_an_evaluation_cannot_do_is_said_before_it_begins(argv, words, few, tmp_path, capsys):
+    (["--p", "0.5"], "--p: not an option of ibp"), (["--seed", "-1"], "--seed: expected at least 0"), (["--n", "-5"], "--n: expected at least 0, got -5"),
+    (["--draws", "0"], "--draws: expected at least 1, got 0"), (["--shard", "-1"], "--shard: expected at least 0, got -1"),
+    (["--method", "foo", "--eta", "1"], "foo")])
+def test_what_an_evaluation_cannot_do_is_said_before_it_begins(argv, words, few, tmp_path, refused):
     rb.save(rb.models.mlp(np.random.default_rng(0), input_shape=(1, 28, 28)), tmp_path / "net.npz")
-    with pytest.raises(SystemExit):
-        arguments.run(lambda: evaluate.main([str(tmp_path / "net.npz"), "--data-dir", few, "--eps", "0.1", "--method", "ibp", *argv]))
-    captured = capsys.readouterr()
-    assert words in captured.err and captured.err.count("\n") == 1 and not captured.out
+    refused(evaluate, [tmp_path / "net.npz", "--data-dir", few, "--eps", "0.1", "--method", "ibp", *argv], words)
 
 
 def test_a_run_is_verified_by_its_method_and_where_the_bound_was_not_minimised_by_alpha_too():

@@ -47,8 +47,8 @@ def f32(*shape, seed=0):
     return np.random.default_rng([seed, *shape]).normal(size=shape).astype(np.float32)
 
 
-def same_bounds(one, other, eps=0.1):
-    """Every array alike, and so are all bounds, to the last bit."""
+def same_bounds(one, other):
+    """Every array alike, and so is a bound, to the last bit."""
     assert one.spec() == other.spec() and one.input_shape == other.input_shape and one.dtype == other.dtype
     assert all(np.array_equal(one.params[name], other.params[name]) for name in one.params)
     ball, y = batch(one)

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from networks import HAND_MARGINS, HAND_SECOND, hand
-from test_training import bytes_of, command, refused, written
+from test_training import bytes_of, written
 
 import refbound as rb
 from trainers import data, figures, landscape, table1, train
@@ -102,10 +102,10 @@ def test_missing_inputs_are_named(module, runs, more, words):
         module.numbers(runs, args(**more))
 
 
-def test_a_file_that_is_no_result_is_refused_in_one_line(tmp_path):
-    refused(command("trainers.figures", str(tmp_path / "absent")), "absent", "expected a run folder")
+def test_a_file_that_is_no_result_is_refused_in_one_line(tmp_path, refused):
+    refused(figures, [str(tmp_path / "absent")], "absent", "expected a run folder")
     (tmp_path / "a.json").write_text('{"name": "a"}')
-    refused(command("trainers.figures", str(tmp_path)), "a.json", "no arguments")
+    refused(figures, [str(tmp_path)], "a.json", "no arguments")
 
 
 def test_a_drawing_that_fails_leaves_the_last_figure(tmp_path):

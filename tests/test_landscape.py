@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from networks import ALL, BALLS, batch, build, draws, extent, hand
 from test_device import moved
-from test_training import SHORT, command, refused
+from test_training import SHORT
 
 import refbound as rb
 from refbound.landscape import (LENGTHS, along, as_released, distances, jump, loss_value, lower_slopes, slope_shares,
                                 tightness, variation)
-from refbound.relaxation import adaptive, bernoulli, enclose
+from refbound.relaxation import bernoulli, enclose
 from trainers import data, landscape, train
 from trainers.files import checkpoint, record
 from trainers.inputs.draws import stream as draws_of
@@ -58,11 +58,6 @@ def test_losses_along_a_direction_by_hand():
     losses = along(lambda p: float(p["w"][0] ** 2), params, direction, 0.25, (1, 2, 4))
     assert losses == [0.25, 0, 1] and variation(losses) == 1
     assert all(np.isnan(variation(list(order))) for order in ((1.0, 2.0, np.nan), (np.nan, 1.0, 2.0)))
-
-
-def test_the_lengths_are_log_spaced_from_a_half_to_five():
-    assert LENGTHS[0] == 0.5 and LENGTHS[-1] == pytest.approx(5)
-    np.testing.assert_allclose(LENGTHS[1:] / LENGTHS[:-1], 10 ** (1 / 9))
 
 
 def test_slopes_are_counted_on_unstable_units_alone():
@@ -178,13 +173,6 @@ def test_shares_of_sparse_slopes_on_a_network_follow_p_and_q(p, q):
     assert abs(one - expected) <= 5 * spread * ((p, q) not in ((0, 0), (1, 1))) + 1e-12
 
 
-def test_extreme_variants_are_the_constant_slopes_and_the_adaptive_rule():
-    l, u = -np.random.default_rng(0).random((50, 4)), np.random.default_rng(1).random((50, 4))
-    coins = np.random.default_rng(2).random((50, 4))
-    assert (bernoulli([(l, u)], [coins], 0, 0)[0] == 0).all() and (bernoulli([(l, u)], [coins], 1, 1)[0] == 1).all()
-    np.testing.assert_array_equal(bernoulli([(l, u)], [coins], 0, 1)[0], adaptive([(l, u)])[0])  # without a tie −l = u
-
-
 # ---- the probe ----
 
 @pytest.mark.parametrize("method", DRAWN)
@@ -298,11 +286,11 @@ def test_a_run_without_probes_beside_others_is_left_out_and_named(capsys):
     assert "mtl-ibp-small-0.3-0" in err and "mtl-ibp" not in out and "one-step-small-0.3-0" in out
 
 
-def test_a_run_without_probes_and_a_flag_without_probes_are_refused(few, tmp_path):
-    refused(command("trainers.landscape", str(tmp_path)), "expected a run folder")
+def test_a_run_without_probes_and_a_flag_without_probes_are_refused(few, tmp_path, refused):
+    refused(landscape, [str(tmp_path)], "expected a run folder")
     train.main([*SHORT, "--data-dir", few, "--probe", "0", "--run", str(tmp_path / "run")])
-    refused(command("trainers.landscape", str(tmp_path / "run")), "run: ", "landscape.csv", "--probe")
-    refused(command("trainers.train", *SHORT, "--data-dir", few, "--probe", "0", "--as-released"), "--probe", "at least 1")
+    refused(landscape, [str(tmp_path / "run")], "run: ", "landscape.csv", "--probe")
+    refused(train, [*SHORT, "--data-dir", few, "--probe", "0", "--as-released"], "--probe", "at least 1")
 
 
 def test_means_over_the_seeds_by_hand():

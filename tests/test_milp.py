@@ -18,16 +18,11 @@ from verify import milp
 from verify.programs import mixed_integer
 from verify.programs.mixed_integer import SLACK, check_witness, double, exact_margins, scaled, verdict
 from verify.programs.sparse import fold
-from verify.verdicts.problem import witnessed
+from verify.verdicts.problem import tightest, witnessed
 
 WONG = Path(__file__).resolve().parents[2] / "shared" / "models" / "wong2018_mnist.npz"
+TIGHT = ("cap", "crown")
 BOUNDS = ("ibp", "crown-ibp", "cap-ibp", "cap", "crown", "alpha")
-
-
-def tightest(net, ball):
-    """[(l, u)] of the one example, of cap and crown together."""
-    found = [rb.preactivation_bounds(net, ball, method) for method in ("cap", "crown")]
-    return [(np.maximum(a[0], b[0])[0], np.minimum(a[1], b[1])[0]) for a, b in zip(*found)]
 
 
 def tiny(seed):
@@ -45,7 +40,7 @@ def tiny(seed):
 
 def slack(net, ball, y):
     """SLACK, of the largest margin's size."""
-    folded = fold(net, ball, y, tightest(net, ball))
+    folded = fold(net, ball, y, tightest(net, ball, TIGHT))
     return SLACK * max(folded.margin(m, y)[2] for m in range(net.classes) if m != y)
 
 
@@ -80,7 +75,7 @@ def by_patterns(net, ball, m, y, signs=()):
 @pytest.mark.parametrize("seed", range(6))
 def test_exact_margins_are_the_best_of_all_patterns(seed):
     net, ball, y = tiny(seed)
-    for m, exact in enumerate(exact_margins(net, ball, y, tightest(net, ball))):
+    for m, exact in enumerate(exact_margins(net, ball, y, tightest(net, ball, TIGHT))):
         assert exact.status == "optimal"
         assert exact.value == pytest.approx(0 if m == y else by_patterns(net, ball, m, y), abs=1e-6)
         assert exact.value <= exact.bound <= exact.value + 1e-6
@@ -93,14 +88,14 @@ def test_exact_margins_of_the_hand_worked_network():
     h1 + h2 ≤ 1 + 2 x1 ≤ 3 where both are positive, h1 = 0 or h2 = 0 giving less. So s* = 1."""
     net, ball, y = hand()
     for n, expected in enumerate((2, 1)):
-        exact = exact_margins(net, ball[n:n + 1], y[n], tightest(net, ball[n:n + 1]), classes=[1 - y[n]])[0]
+        exact = exact_margins(net, ball[n:n + 1], y[n], tightest(net, ball[n:n + 1], TIGHT), classes=[1 - y[n]])[0]
         assert exact.value == pytest.approx(expected, abs=1e-6) and exact.bound == pytest.approx(expected, abs=1e-6)
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_exact_margins_lie_between_attacks_and_bounds(seed):
     net, ball, y = random_network(seed)
-    exact = exact_margins(net, ball, y[0], tightest(net, ball))
+    exact = exact_margins(net, ball, y[0], tightest(net, ball, TIGHT))
     rng = np.random.default_rng(seed)
     attacks = [rb.pgd(net, ball, np.array([y[0]]), steps=50, restarts=3, rng=rng)[0]]
     attacks += [ball.x[0] + ball.eps[0] * d / (np.abs(d).sum() if ball.norm == 1 else 1)
@@ -123,7 +118,7 @@ def test_verdicts_agree_with_exact_margins(seed, eps):
     net, ball, _ = random_network(seed)
     ball = rb.Ball(ball.x, eps, norm=ball.norm, domain=ball.domain)
     y = int(net(ball.x)[0].argmax())
-    pre = tightest(net, ball)
+    pre = tightest(net, ball, TIGHT)
     worst = max(e.value for m, e in enumerate(exact_margins(net, ball, y, pre)) if m != y)
     assert abs(worst) > 2 * slack(net, ball, y)
     for upper in (None, rb.margin_bounds(net, ball, np.array([y]), "crown")[0]):
@@ -146,7 +141,7 @@ def shifted(shift):
 @pytest.mark.parametrize("shift, answer", [(-0.01, "robust"), (-1e-4, "unknown"), (0.01, "not robust"), (1.0, "not robust")])
 def test_a_margin_within_slack_of_zero_is_not_called_robust(shift, answer):
     net, ball, y = shifted(shift)
-    found = verdict(net, ball, y, tightest(net, ball))
+    found = verdict(net, ball, y, tightest(net, ball, TIGHT))
     assert found.answer == answer
     room = slack(net, ball, y)
     assert found.bound <= -room if answer == "robust" else found.bound >= min(shift, room) - 1e-6
@@ -155,7 +150,7 @@ def test_a_margin_within_slack_of_zero_is_not_called_robust(shift, answer):
 def test_a_bound_of_the_solver_above_minus_slack_is_no_proof(monkeypatch):
     net, ball, y = shifted(-0.01)
     monkeypatch.setattr(mixed_integer, "decide", lambda *arguments: (-slack(net, ball, y) / 2, None))
-    assert verdict(net, ball, y, tightest(net, ball)).answer == "unknown"
+    assert verdict(net, ball, y, tightest(net, ball, TIGHT)).answer == "unknown"
 
 
 def test_a_bound_by_weak_duality_needs_no_slack():
@@ -169,25 +164,25 @@ def test_a_bound_by_weak_duality_needs_no_slack():
 
 def test_without_time_the_answer_is_unknown_with_a_bound():
     net, ball, y = shifted(-0.01)
-    found = verdict(net, ball, y, tightest(net, ball), time_limit=0)
+    found = verdict(net, ball, y, tightest(net, ball, TIGHT), time_limit=0)
     assert found.answer == "unknown" and found.witness is None and 0 <= found.bound < np.inf
 
 
 def test_margins_that_are_bounded_below_zero_are_skipped():
     net, ball, y = shifted(1.0)  # not robust, so that a bound below 0 is a lie that only a skip believes
-    assert verdict(net, ball, y, tightest(net, ball), upper=np.array([-1.0, 0])).answer == "robust"
+    assert verdict(net, ball, y, tightest(net, ball, TIGHT), upper=np.array([-1.0, 0])).answer == "robust"
 
 
 def test_a_misclassified_input_is_its_own_witness():
     net, ball, y = shifted(-0.01)
-    found = verdict(net, ball, 1 - y, tightest(net, ball))
+    found = verdict(net, ball, 1 - y, tightest(net, ball, TIGHT))
     assert found.answer == "not robust" and (found.witness == ball.x[0]).all() and found.margin > 0
 
 
 def test_a_wrong_witness_is_an_error():
     net, ball, y = random_network(0)  # l∞, clipped to [0, 1]
     y = int(net(ball.x)[0].argmax())
-    x, pre = ball.x[0], tightest(net, ball)
+    x, pre = ball.x[0], tightest(net, ball, TIGHT)
     edge = rb.Ball(np.zeros_like(ball.x), 0.5)
     for message, where, witness in (("misclassified", ball, x), ("within", ball, x + 2 * ball.eps[0]),
                                     ("shape", ball, x[:-1]), ("finite", ball, x * np.nan),
@@ -198,7 +193,7 @@ def test_a_wrong_witness_is_an_error():
 
 def test_a_given_witness_is_run_and_returned():
     net, ball, y = shifted(1.0)
-    found = verdict(net, ball, y, tightest(net, ball), witness=np.array([1.0, -1.0]))
+    found = verdict(net, ball, y, tightest(net, ball, TIGHT), witness=np.array([1.0, -1.0]))
     assert found.answer == "not robust" and found.margin == pytest.approx(1.0)
 
 
@@ -206,7 +201,7 @@ def test_bounds_that_are_not_numbers_are_an_error():
     net, ball, y = shifted(1.0)
     for upper in (np.array([np.nan, 0]), np.zeros(3)):
         with pytest.raises(ValueError, match="upper: "):
-            verdict(net, ball, y, tightest(net, ball), upper=upper)
+            verdict(net, ball, y, tightest(net, ball, TIGHT), upper=upper)
 
 
 @pytest.mark.parametrize("c", [1e-6, 1e9])
@@ -214,12 +209,12 @@ def test_a_last_layer_times_c_changes_no_verdict_and_no_optimum_but_by_c(c):
     answers = set()
     for seed in range(8):
         net, ball, y = random_network(seed)
-        pre, times = tightest(net, ball), last_layer_times(net, c)
+        pre, times = tightest(net, ball, TIGHT), last_layer_times(net, c)
         for one, other in zip(exact_margins(net, ball, y[0], pre), exact_margins(times, ball, y[0], pre)):
             assert (other.value / c, other.bound / c) == pytest.approx((one.value, one.bound), rel=1e-6, abs=1e-6)
         for radius in (0.02, 0.2):
             near = rb.Ball(ball.x, radius, norm=ball.norm, domain=ball.domain)
-            label, pre = int(net(ball.x)[0].argmax()), tightest(net, near)
+            label, pre = int(net(ball.x)[0].argmax()), tightest(net, near, TIGHT)
             one, other = verdict(net, near, label, pre), verdict(times, near, label, pre)
             answers.add(one.answer)
             assert one.answer == other.answer and one.bound == pytest.approx(other.bound / c, rel=1e-6, abs=1e-6)
@@ -235,7 +230,7 @@ def test_inputs_and_radius_times_t_change_no_verdict_and_no_optimum(t):
         times, label = net.with_params({**net.params, first: net.params[first] / t}), int(net(ball.x)[0].argmax())
         for radius in (0.02, 0.2):
             near, far = (rb.Ball(k * ball.x, k * radius, norm=norm, domain=None) for k in (1, t))
-            pre = tightest(net, near)
+            pre = tightest(net, near, TIGHT)
             one, other = verdict(net, near, label, pre), verdict(times, far, label, pre)
             answers.add(one.answer)
             assert one.answer == other.answer and one.bound == pytest.approx(other.bound, rel=1e-6, abs=1e-6)
@@ -404,7 +399,7 @@ def test_verdicts_on_a_published_network_without_attack_or_bounds(image, answer)
     test = data.load("mnist", "test")
     net = double(rb.load(WONG))
     ball = rb.Ball(data.to_float(test.images[image:image + 1], np.float64), 0.1)
-    assert verdict(net, ball, test.labels[image], tightest(net, ball)).answer == answer
+    assert verdict(net, ball, test.labels[image], tightest(net, ball, TIGHT)).answer == answer
 
 
 @pytest.mark.parametrize("t", [1e-9, 1e-12, 1e9])

@@ -16,14 +16,10 @@ from verify.programs.lp import triangle_lp
 from verify.programs.mixed_integer import check_witness, exact_margins
 from verify.prover.claims import Rejected, read, save
 from verify.prover.exact import prove
+from verify.verdicts.problem import tightest
 
 PIXELS = "inf, an ε for each pixel"
-
-
-def tightest(net, ball):
-    """[(l, u)] of the one example, of cap and crown together."""
-    found = [rb.preactivation_bounds(net, ball, method) for method in ("cap", "crown")]
-    return [(np.maximum(a[0], b[0])[0], np.minimum(a[1], b[1])[0]) for a, b in zip(*found)]
+TIGHT = ("cap", "crown")
 
 
 # ---- the hand-worked network (networks.py) at x = (0, 0), with ε = (1, 1/2) ----
@@ -49,7 +45,7 @@ def test_the_hand_worked_network_with_two_radii():
     np.testing.assert_allclose(b[[0, 1], 1 - y], [41 / 16, 1 / 16], rtol=0, atol=1e-15)
     for n, expected in enumerate((2, 1)):
         one = ball[n:n + 1]
-        found = exact_margins(net, one, y[n], tightest(net, one), classes=[1 - y[n]])[0]
+        found = exact_margins(net, one, y[n], tightest(net, one, TIGHT), classes=[1 - y[n]])[0]
         assert found.value == pytest.approx(expected, abs=1e-6) and found.bound == pytest.approx(expected, abs=1e-6)
         assert inside(found.x[None], one)
 
@@ -103,7 +99,7 @@ def test_the_exact_optimum_lies_between_the_attack_and_every_bound(name):
     attacked = margins(net(rb.pgd(net, ball, y, steps=50, restarts=3, rng=draws())), y)
     bounds = [rb.margin_bounds(net, ball, y, method, rng=draws(), **options) for method, options in METHODS.values()]
     for n in range(2):
-        one, pre = ball[n:n + 1], tightest(net, ball[n:n + 1])
+        one, pre = ball[n:n + 1], tightest(net, ball[n:n + 1], TIGHT)
         found, lp = exact_margins(net, one, y[n], pre), triangle_lp(net, one, y[n], pre)
         for m, e in enumerate(found):
             assert e.status == "optimal" and inside(e.x[None], one)

@@ -20,12 +20,15 @@ FRONT, COURSE = (ROOT / "README.md").read_text(), (ROOT / "refbound" / "README.m
 PAGES = sorted(path for path in ROOT.glob("**/README.md") if not {"runs", "node_modules", ".git"} & set(path.parts))
 
 
-def test_the_example_prints_what_the_readme_shows():
-    code, shown = re.search(r"```python\n(.*?)```\n\n```\n(.*?)```", FRONT, re.DOTALL).groups()
-    printed = io.StringIO()
-    with contextlib.redirect_stdout(printed):
-        exec(code, {})
-    assert printed.getvalue() == shown
+def test_the_examples_print_what_the_readme_shows(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    examples, names = re.findall(r"```python\n(.*?)```\n\n```\n(.*?)```", FRONT, re.DOTALL), {}
+    assert len(examples) == FRONT.count("```python") > 0
+    for code, shown in examples:
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed):
+            exec(code, names)
+        assert printed.getvalue() == shown
 
 
 def test_the_front_page_is_read_in_ten_minutes():
@@ -53,10 +56,17 @@ def test_every_test_file_and_link_that_a_page_names_exists(page):
     text, sources = page.read_text(), "\n".join(path.read_text() for path in (ROOT / "tests").glob("*.py"))
     for name in re.findall(r"`(test_\w+)`", text):
         assert f"def {name}(" in sources, name
-    for link in re.findall(r"\]\(([^)#]+)\)", text):
-        assert link.startswith("http") or (page.parent / link).exists(), link
-    for path in re.findall(r"`((?:refbound|trainers|verify|tests)/[\w/.-]+\.\w+)`", text):
-        assert (ROOT / path).exists(), path
+    for link in re.findall(r"\]\(([^)]+)\)", text):
+        target, _, anchor = link.partition("#")
+        path = page.parent / target if target else page
+        assert link.startswith("http") or path.exists() and (not anchor or anchor in anchors(path.read_text())), link
+    for path in re.findall(r"`((?:refbound|trainers|verify|tests)/[\w/.*-]+)`", text):
+        assert any(ROOT.glob(path.rstrip("/"))), path
+
+
+def anchors(text):
+    """Of the headings of a page, as GitHub makes them."""
+    return [re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in re.findall(r"^#+ (.*)$", text, re.MULTILINE)]
 
 
 def test_files_are_as_long_as_the_pages_say():

@@ -89,7 +89,6 @@ def test_the_gradient_of_the_regularisers_is_autograds(name, ball):
     check_by_autograd(problem, grads)
 
 
-@each
 def by_torch(torch, l, u, r0):
     """The terms of one ReLU and one example as the authors write them, with min(ρ, 1 / ρ); constant if one of A, I is empty."""
     c, on, off = (l + u) / 2, l > 0, u < 0

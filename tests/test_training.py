@@ -31,15 +31,6 @@ def command(module, *arguments, **more):
     return subprocess.run([sys.executable, "-m", module, *arguments], cwd=ROOT, capture_output=True, text=True, **more)
 
 
-def refused(done, *words):
-    """One line on stderr that holds the words, and a status that is not 0."""
-    assert done.returncode != 0
-    lines = done.stderr.strip().splitlines()
-    assert len(lines) == 1, done.stderr
-    for word in words:
-        assert word in lines[0], lines[0]
-
-
 METHODS = [["ibp"], ["crown-ibp"], ["cap-ibp"], ["random"], ["sparse", "--p", "0", "--q", "0.5"], ["one-step"], ["cap"],
            ["cap", "--projections", "21"], ["crown"]]
 
@@ -95,13 +86,13 @@ def test_a_run_stopped_after_an_epoch_goes_on_from_there(few, tmp_path, interrup
         assert (tmp_path / "whole" / file).read_bytes() == (tmp_path / "cut" / file).read_bytes()
 
 
-def test_a_run_folder_refuses_other_arguments_and_a_finished_run_only_reports(few, tmp_path, capsys):
+def test_a_run_folder_refuses_other_arguments_and_a_finished_run_only_reports(few, tmp_path, capsys, refused):
     run = ["--data-dir", few, "--run", str(tmp_path / "run")]
     train.main([*SHORT, *run])
     before = {p: p.read_bytes() for p in (tmp_path / "run").iterdir()}
     train.main([*SHORT, *run])
     assert "finished" in capsys.readouterr().out
-    refused(command("trainers.train", *SHORT, *run, "--eps", "0.2"), "--eps 0.1 there, 0.2 here")
+    refused(train, [*SHORT, *run, "--eps", "0.2"], "--eps 0.1 there, 0.2 here")
     assert before == {p: p.read_bytes() for p in (tmp_path / "run").iterdir()}
 
 
@@ -141,13 +132,12 @@ def test_two_steps_of_adam_worked_by_hand():
         np.testing.assert_allclose(params["w"], w, rtol=1e-14)
 
 
-def test_a_loss_that_is_no_longer_finite_stops_the_run_and_says_where(few, tmp_path):
-    done = command("trainers.train", *SHORT, "--data-dir", few, "--run", str(tmp_path / "run"), "--optimizer", "sgd",
-                   "--rate", "1e30")
-    refused(done, "no longer finite", "epoch 1", "step", "no checkpoint")
+def test_a_loss_that_is_no_longer_finite_stops_the_run_and_says_where(few, tmp_path, refused):
+    refused(train, [*SHORT, "--data-dir", few, "--run", tmp_path / "run", "--optimizer", "sgd", "--rate", "1e30"],
+            "no longer finite", "epoch 1", "step", "no checkpoint")
 
 
-@pytest.mark.parametrize("arguments, words", [
+@pytest.mark.parametrize("argv, words", [
     (["--eps", "-0.1"], ["--eps", "-0.1"]),
     (["--beta", "2", "1"], ["--beta"]),
     (["--epochs", "1"], ["--epochs", "--warmup"]),
@@ -163,10 +153,14 @@ def test_a_loss_that_is_no_longer_finite_stops_the_run_and_says_where(few, tmp_p
     (["--data-dir", "no-such-folder"], ["no-such-folder"]),
     (["--device", "cuda"], ["cuda"]),
     (["--batch", "100000"], ["--batch"]),
+    (["--factor", "nan"], ["--factor: expected a number in (0, 1], got nan"]), (["--milestones", "nan"], ["--milestones"]),
+    (["--eps", "inf"], ["--eps: expected a finite number"]), (["--crop", "28"], ["--crop: expected less than the 28 pixels"]),
+    (["--validation", "700"], ["--validation: expected less than the 700"]), (["--p", "0.5"], ["--p: not an option of ibp"]),
+    (["--foo"], ["--foo"]), (["--rate", "fast"], ["--rate"]),
 ])
-def test_arguments_that_cannot_be_are_refused_before_anything_is_written(arguments, words, few, tmp_path):
+def test_arguments_that_cannot_be_are_refused_before_anything_is_written(argv, words, few, tmp_path, refused):
     run = tmp_path / "run"
-    refused(command("trainers.train", *SHORT, "--data-dir", few, "--run", str(run), *arguments), *words)
+    refused(train, [*SHORT, "--data-dir", few, "--run", run, *argv], *words)
     assert not run.exists()
 
 
@@ -176,12 +170,12 @@ def test_unknown_method_and_model_are_refused_by_name():
         assert done.returncode != 0 and "nonsense" in done.stderr.splitlines()[-1]
 
 
-def test_a_run_folder_that_cannot_be_written_is_one_line(few, tmp_path):
+def test_a_run_folder_that_cannot_be_written_is_one_line(few, tmp_path, refused):
     (tmp_path / "file").write_text("not a folder")
-    refused(command("trainers.train", *SHORT, "--data-dir", few, "--run", str(tmp_path / "file" / "run")), "file")
+    refused(train, [*SHORT, "--data-dir", few, "--run", str(tmp_path / "file" / "run")], "file")
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "thesis.tex").write_text("precious")
-    refused(command("trainers.train", *SHORT, "--data-dir", few, "--run", str(tmp_path / "other")), "config.json")
+    refused(train, [*SHORT, "--data-dir", few, "--run", str(tmp_path / "other")], "config.json")
 
 
 def test_a_full_disk_stops_the_run_and_leaves_the_last_whole_files(few, tmp_path):
@@ -189,7 +183,8 @@ def test_a_full_disk_stops_the_run_and_leaves_the_last_whole_files(few, tmp_path
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 
     run = tmp_path / "run"
-    refused(command("trainers.train", *SHORT, "--data-dir", few, "--run", str(run), preexec_fn=small_files), "large")
+    done = command("trainers.train", *SHORT, "--data-dir", few, "--run", str(run), preexec_fn=small_files)
+    assert done.returncode == 1 and "large" in done.stderr and done.stderr.count("\n") == 1
     assert sorted(p.name for p in run.iterdir()) == ["config.json"]
 
 
@@ -236,11 +231,11 @@ def test_a_ramp_of_no_length_is_a_step(few, tmp_path):
 
 
 @pytest.mark.parametrize("file, word", [("config.json", "no arguments"), ("result.json", "expected the result of a run")])
-def test_a_run_folder_with_a_foreign_file_is_one_line(file, word, few, tmp_path):
+def test_a_run_folder_with_a_foreign_file_is_one_line(file, word, few, tmp_path, refused):
     run = tmp_path / "run"
     train.main([*SHORT, "--data-dir", few, "--run", str(run)])
     (run / file).write_text("{}")
-    refused(command("trainers.train", *SHORT, "--data-dir", few, "--run", str(run)), str(run), word)
+    refused(train, [*SHORT, "--data-dir", few, "--run", str(run)], str(run), word)
 
 
 def test_the_norm_of_a_large_gradient_does_not_overflow():
@@ -248,12 +243,12 @@ def test_the_norm_of_a_large_gradient_does_not_overflow():
     np.testing.assert_allclose(optim.clip_norm(grads, 1.0)["a"], 0.5, rtol=1e-6)
 
 
-def test_a_checkpoint_that_was_cut_is_one_line(few, tmp_path):
+def test_a_checkpoint_that_was_cut_is_one_line(few, tmp_path, refused):
     run = tmp_path / "run"
     train.main([*SHORT, "--data-dir", few, "--run", str(run)])
     (run / "result.json").unlink()
     (run / "checkpoint.npz").write_bytes((run / "checkpoint.npz").read_bytes()[:1000])
-    refused(command("trainers.train", *SHORT, "--data-dir", few, "--run", str(run)), "checkpoint.npz", "not a checkpoint")
+    refused(train, [*SHORT, "--data-dir", few, "--run", str(run)], "checkpoint.npz", "not a checkpoint")
 
 
 @pytest.mark.parametrize("method", ["one-step", "cap"])
@@ -266,12 +261,12 @@ def test_an_epoch_on_the_device_is_the_epoch_on_the_host(method, few, tmp_path, 
         np.testing.assert_allclose(*([float(v) for v in row.split(",")[:-2]] for row in (one, other)), rtol=1e-5)
 
 
-def test_a_run_folder_is_one_process_s_at_a_time(few, tmp_path):
+def test_a_run_folder_is_one_process_s_at_a_time(few, tmp_path, refused):
     pytest.importorskip("fcntl")
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "config.json.1.part").write_text("{")  # of a run that was killed as it began
     with checkpoint.alone(tmp_path / "run"):
-        refused(command("trainers.train", *SHORT, "--data-dir", few, "--run", str(tmp_path / "run")), "another process trains there")
+        refused(train, [*SHORT, "--data-dir", few, "--run", str(tmp_path / "run")], "another process trains there")
     assert command("trainers.train", *SHORT, "--data-dir", few, "--run", str(tmp_path / "run")).returncode == 0
 
 
@@ -287,18 +282,6 @@ def test_a_missing_git_a_plain_terminal_and_a_full_memory_are_no_reason_to_fail(
     with pytest.raises(SystemExit):
         arguments.run(full)
     assert capsys.readouterr().err == "error: out of memory: no room for 3 GB\n"
-
-
-@pytest.mark.parametrize("argv, words", [
-    (["--factor", "nan"], "--factor: expected a number in (0, 1], got nan"), (["--milestones", "nan"], "--milestones"),
-    (["--eps", "inf"], "--eps: expected a finite number"), (["--crop", "28"], "--crop: expected less than the 28 pixels"),
-    (["--validation", "700"], "--validation: expected less than the 700"), (["--p", "0.5"], "--p: not an option of ibp"),
-    (["--foo"], "--foo"), (["--rate", "fast"], "--rate")])
-def test_numbers_that_cannot_be_leave_no_run_folder(argv, words, few, tmp_path, capsys):
-    with pytest.raises(SystemExit):
-        arguments.run(lambda: train.main([*SHORT, "--data-dir", few, "--run", str(tmp_path / "run"), *argv]))
-    line, = capsys.readouterr().err.strip().splitlines()
-    assert words in line and not (tmp_path / "run").exists()
 
 
 def test_a_test_set_that_cannot_be_read_is_found_before_training(few, tmp_path):

@@ -95,11 +95,3 @@ def test_every_command_of_the_pages_is_one(line, monkeypatch):
     module, *argv = line.split()
     with pytest.raises(Parsed):
         importlib.import_module(module).main(argv)
-
-
-def test_every_file_that_the_pages_name_is_there():
-    for path, page in PAGES.items():
-        names = re.findall(r"`((?:verify|tests|trainers)/[\w./*-]+)`", page)
-        links = [link for link in re.findall(r"\]\(([^)#]+)\)", page) if "://" not in link]
-        assert names and all(any(ROOT.glob(name.rstrip("/"))) for name in names), names
-        assert all((path.parent / link).exists() for link in links), links

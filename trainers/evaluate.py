@@ -93,7 +93,7 @@ def main(argv=None):
     print(report(result))
     data.suspect(args.model, result["standard_error"])
     if args.out:
-        checkpoint.write_json(args.out, {"arguments": asdict(args), "versions": checkpoint.versions(), **result})
+        checkpoint.write_json(args.out, {"arguments": asdict(args), "versions": checkpoint.versions(args.device), **result})
 
 
 def held_out(run, data_dir=None):
@@ -190,8 +190,7 @@ def drawn(net, method, rng, chosen):
     """What a method draws for those of some images that are chosen (a mask), as options: the same whichever those are."""
     if "a0" not in rb.METHODS[method].options:
         return {"rng": rng}
-    kind = "float32" if net.dtype == np.float32 else "float64"
-    draws = (rng.random((len(chosen), *net.shapes[i]), kind)[chosen] for i in net.relus)
+    draws = (rng.random((len(chosen), *net.shapes[i]), net.dtype)[chosen] for i in net.relus)
     return {"a0": [net.xp.asarray(a) for a in draws]}
 
 

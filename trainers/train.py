@@ -262,7 +262,7 @@ def finish(folder, args, xp, rows):
     net = net.with_params({k: xp.asarray(v) for k, v in net.params.items()})
     by = certifiers(args.method, args.beta, args.objective)
     result = errors(net, data.load(args.data, "test", args.data_dir), args, args.eps, by, attack=True)
-    result |= {"arguments": asdict(args), "versions": checkpoint.versions(),
+    result |= {"arguments": asdict(args), "versions": checkpoint.versions(args.device),
                "training_seconds": round(sum(row["seconds"] for row in rows), 1),
                "probe_seconds": round(sum(row["probe_seconds"] for row in rows), 1)}
     checkpoint.write_json(folder / "result.json", result)

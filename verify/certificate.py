@@ -19,6 +19,7 @@ import numpy as np
 from tqdm import tqdm
 
 import refbound as rb
+from refbound.arrays.blocks import identity_blocks
 from refbound.arrays.ops import images
 from refbound.cap import two_sided
 from refbound.interval import interval
@@ -38,7 +39,6 @@ BITS = 20            # of l and u, below the largest of its layer
 SLOPE_BITS = 16
 CLEAR = -1e-4        # a float bound below this, of the size of the image's largest, is not looked at by the next method
 BATCH = 20           # images
-ROWS = 2**22         # entries of the largest array of a block of rows of CAP
 MAKERS = (*(name for name, method in METHODS.items() if method.bounds is interval and method.slopes), "cap")
 DEFAULT = ("crown-ibp", "one-step", "alpha")
 
@@ -162,9 +162,7 @@ def outward_bounds(net, region, by_cap=False):
 
 def _cap(net, stop, chords, region):
     """l and u at the output of layers[:stop] by parallel lines, in blocks of rows."""
-    m = net.units[stop]
-    block = max(1, ROWS // (max(net.units[:stop + 1]) * len(region.centre)))
-    parts = [two_sided(net, stop, np.eye(m)[i:i + block, None, :], chords, region) for i in range(0, m, block)]
+    parts = [two_sided(net, stop, E, chords, region) for _, E in identity_blocks(net, stop, region)]
     middle, width = (np.concatenate([getattr(part, name) for part in parts]).T for name in ("m", "d"))
     return middle - width, middle + width
 

@@ -27,7 +27,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import refbound as rb
-from refbound.arrays.device import device_module
 from trainers.files import checkpoint
 from trainers.inputs import arguments
 from trainers.inputs.arguments import argument
@@ -88,7 +87,7 @@ def epoch(folder, lines):
 
 
 PARTS = {
-    "tests": Part(("pytest", "-q", "-m", "gpu"), tests),
+    "tests": Part(("pytest", "-q", "-m", "gpu", "tests/test_device.py"), tests),
     "speed": Part(("verify.peers", "speed", "--device", "cuda", "--models", "small", "--against", "rendering",
                    "--methods", *TRAINING, "cap-50", "--repeats", "3", "--out", "FOLDER/speed.json"), speed),
     "train": Part(("trainers.train", "--device", "cuda", "--run", "FOLDER/run"), train),
@@ -101,9 +100,8 @@ def main(argv=None):
     args = arguments.parse(Args, "verify.gpu", argv)
     if len(args.seconds) != len(PARTS) or min(args.seconds) < 0:
         raise ValueError(f"--seconds: expected {len(PARTS)} numbers that are at least 0, got {args.seconds}")
-    cupy, out = device_module("cuda"), Path(args.out)
-    result = {"device": cupy.cuda.runtime.getDeviceProperties(0)["name"].decode(), "cpu": on_cpu(args.cpu),
-              "versions": {**checkpoint.versions(), "cupy": cupy.__version__, "torch": torch_version()}, "parts": {}}
+    versions, out = {**checkpoint.versions("cuda"), "torch": torch_version()}, Path(args.out)
+    result = {"device": versions.pop("gpu"), "cpu": on_cpu(args.cpu), "versions": versions, "parts": {}}
     out.mkdir(parents=True, exist_ok=True)
     deadline = time.monotonic()
     for (name, part), seconds in zip(PARTS.items(), args.seconds):

@@ -23,7 +23,7 @@ from trainers.inputs.draws import stream
 
 from .formats.load import Given
 from .programs.mixed_integer import ANSWERS, Verdict, margins, scaled, verdict
-from .verdicts.problem import default_out, exact_error, problem, same, tightest, witnessed
+from .verdicts.problem import default_out, exact_error, least, problem, same, tightest, witnessed
 
 
 @dataclass
@@ -64,7 +64,7 @@ def one(net, ball, y, i, args):
     attack = rb.pgd(scaled(net, ball.x), ball, label, restarts=3, rng=stream("attack", args.seed, i))[0]
     witness = attack if margins(net, attack, y).max() >= 0 else None
     pre = tightest(net, ball, ("cap", "crown"))
-    upper = np.minimum(*(rb.margin_bounds(net, ball, label, method)[0] for method in ("cap", "crown")))
+    upper = least(net, ball, label)
     try:
         answer = verdict(net, ball, y, pre, upper, args.time_limit, witness)
     except RuntimeError as error:

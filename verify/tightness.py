@@ -16,18 +16,17 @@ import numpy as np
 from tqdm import tqdm
 
 import refbound as rb
-from trainers import data
 from trainers.files import checkpoint
 from trainers.inputs import arguments
 from trainers.inputs.arguments import argument
 from trainers.inputs.draws import stream
 from trainers.plots.colours import COLOURS
 
-from .formats.load import Given, as_the_run, load_any
+from .formats.load import Given
 from .programs.lp import triangle
-from .programs.mixed_integer import double, exact_margins, scaled
+from .programs.mixed_integer import exact_margins, scaled
 from .programs.sparse import fold
-from .verdicts.problem import tightest
+from .verdicts.problem import problem, tightest
 
 METHODS = {  # row -> (method, options)
     **{name: (name, {}) for name in ("ibp", "random", "cap-ibp", "crown-ibp", "one-step")},
@@ -59,11 +58,7 @@ def main(argv=None):
     arguments.at_least(args, eps=0, n=1, time_limit=0.001, pgd_steps=0, seed=0)
     if args.figure and not set(args.rows) & set(METHODS) - {"ibp"}:
         raise ValueError(f"--figure: expected a method other than ibp among --rows, got {', '.join(args.rows)}")
-    net = double(load_any(args.model))
-    as_the_run(args)
-    images, y = data.first(data.load("mnist", "test", args.data_dir), args.n, net)
-    ball = rb.Ball(data.to_float(images, np.float64), args.eps, domain=None if args.no_clip else (0.0, 1.0))
-    data.suspect(args.model, 100 * np.mean(net(ball.x).argmax(1) != y))
+    net, ball, y, _ = problem(args)
     values, seconds = bounds(net, ball, y, args)
     more, time_of, failed = optima(net, ball, y, args)
     if len(failed) == len(y):

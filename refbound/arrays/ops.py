@@ -68,6 +68,17 @@ def positive(x):
     return xp.maximum(x, xp.zeros(x.shape[-1:], x.dtype))
 
 
+def contract(pattern, a, b):
+    """einsum of two arrays. Where CuPy's would make a product of two matrices for each number, multiplied and summed instead."""
+    xp = namespace(a, b)
+    if xp.__name__ != "cupy":
+        return xp.einsum(pattern, a, b)
+    axes, out = pattern.split("->")
+    letters = "".join(dict.fromkeys(axes.replace(",", "")))
+    a, b = (x[tuple(slice(None) if letter in of else None for letter in letters)] for x, of in zip((a, b), axes.split(",")))
+    return (a * b).sum(tuple(i for i, letter in enumerate(letters) if letter not in out))
+
+
 def upper_median(size):
     """1 at the draw that is the (upper) median, along axis 1, and 0 elsewhere, constant; draws that tie share the 1."""
     if namespace(size).__name__ == "autograd.numpy":

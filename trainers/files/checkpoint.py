@@ -15,6 +15,7 @@ import numpy as np
 import scipy
 
 import refbound as rb
+from refbound.arrays.device import device_module
 from refbound.arrays.ops import to_host, to_like
 from refbound.network import write_whole as write
 
@@ -65,7 +66,7 @@ def open_folder(folder, arguments, report):
     folder.mkdir(parents=True, exist_ok=True)
     if any(path.suffix != ".part" for path in folder.iterdir()):
         raise ValueError(f"{folder}: holds files, but no config.json; expected a new folder, or that of a run")
-    write_json(folder / "config.json", {"arguments": arguments, "versions": versions(), "started_in": os.getcwd()})
+    write_json(folder / "config.json", {"arguments": arguments, "versions": versions(arguments["device"]), "started_in": os.getcwd()})
     return None
 
 
@@ -188,11 +189,13 @@ def read_json(path):
     return value
 
 
-def versions():
+def versions(device="cpu"):
     """What a result may depend on besides its arguments."""
+    gpu = device_module(device) if device != "cpu" else None
     commit = ""
     with contextlib.suppress(OSError):  # no git there
         commit = subprocess.run(["git", "describe", "--always", "--dirty", "--abbrev=40"], capture_output=True, encoding="utf-8",
                                 cwd=Path(__file__).parent).stdout.strip()
     return {"python": platform.python_version(), "numpy": np.__version__, "scipy": scipy.__version__,
-            "machine": platform.machine(), "commit": commit or "unknown", "draws": draws.VERSION}
+            "machine": platform.machine(), "commit": commit or "unknown", "draws": draws.VERSION,
+            **({"cupy": gpu.__version__, "gpu": gpu.cuda.runtime.getDeviceProperties(0)["name"].decode()} if gpu else {})}

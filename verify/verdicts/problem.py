@@ -37,6 +37,11 @@ def tightest(net, ball, methods):
     return [(np.max([l[0] for l, _ in pre], 0), np.min([u[0] for _, u in pre], 0)) for pre in found]
 
 
+def least(net, ball, y):
+    """The margin bounds (c,) of an example, the lower of cap's and crown's."""
+    return np.minimum(*(rb.margin_bounds(net, ball, y, method)[0] for method in ("cap", "crown")))
+
+
 def default_out(args, kind, ending):
     """Where results go unless --out says so."""
     path = Path(args.model).resolve()

@@ -12,7 +12,7 @@ from trainers.evaluate import CHECK
 from trainers.inputs.draws import stream
 
 from ..programs.mixed_integer import margins, scaled, verdict
-from .problem import tightest
+from .problem import least, tightest
 
 TIGHT = ("ibp", "cap", "crown")
 UNKNOWN = ("unknown", None)
@@ -109,11 +109,6 @@ def exact(net, ball, y, seconds):
 def singly(ball, y):
     """Each image's ball and label, as batches of one."""
     return [(ball[i:i + 1], y[i:i + 1]) for i in range(len(y))]
-
-
-def least(net, ball, y):
-    """The margin bounds (c,) of one image, the lower of cap's and crown's."""
-    return np.minimum(*(rb.margin_bounds(net, ball, y, method)[0] for method in ("cap", "crown")))
 
 
 def sure(s, y):
