@@ -28,16 +28,6 @@ def parsed(*argv):
     return arguments.parse(train.Args, "trainers.train", argv, presets.TRAINING)
 
 
-def refused(module, argv, capsys, *words):
-    """The command ends with one line on stderr that holds the words."""
-    with pytest.raises(SystemExit) as stopped:
-        arguments.run(lambda: module.main(argv))
-    lines = capsys.readouterr().err.strip().splitlines()
-    assert stopped.value.code and len(lines) == 1, lines
-    for word in words:
-        assert word in lines[0], lines[0]
-
-
 def without_seconds(path):
     """A record without what differs from one time to another."""
     found = json.loads(path.read_text())
@@ -96,12 +86,12 @@ def test_runs_at_a_time_share_the_cores_if_threads_are_not_asked_for(monkeypatch
         assert study.command(NAMES[0], {"method": "ibp"}, args)[1].threads == expected
 
 
-def test_of_two_runs_at_a_time_one_that_fails_leaves_the_other_its_result(tiny, tmp_path, capsys):
+def test_of_two_runs_at_a_time_one_that_fails_leaves_the_other_its_result(tiny, tmp_path, refused):
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs" / NAMES[0]).write_text("no folder")
-    refused(study, ["--jobs", "2", *tiny], capsys, "1 of 2 runs failed", NAMES[0], "exit status 1")
+    refused(study, ["--jobs", "2", *tiny], "1 of 2 runs failed", NAMES[0], "exit status 1")
     assert [path.name for path in (tmp_path / "results").iterdir()] == [f"{NAMES[1]}.json"]
-    refused(study, ["--jobs", "0", *tiny], capsys, "--jobs: expected at least 1, got 0")
+    refused(study, ["--jobs", "0", *tiny], "--jobs: expected at least 1, got 0")
 
 
 def test_a_study_that_is_interrupted_takes_its_processes_with_it():
@@ -149,7 +139,7 @@ def test_a_network_trained_on_a_mixture_that_ends_with_ibp_is_verified_by_either
 
 
 @pytest.mark.parametrize("error", [ValueError, FileNotFoundError, RuntimeError])
-def test_a_run_that_fails_does_not_stop_the_others(error, tiny, tmp_path, monkeypatch, capsys):
+def test_a_run_that_fails_does_not_stop_the_others(error, tiny, tmp_path, monkeypatch, refused):
     real = train.main
 
     def failing(argv):
@@ -158,16 +148,16 @@ def test_a_run_that_fails_does_not_stop_the_others(error, tiny, tmp_path, monkey
         real(argv)
 
     monkeypatch.setattr(train, "main", failing)
-    refused(study, tiny, capsys, "1 of 2 runs failed", NAMES[0], "no longer finite")
+    refused(study, tiny, "1 of 2 runs failed", NAMES[0], "no longer finite")
     assert (tmp_path / "results" / f"{NAMES[1]}.json").exists()
 
 
-def test_a_study_refuses_unknown_runs_options_that_name_them_and_results_of_others(tiny, tmp_path, capsys):
-    refused(study, ["--only", "nonsense"], capsys, "--only nonsense", "one-step")
-    refused(study, [*tiny, "--eps", "0.2"], capsys, "--eps", "0.1", "0.2")
-    refused(study, [*tiny, "--init", "ibp"], capsys, "--init", "uniform", "ibp")
+def test_a_study_refuses_unknown_runs_options_that_name_them_and_results_of_others(tiny, tmp_path, refused):
+    refused(study, ["--only", "nonsense"], "--only nonsense", "one-step")
+    refused(study, [*tiny, "--eps", "0.2"], "--eps", "0.1", "0.2")
+    refused(study, [*tiny, "--init", "ibp"], "--init", "uniform", "ibp")
     study.main(tiny)
-    refused(study, [*tiny, "--rate", "0.1"], capsys, f"{NAMES[0]}.json", "--rate 0.002 there, 0.1 here", "--results")
+    refused(study, [*tiny, "--rate", "0.1"], f"{NAMES[0]}.json", "--rate 0.002 there, 0.1 here", "--results")
 
 
 @pytest.mark.parametrize("name", presets.TRAINING)
@@ -188,7 +178,7 @@ def test_the_runs_of_a_study_can_be_trained_and_each_has_a_column(name):
     given = [study.command(run, options, args)[1] for run, options in presets.runs(presets.STUDIES[name]).items()]
     assert len({one.run for one in given}) == len(given)
     columns = {table1.heading(record.settings(vars(one))) for one in given}
-    least = {"longer": {"IBP", "OURS", "mtl-ibp (α = 0.5)"},
+    least = {"longer": {"IBP", "OURS", "mtl-ibp (α = 0.5)"}, "search": {"IBP", "CROWN-IBP (β=1), CBP 1→1", "OURS", "CBP 1→0"},
              "objectives": {"IBP", "sabr (λ = 0.5)", "cc-ibp (α = 0.7)", "mtl-ibp (one-step, α = 0.3)"},
              **{f"start-{model}": {"IBP", "ibp (init ibp)", "ibp (init ibp, regularise 0.5)"} for model in ("mlp", "small", "wide")}}
     assert least.get(name, {"IBP", "CAP", "OURS", "CBP 1→0"}) <= columns
@@ -347,15 +337,15 @@ def test_runs_that_differ_in_more_than_their_seeds_share_no_cell():
     (record.text({"name": "ibp", **dict.fromkeys(record.PARTS, {})}), "no arguments: method"),
     (record.text(made("another", 0, 1.0)), "another"),
 ], ids=["missing", "text", "list", "foreign", "bare", "renamed"])
-def test_a_missing_or_foreign_result_is_one_line(content, words, tmp_path, capsys):
+def test_a_missing_or_foreign_result_is_one_line(content, words, tmp_path, refused):
     path = tmp_path / "ibp.json"
     if content is not None:
         path.write_text(content)
-    refused(table1, [str(path)], capsys, "ibp.json", words)
+    refused(table1, [str(path)], "ibp.json", words)
     if content is None:
-        refused(table1, [str(tmp_path)], capsys, "or a folder of results")
+        refused(table1, [str(tmp_path)], "or a folder of results")
         (tmp_path / "config.json").write_text("{}")
-        refused(table1, [str(tmp_path)], capsys, "no arguments")
+        refused(table1, [str(tmp_path)], "no arguments")
 
 
 def test_more_epochs_stretch_every_time_of_a_schedule_and_change_nothing_else():
@@ -378,7 +368,7 @@ def test_cells_hold_what_was_measured_alike():
 
 @pytest.mark.parametrize("part, name", [("arguments", "train_eps"), ("result", "pgd_error"), ("log", "probe_seconds"),
                                         ("landscape", "loss"), ("landscape", None)])
-def test_a_record_that_lacks_what_is_read_is_one_line(part, name, tmp_path, capsys):
+def test_a_record_that_lacks_what_is_read_is_one_line(part, name, tmp_path, refused):
     [path] = record.RESULTS.glob("ibp-mlp-0.1-0.json")
     found = json.loads(path.read_text())
     if name:
@@ -386,21 +376,21 @@ def test_a_record_that_lacks_what_is_read_is_one_line(part, name, tmp_path, caps
     else:
         found[part]["time"].pop()
     (tmp_path / path.name).write_text(json.dumps(found))
-    refused(table1, [str(tmp_path)], capsys, path.name, part, name or "one length")
+    refused(table1, [str(tmp_path)], path.name, part, name or "one length")
 
 
 @pytest.mark.parametrize("part, change", [("exact", 5), ("complete", 3), ("arguments", {"eps": "0.1"}), ("result", {"verified_error": "x"}),
                                           ("result", {"training_seconds": [1]}), ("log", {"seconds": 3})])
-def test_a_record_of_other_types_is_one_line(part, change, tmp_path, capsys):
+def test_a_record_of_other_types_is_one_line(part, change, tmp_path, refused):
     [path] = record.RESULTS.glob("ibp-mlp-0.1-0.json")
     found = json.loads(path.read_text())
     found[part] = {**found[part], **change} if isinstance(change, dict) else change
     (tmp_path / path.name).write_text(json.dumps(found))
-    refused(table1, [str(tmp_path)], capsys, path.name, part)
+    refused(table1, [str(tmp_path)], path.name, part)
 
 
-def test_a_torn_result_does_not_stop_the_other_runs(tiny, tmp_path, capsys):
+def test_a_torn_result_does_not_stop_the_other_runs(tiny, tmp_path, refused):
     (tmp_path / "results").mkdir()
     (tmp_path / "results" / f"{NAMES[0]}.json").write_text("{")
-    refused(study, tiny, capsys, "1 of 2 runs failed", NAMES[0])
+    refused(study, tiny, "1 of 2 runs failed", NAMES[0])
     assert (tmp_path / "results" / f"{NAMES[1]}.json").exists()

@@ -8,6 +8,7 @@ came after the paper have the settings of their own authors' code, and one those
 """
 
 from fnmatch import fnmatchcase
+from typing import NamedTuple
 
 OURS = {                        # in all three config files, if nothing else is said
     "method": "one-step",       # "bound_type": "crown-interval", "bound_opts": {"ours": true}
@@ -134,6 +135,10 @@ STARTS = {"": {}, "-init": {"init": "ibp"}, "-init-regularise": {"init": "ibp", 
 STARTED = {method + start: {**METHODS[method], **options}
            for method in ("ibp", "crown-ibp", "one-step") for start, options in STARTS.items()}
 
+SEARCHED = {f"{method}-{rate:g}-{ramp:g}": {**METHODS[method], "rate": rate, "ramp": ramp, "probe": 0}
+            for method in ("ibp", "crown-ibp", "one-step", "cbp-1-0") for rate in (1e-3, 2e-3, 4e-3, 8e-3) for ramp in (1.25, 2.75)}
+CHOSEN = ()  # of each method's eight the one with the least verified error in validation
+
 
 def schedule(epochs):
     """One shape for every study, 6 epochs long, stretched to so many; all epochs by the run's own method."""
@@ -168,56 +173,69 @@ BY_ONE_STEP = {
 }
 
 
+class Study(NamedTuple):
+    """The runs of a study, and how they are trained."""
+
+    model: str
+    seeds: dict           # {ε: {method: seeds}}
+    epochs: object        # a number for all runs, or {ε: {method: epochs}}
+    differing: dict = {}  # {(method, ε): what differs from `schedule`}
+    crop: dict = {}       # {ε: by how many pixels images are moved at random, where training would overfit without}
+
+
 def starts(model, eps, methods):
     """A study of the starts: 6 epochs of each of {method: seeds}."""
-    runs = {method + start: seeds for method, seeds in methods.items() for start in STARTS}
-    differing = {(name, eps): {"probe": 0, **(FASTER if eps > 0.2 else {})} for name in runs}
-    return model, {eps: runs}, {eps: dict.fromkeys(runs, 6)}, differing, {}
+    seeds = {method + start: of for method, of in methods.items() for start in STARTS}
+    return Study(model, {eps: seeds}, 6, {(name, eps): {"probe": 0, **(FASTER if eps > 0.2 else {})} for name in seeds})
 
 
-# name -> (network, {ε: {method: seeds}}, {ε: {method: epochs}}, {(method, ε): what differs from that schedule},
-#          {ε: by how many pixels images are moved at random, where training would overfit without})
 STUDIES = {
-    "reduced": ("mlp", {0.1: dict.fromkeys(METHODS, (0,))}, {0.1: dict.fromkeys(METHODS, 6)}, {}, {}),
-    "reduced-0.3": ("mlp", {0.3: dict.fromkeys(METHODS, (0,))}, {0.3: dict.fromkeys(METHODS, 6)}, {}, {}),
-    "small": ("small", {0.1: WITH_CAP, 0.2: WITH_CAP, 0.3: MIXED, 0.4: MIXED},
-              {eps: {**dict.fromkeys(MIXED, 20), "cap": 4} for eps in (0.1, 0.2, 0.3, 0.4)},
-              {(method, eps): FASTER for method in MIXED for eps in (0.3, 0.4)}, {0.1: 1, 0.2: 1}),
+    "reduced": Study("mlp", {0.1: dict.fromkeys(METHODS, (0,))}, 6),
+    "reduced-0.3": Study("mlp", {0.3: dict.fromkeys(METHODS, (0,))}, 6),
+    "small": Study(
+        "small", {0.1: WITH_CAP, 0.2: WITH_CAP, 0.3: MIXED, 0.4: MIXED},
+        epochs={eps: {**dict.fromkeys(MIXED, 20), "cap": 4} for eps in (0.1, 0.2, 0.3, 0.4)},
+        differing={(method, eps): FASTER for method in MIXED for eps in (0.3, 0.4)}, crop={0.1: 1, 0.2: 1}),
     # more epochs; OURS at 0.2 to a larger ε, beside IBP, and at 0.3 by what is best for IBP
-    "longer": ("small", {0.1: {"ibp": (0, 1, 2), "one-step": (0,)}, 0.2: {"ibp": (0,), "one-step": (0,)},
-                         0.3: {"ibp": (0, 1, 2), "one-step": (0,), "mtl-ibp": (0,)}, 0.4: {"ibp": (0,)}},
-               {0.1: {"ibp": 60, "one-step": 60}, 0.2: {"ibp": 60, "one-step": 36},
+    "longer": Study(
+        "small", {0.1: {"ibp": (0, 1, 2), "one-step": (0,)}, 0.2: {"ibp": (0,), "one-step": (0,)},
+                  0.3: {"ibp": (0, 1, 2), "one-step": (0,), "mtl-ibp": (0,)}, 0.4: {"ibp": (0,)}},
+        epochs={0.1: {"ibp": 60, "one-step": 60}, 0.2: {"ibp": 60, "one-step": 36},
                 0.3: {"ibp": 60, "one-step": 36, "mtl-ibp": 60}, 0.4: {"ibp": 30}},
-               {("ibp", 0.1): SLOWER, ("ibp", 0.2): {**SLOWER, "train_eps": 0.25}, ("one-step", 0.2): {"train_eps": 0.25},
-                ("ibp", 0.3): {**SLOWER, **FASTER}, ("one-step", 0.3): {**stretched(SLOWER, 36 / 60), **FASTER},
-                ("ibp", 0.4): {**SHORT, **FASTER}, ("mtl-ibp", 0.3): {**SLOWER, **FASTER, **BY_IBP["mtl-ibp"][0.3], "probe": 0}},
-               {0.1: 1}),
+        differing={
+            ("ibp", 0.1): SLOWER, ("ibp", 0.2): {**SLOWER, "train_eps": 0.25}, ("one-step", 0.2): {"train_eps": 0.25},
+            ("ibp", 0.3): {**SLOWER, **FASTER}, ("one-step", 0.3): {**stretched(SLOWER, 36 / 60), **FASTER},
+            ("ibp", 0.4): {**SHORT, **FASTER}, ("mtl-ibp", 0.3): {**SLOWER, **FASTER, **BY_IBP["mtl-ibp"][0.3], "probe": 0}},
+        crop={0.1: 1}),
     # the objectives after the paper, beside IBP in as many epochs; alike but for α, λ, and the last epochs of one-step
-    "objectives": ("small", {0.1: {**dict.fromkeys(BY_IBP, (0,)), "sabr-one-step": (0,), "mtl-ibp-one-step": (0, 1, 2)},
-                             0.3: dict.fromkeys((*BY_IBP, "mtl-ibp-one-step"), (0,))},
-                   {eps: {**dict.fromkeys(BY_IBP, 30), **dict.fromkeys(BY_ONE_STEP, 24)} for eps in (0.1, 0.3)},
-                   {(method, eps): {**SHORT, "rate": 1e-3, "probe": 0, **(FASTER if eps == 0.3 else {}), **options}
-                    for method, of in {**BY_IBP, **BY_ONE_STEP}.items() for eps, options in of.items()}, {0.1: 1}),
+    "objectives": Study(
+        "small", {0.1: {**dict.fromkeys(BY_IBP, (0,)), "sabr-one-step": (0,), "mtl-ibp-one-step": (0, 1, 2)},
+                  0.3: dict.fromkeys((*BY_IBP, "mtl-ibp-one-step"), (0,))},
+        epochs={eps: {**dict.fromkeys(BY_IBP, 30), **dict.fromkeys(BY_ONE_STEP, 24)} for eps in (0.1, 0.3)},
+        differing={(method, eps): {**SHORT, "rate": 1e-3, "probe": 0, **(FASTER if eps == 0.3 else {}), **options}
+                   for method, of in {**BY_IBP, **BY_ONE_STEP}.items() for eps, options in of.items()}, crop={0.1: 1}),
     # where the start for interval bounds helps
     "start-mlp": starts("mlp", 0.1, dict.fromkeys(("ibp", "crown-ibp", "one-step"), (0, 1, 2))),
     "start-small": starts("small", 0.3, {"ibp": (0, 1, 2), "crown-ibp": (0,)}),
     "start-wide": starts("wide", 0.3, {"ibp": (0,)}),
+    # the same small search of rate and ramp for each method; what it chose has three seeds
+    "search": Study("mlp", {0.1: {name: (0, 1, 2) if name in CHOSEN else (0,) for name in SEARCHED}}, 6),
 }
 
 
 def runs(study, only=(), epochs=None):
     """{name: options} of a study: those that one of the patterns names (as "ibp" or "ibp-*-0.1-*"), if there are any."""
-    (model, by_eps, usual, differing, crops), chosen, used = study, {}, set()
-    cells = [(seed, eps, method) for eps, cell in by_eps.items() for method, seeds in cell.items() for seed in seeds]
+    chosen, used = {}, set()
+    cells = [(seed, eps, method) for eps, cell in study.seeds.items() for method, seeds in cell.items() for seed in seeds]
     for seed, eps, method in sorted(cells, key=lambda cell: cell[0]):
-        name = f"{method}-{model}-{eps:g}-{seed}"
+        name = f"{method}-{study.model}-{eps:g}-{seed}"
         named = {pattern for pattern in only if pattern == method or fnmatchcase(name, pattern)}
         used |= named
         if named or not only:
-            length = epochs or usual[eps][method]
-            more = stretched(differing.get((method, eps), {}), length / usual[eps][method])
-            chosen[name] = {"model": model, "eps": eps, "seed": seed, **{**METHODS, **OBJECTIVES, **STARTED}[method],
-                            **schedule(length), **more, "crop": crops.get(eps, 0)}
+            usual = study.epochs if isinstance(study.epochs, int) else study.epochs[eps][method]
+            options = {**METHODS, **OBJECTIVES, **STARTED, **SEARCHED}[method] | study.differing.get((method, eps), {})
+            chosen[name] = {"model": study.model, "eps": eps, "seed": seed, **schedule(epochs or usual),
+                            **stretched(options, (epochs or usual) / usual), "crop": study.crop.get(eps, 0)}
     if unused := [pattern for pattern in only if pattern not in used]:
         methods = ", ".join(dict.fromkeys(method for *_, method in cells))
         raise ValueError(f"--only {' '.join(unused)}: names no run; expected one of {methods}, or a run's name")
