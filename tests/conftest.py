@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import standin
 
+from refbound.arrays.device import device_module
 from trainers import data, train
 from trainers.inputs import arguments
 from verify.programs import mixed_integer
@@ -94,3 +95,18 @@ def torch():
 def real():
     """The real CuPy, which imports without a GPU."""
     return pytest.importorskip("cupy", reason="CuPy is not installed: pip install 'refbound[test]'")
+
+
+@pytest.fixture
+def gpu(real):
+    """The real CuPy, where there is a GPU."""
+    try:
+        return device_module("cuda")
+    except ValueError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(params=["the stand-in", pytest.param("a GPU", marks=pytest.mark.gpu)])
+def either(request):
+    """The stand-in for CuPy; by -m gpu the real one, on a GPU."""
+    return request.getfixturevalue("gpu" if request.param == "a GPU" else "device")

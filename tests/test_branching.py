@@ -6,7 +6,6 @@ import autograd
 import numpy as np
 import pytest
 from networks import ALL, BALLS, batch, build, draws, inside
-from test_device import check_alike, moved
 from test_errors import refuses
 from test_milp import by_patterns
 
@@ -165,17 +164,6 @@ def test_the_parts_of_many_images_are_one_batch_on_every_ball(ball):
             z = net(found.witness[None])[0]
             assert np.delete(z, y[n]).max() >= z[y[n]]
             assert inside(found.witness[None], ball[n:n + 1])
-
-
-@pytest.mark.parametrize("ball", BALLS)
-def test_branch_and_bound_gives_the_same_on_the_device(device, ball):
-    problem = build("dense"), *batch(build("dense"), ball)
-    found, expected = (branch_and_bound(*p, limit=20) for p in (moved(device, *problem), problem))
-    for one, other in zip(found, expected):
-        assert one.answer == other.answer and one.parts == other.parts and one.bound == pytest.approx(other.bound, rel=1e-9)
-        assert (one.witness is None) == (other.witness is None)
-        if other.witness is not None:
-            check_alike(one.witness, other.witness, device, 1e-9)
 
 
 def test_arguments_that_cannot_be_are_refused():

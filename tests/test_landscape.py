@@ -7,7 +7,6 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 from networks import ALL, BALLS, batch, build, draws, extent, hand
-from test_device import moved
 from test_training import SHORT
 
 import refbound as rb
@@ -135,16 +134,6 @@ def test_the_jump_takes_the_unit_nearest_to_its_tie_in_any_layer():
     before, after = (rb.margin_bounds(net, ball, y, "crown-ibp", slopes=[slopes[0], slopes[1] + np.array([a, 0])]) for a in (0, 1))
     expected = np.abs(after - before).max(1).mean()
     assert expected > 0.1 and jump(net, ball, y, "crown-ibp", h=1e-9) == pytest.approx(expected, abs=1e-7)
-
-
-def test_tightness_and_jump_are_the_same_on_the_device_and_in_float32(device):
-    for dtype, tolerance in ((np.float64, 1e-9), (np.float32, 1e-3)):
-        net = build("stride 1, 2, padding 1", dtype=dtype)
-        problem = net, *batch(net)
-        other = moved(device, *problem)
-        assert tightness(*other) == pytest.approx(tightness(*problem), rel=tolerance)
-        for method in ("ibp", "crown-ibp", "one-step", "crown"):
-            assert jump(*other, method, rng=draws()) == pytest.approx(jump(*problem, method, rng=draws()), rel=tolerance)
 
 
 # ---- random slopes ----

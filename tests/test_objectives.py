@@ -12,7 +12,6 @@ import autograd.numpy as anp
 import numpy as np
 import pytest
 from networks import BALLS, batch, build, draws, extent, inside, length, margins
-from test_device import check_alike, moved
 from test_gradients import Problem, check_by_autograd, check_by_differences, with_params
 from test_training import SHORT
 
@@ -205,17 +204,6 @@ def test_without_points_an_objective_attacks_by_itself_in_8_steps(objective):
     for rng in (None, draws()):
         x_adv = climb(net, ball, y, 8, rng and draws())
         same(rb.objective_loss(net, ball, y, objective, rng=rng), rb.objective_loss(net, ball, y, objective, x_adv=x_adv))
-
-
-@by
-@each
-def test_an_objective_is_the_same_on_the_device_and_keeps_float32(objective, method, device):
-    for name, dtype, tolerance in (("rectangular", np.float64, 1e-12), ("stride 1, 2, padding 1", np.float32, 1e-5)):
-        net = build(name, dtype=dtype)
-        problem = net, *batch(net)
-        out, other = (rb.objective_loss(*p, objective, method, rng=draws(), kappa=0.2) for p in (problem, moved(device, *problem)))
-        assert all(grad.dtype == dtype for grad in out.grads.values()) and out.margins.dtype == dtype
-        check_alike(other, out, device, tolerance)
 
 
 @pytest.mark.parametrize("far", [40, 102, 2000])

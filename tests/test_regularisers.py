@@ -8,7 +8,6 @@ import autograd.numpy as anp
 import numpy as np
 import pytest
 from networks import ALL, BALLS, batch, build, extent, hand
-from test_device import check_alike, moved
 from test_gradients import check_by_autograd, with_params
 from test_objectives import step_of
 from test_training import SHORT
@@ -194,16 +193,6 @@ def test_the_regularisers_of_a_batch_are_the_mean_of_those_of_its_examples(ball)
     assert value == pytest.approx(np.mean([one for one, _ in ones]), abs=1e-14)
     for key, grad in grads.items():
         np.testing.assert_allclose(grad, np.mean([one[key] for _, one in ones], axis=0), rtol=0, atol=1e-12)
-
-
-@ball_of
-def test_the_regularisers_are_the_same_on_the_device_and_keep_float32(ball, device):
-    for name, dtype, tolerance in (("rectangular", np.float64, 1e-12), ("stride 1, 2, padding 1", np.float32, 1e-5)):
-        net = build(name, dtype=dtype)
-        problem = net, *batch(net, ball)
-        (value, grads), found = regularise(*problem[:2]), regularise(*moved(device, *problem)[:2])
-        assert all(grad.dtype == dtype for grad in grads.values())
-        check_alike(found, (value, grads), device, tolerance)
 
 
 def test_arguments_that_do_not_fit_are_refused():

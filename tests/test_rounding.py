@@ -235,16 +235,6 @@ def test_the_widening_is_small(method):
     assert sound.dtype == np.float32 and sound.shape == plain.shape and (sound[np.arange(4), y] == 0).all()
 
 
-@pytest.mark.parametrize("method, options", VARIANTS)
-def test_on_a_device_the_same(device, method, options):
-    for name in ALL:
-        net, (ball, y) = build(name), batch(build(name))
-        there = net.with_params({k: device.asarray(v) for k, v in net.params.items()})
-        far = rb.Ball(device.asarray(ball.x), device.asarray(np.array(ball.eps)), domain=ball.domain)
-        s = sound_margin_bounds(there, far, device.asarray(y), method, rng=draws(), **options)
-        np.testing.assert_allclose(s.get(), sound_margin_bounds(net, ball, y, method, rng=draws(), **options), atol=1e-9)
-
-
 def test_float32_is_refused_on_a_device(device):
     net = rb.models.mlp(draws(), (6, 4))
     there = net.with_params({k: device.asarray(v) for k, v in net.params.items()})
