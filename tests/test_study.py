@@ -186,7 +186,7 @@ def test_the_runs_of_a_study_can_be_trained_and_each_has_a_column(name):
 
 
 @pytest.mark.parametrize(("folder", "names"), ((".", ("reduced", "reduced-0.3", "small")), ("longer", ("longer",)), ("objectives", ("objectives",)),
-                                                ("start", ("start-mlp", "start-small", "start-wide"))))
+                                                ("start", ("start-mlp", "start-small", "start-wide")), ("search", ("search",))))
 def test_the_committed_results_are_of_runs_that_the_studies_list(folder, names):
     listed = {}
     for name in names:

@@ -131,6 +131,24 @@ def test_the_verified_errors_by_start_are_those_of_the_records():
         for (model, eps, method), row in found.items())
 
 
+def test_the_search_is_that_of_the_records_and_what_it_chose_is_the_least_in_validation():
+    found, errors = {}, {}
+    for one in record.read([record.RESULTS / "search"]):
+        given, log = one["arguments"], one["log"]
+        pair = table1.heading(given).partition(" (")[0], f"{given['ramp']:g}", f"{1000 * given['rate']:g}e-3"
+        errors.setdefault(pair, {})[given["seed"]] = one["result"]["verified_error"]
+        if given["seed"] == 0:
+            found[pair] = min(error for error, eps in zip(log["validation_verified_error"], log["validation_eps"]) if eps == given["eps"])
+    best = {method: min((pair for pair in found if pair[0] == method), key=found.get) for method, *_ in found}
+    shown = {pair: f"**{of[0]:.2f}**" if pair in best.values() else f"{of[0]:.2f}" for pair, of in errors.items()}
+    rates = ("1e-3", "2e-3", "4e-3", "8e-3")
+    assert rows(f"method | ramp, epochs | {' | '.join(rates)}") == [
+        [method, ramp, *(shown[method, ramp, rate] for rate in rates)] for method in ("IBP", "CROWN-IBP", "OURS", "CBP 1→0") for ramp in ("1.25", "2.75")]
+    assert {tuple(row) for row in rows("method | rate | ramp, epochs | verified error")} == {
+        (method, rate, ramp, f"{table1.spread(list(errors[method, ramp, rate].values()))} (3)") for method, ramp, rate in best.values()}
+    assert all(len(of) == (3 if pair in best.values() else 1) for pair, of in errors.items())
+
+
 def test_the_verified_errors_beside_the_papers_are_those_of_its_table_1():
     found, here, front = cells(), [], []
     for eps, errors in published.PAPER["mnist"]["published"].items():

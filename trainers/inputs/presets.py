@@ -137,7 +137,7 @@ STARTED = {method + start: {**METHODS[method], **options}
 
 SEARCHED = {f"{method}-{rate:g}-{ramp:g}": {**METHODS[method], "rate": rate, "ramp": ramp, "probe": 0}
             for method in ("ibp", "crown-ibp", "one-step", "cbp-1-0") for rate in (1e-3, 2e-3, 4e-3, 8e-3) for ramp in (1.25, 2.75)}
-CHOSEN = ()  # of each method's eight the one with the least verified error in validation
+CHOSEN = ("ibp-0.004-2.75", "crown-ibp-0.008-1.25", "one-step-0.004-1.25", "cbp-1-0-0.004-2.75")  # of each method's eight the one with the least verified error in validation
 
 
 def schedule(epochs):
