@@ -185,14 +185,14 @@ def here(few, method, **more):
     images = data.load("mnist", "train", few)
     net = train.new_network(args, np, images.images.shape[1:], 10)
     now = {"eps": 0.02, "beta": 1.0, "kappa": 0.0, "rate": 0.01, **more}
-    return net, {"train": images, "batch": np.arange(30), "seed": [0, 1, 2], "now": now, "args": args, "pmap": map}
+    return net, minibatch.Minibatch(images, np.arange(30), [0, 1, 2], now, args, map)
 
 
 @pytest.mark.parametrize("method", [*DRAWN, "cap-ibp"])
 def test_a_probe_holds_the_draws_of_its_step(method, few):
     """At rate 0 every point is the step's own: the loss is that of the step, to the last bit, and nothing varies."""
     net, step = here(few, method, rate=0.0)
-    loss, grads, *_ = minibatch.gradient(net, **step)
+    loss, grads, *_ = minibatch.gradient(net, step)
     row = probe.probe(net, net, grads, step)
     assert row["least_loss"] == row["greatest_loss"] == loss
     assert row["variation"] == row["l2_distance"] == 0 and abs(row["cosine_distance"]) < 1e-6
@@ -201,18 +201,18 @@ def test_a_probe_holds_the_draws_of_its_step(method, few):
 
 def test_a_probe_measures_what_its_formulas_say(few):
     net, step = here(few, "one-step")
-    grads = minibatch.gradient(net, **step)[1]
+    grads = minibatch.gradient(net, step)[1]
     after = net.with_params({name: w - 0.01 * np.sign(grads[name]) for name, w in net.params.items()})
     row = probe.probe(net, after, grads, step)
-    losses = [minibatch.gradient(net.with_params({k: w - float(0.01 * t) * grads[k] for k, w in net.params.items()}), **step)[0]
+    losses = [minibatch.gradient(net.with_params({k: w - float(0.01 * t) * grads[k] for k, w in net.params.items()}), step)[0]
               for t in LENGTHS]
     assert row["least_loss"] == min(losses) and row["greatest_loss"] == max(losses)
-    assert (row["l2_distance"], row["cosine_distance"]) == distances(grads, minibatch.gradient(after, **step)[1])
+    assert (row["l2_distance"], row["cosine_distance"]) == distances(grads, minibatch.gradient(after, step)[1])
     raw = net.with_params({name: w - 0.01 * grads[name] for name, w in net.params.items()})
-    rms, similarity = as_released(grads, minibatch.gradient(raw, **step, redraw=len(probe.RELEASED) + 1)[1])
+    rms, similarity = as_released(grads, minibatch.gradient(raw, step, redraw=len(probe.RELEASED) + 1)[1])
     assert (row["released_rms"], row["released_similarity"]) == (rms, similarity)
     assert sum(row[name] for name in probe.SLOPES) == pytest.approx(1)
-    x, y = data.to_float(step["train"].images[:10], np.float32), step["train"].labels[:10]
+    x, y = data.to_float(step.train.images[:10], np.float32), step.train.labels[:10]
     ball, draw = rb.Ball(x, 0.02), draws_of("bound", 0, 1, 2, 0, 0)  # of the first shard
     lower_slopes(net, ball, y, "one-step", rng=draw)  # which come first
     assert row["tightness"] == tightness(net, ball, y) and row["jump"] == jump(net, ball, y, "one-step", rng=draw)
@@ -222,9 +222,9 @@ def test_a_probe_measures_what_its_formulas_say(few):
 def test_the_value_of_a_minibatch_is_that_of_its_gradient_to_the_last_bit(threads, few):
     net, step = here(few, "one-step", beta=0.5, kappa=0.25)
     with parallel.workers(threads) as pmap:
-        step["pmap"] = pmap
-        assert minibatch.value(net, **step) == minibatch.gradient(net, **step)[0]
-        assert minibatch.value(net, **step, redraw=1) != minibatch.value(net, **step)
+        step = step._replace(pmap=pmap)
+        assert minibatch.value(net, step) == minibatch.gradient(net, step)[0]
+        assert minibatch.value(net, step, redraw=1) != minibatch.value(net, step)
 
 
 # ---- the trainer ----

@@ -251,8 +251,7 @@ def step_of(few, **more):
     args = train.Args(model="mlp", batch=30, shard=10, crop=0, data_dir=few, **more)
     images = data.load("mnist", "train", few)
     now = {"eps": 0.05, "beta": 1.0, "kappa": 0.2, "rate": 0.01}
-    here = {"train": images, "batch": np.arange(30), "seed": [0, 1, 2], "now": now, "args": args, "pmap": map}
-    return train.new_network(args, np, images.images.shape[1:], 10), here
+    return train.new_network(args, np, images.images.shape[1:], 10), minibatch.Minibatch(images, np.arange(30), [0, 1, 2], now, args, map)
 
 
 @each
@@ -260,11 +259,11 @@ def test_the_gradient_of_a_minibatch_is_that_of_the_objective_with_the_draws_of_
     """To the last bit: the slopes' draws are those of the shard, whatever the objective; the attack has its own."""
     setting = SETTING[objective]
     net, here = step_of(few, objective=objective, method="one-step", attack_steps=3, **setting)
-    loss, grads, *_ = minibatch.gradient(net, **here)
-    x, losses, total = data.to_float(here["train"].images, np.float32), [], None
+    loss, grads, *_ = minibatch.gradient(net, here)
+    x, losses, total = data.to_float(here.train.images, np.float32), [], None
     for index in range(3):
         part = slice(10 * index, 10 * index + 10)
-        ball, y, given = rb.Ball(x[part], 0.05), here["train"].labels[part], {"rng": stream("bound", 0, 1, 2, index, 0), "kappa": 0.2}
+        ball, y, given = rb.Ball(x[part], 0.05), here.train.labels[part], {"rng": stream("bound", 0, 1, 2, index, 0), "kappa": 0.2}
         if objective == "robust":
             out = rb.robust_loss(net, ball, y, "one-step", **given)
         else:
@@ -273,7 +272,7 @@ def test_the_gradient_of_a_minibatch_is_that_of_the_objective_with_the_draws_of_
         losses.append(10 / 30 * out.value)
         mine = {key: 10 / 30 * grad for key, grad in out.grads.items()}
         total = {key: total[key] + grad for key, grad in mine.items()} if total else mine
-    assert loss == sum(losses) == minibatch.value(net, **here)
+    assert loss == sum(losses) == minibatch.value(net, here)
     for key, grad in total.items():
         np.testing.assert_array_equal(grads[key], grad)
 

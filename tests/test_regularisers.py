@@ -207,12 +207,12 @@ def test_arguments_that_do_not_fit_are_refused():
 @pytest.mark.parametrize("eps", [0.05, 0.0])
 def test_a_minibatch_has_the_regularisers_of_its_shards_beside_a_loss_without_them(eps, few):
     net, here = step_of(few, method="one-step")
-    here["now"]["eps"] = eps
-    without = minibatch.gradient(net, **here)
-    here["now"]["regularise"] = 0.3
-    *loss, more = minibatch.gradient(net, **here)
-    assert without[-1] == {} and loss[0] == without[0] == minibatch.value(net, **here) and loss[2:] == list(without[2:-1])
-    x, total = here["train"].images.astype(np.float32) / 255, None
+    here.now["eps"] = eps
+    without = minibatch.gradient(net, here)
+    here.now["regularise"] = 0.3
+    *loss, more = minibatch.gradient(net, here)
+    assert without[-1] == {} and loss[0] == without[0] == minibatch.value(net, here) and loss[2:] == list(without[2:-1])
+    x, total = here.train.images.astype(np.float32) / 255, None
     for part in (slice(0, 10), slice(10, 20), slice(20, 30)):
         grads = regularise(net, rb.Ball(x[part], max(eps, 1e-6)))[1]
         mine = {key: 10 / 30 * 0.3 * grad for key, grad in grads.items()}
@@ -233,13 +233,13 @@ def test_the_weight_falls_as_epsilon_rises():
 
 def test_a_step_follows_the_loss_and_the_regularisers(few, monkeypatch):
     net, here = step_of(few)
-    here["now"]["regularise"] = 0.3
-    monkeypatch.setattr(schedule, "at", lambda time, args: here["now"])
+    here.now["regularise"] = 0.3
+    monkeypatch.setattr(schedule, "at", lambda time, args: here.now)
     args = train.Args(model="mlp", batch=30, shard=10, data_dir=few, optimizer="sgd", probe=0)
-    images = data.Dataset(*(column[:30] for column in here["train"]))
+    images = data.Dataset(*(column[:30] for column in here.train))
     after = train.train_epoch(net, {}, images, 1, args, map, None)[0]
     order = train.stream("order", 0, 1).permutation(30)
-    grads, _, _, more = minibatch.gradient(net, images, order, [0, 1, 0], here["now"], args, map)[1:]
+    grads, _, _, more = minibatch.gradient(net, minibatch.Minibatch(images, order, [0, 1, 0], here.now, args, map))[1:]
     for key, w in net.params.items():
         np.testing.assert_array_equal(after.params[key], w - 0.01 * (grads[key] + more[key]))
 

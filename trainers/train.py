@@ -46,7 +46,7 @@ from .inputs import arguments, presets
 from .inputs.arguments import argument
 from .inputs.draws import stream
 from .loop import parallel, schedule
-from .loop.minibatch import gradient, options_given
+from .loop.minibatch import Minibatch, gradient, options_given
 from .loop.optim import OPTIMIZERS, add_l1, clip_norm
 from .loop.probe import probe
 
@@ -220,8 +220,8 @@ def train_epoch(net, state, train, epoch, args, pmap, folder):
     for step in tqdm(range(steps), f"epoch {epoch}", leave=False, disable=None):
         now = schedule.at(epoch - 1 + step / steps, args)
         batch = order[step * args.batch:(step + 1) * args.batch]
-        here = {"train": train, "batch": batch, "seed": [args.seed, epoch, step], "now": now, "args": args, "pmap": pmap}
-        loss, grads, wrong, unverified, regularisers = gradient(net, **here)
+        here = Minibatch(train, batch, [args.seed, epoch, step], now, args, pmap)
+        loss, grads, wrong, unverified, regularisers = gradient(net, here)
         downhill = clip_norm(add_l1(add(grads, regularisers), net.params, args.l1), args.clip_norm)
         params, state = optimizer(net.params, downhill, state, now["rate"])
         if not all(map(math.isfinite, (loss, *(float(abs(w).max()) for w in params.values())))):

@@ -6,6 +6,7 @@ parameters and any number of cores, unless it is asked to redraw them.
 
 from functools import partial, reduce
 from operator import add
+from typing import NamedTuple
 
 import numpy as np
 
@@ -23,12 +24,24 @@ LEAST = 1e-6  # the least ε of the regularisers: at 0 there is no ratio of radi
 NORMS = {"inf": np.inf, "2": 2, "1": 1}  # by their names on the command line
 
 
-def over_shards(work, net, train, batch, seed, now, args, pmap, redraw=0):
-    """What work(net, share, problem, weights, options) makes of each shard of a minibatch, on a core each.
+class Minibatch(NamedTuple):
+    """The images of one step of training, and what is done with them."""
+
+    train: data.Dataset
+    batch: object  # (N,) which of its examples
+    seed: list     # the run's, the epoch, the step
+    now: dict      # ε, β, κ, the rate and the regularisers' weight at this step (schedule.at)
+    args: object   # of trainers.train
+    pmap: object   # map, or one over the cores
+
+
+def over_shards(work, net, of, redraw=0):
+    """What work(net, share, problem, weights, options) makes of each shard of a Minibatch, on a core each.
 
     Its share of the minibatch, (ball, y, method), {β, κ, the objective and what that takes}, {rng and the method's own options}.
     redraw = 1, 2, ...: other draws for the same images.
     """
+    train, batch, seed, now, args, pmap = of
     images = data.augment(train.images[batch], stream("crop", *seed), args.data, args.crop)
     size = args.shard or (args.batch if args.device == "cuda" else
                           parallel.shard_size(net, args.method, projections=args.projections))
@@ -45,14 +58,14 @@ def shard(work, net, examples, parts, seed, now, args, redraw, index):
     return work(net, len(y) / len(examples[1]), problem, weights, options)
 
 
-def gradient(net, train, batch, seed, now, args, pmap, redraw=0):
-    """(mean loss, its gradient, how many are misclassified, how many unverified) of a minibatch, from its shards.
+def gradient(net, of, redraw=0):
+    """(mean loss, its gradient, how many are misclassified, how many unverified) of a Minibatch, from its shards.
 
     And, as a fifth, the gradient of the regularisers times their weight at the step, {} for none.
     """
-    work = partial(share_of_gradient, now.get("regularise", 0.0))
-    losses, grads, wrong, unverified, more = zip(*over_shards(work, net, train, batch, seed, now, args, pmap, redraw))
-    total, more = ({name: reduce(add, (of[name] for of in parts)) for name in parts[0]} for parts in (grads, more))
+    work = partial(share_of_gradient, of.now.get("regularise", 0.0))
+    losses, grads, wrong, unverified, more = zip(*over_shards(work, net, of, redraw))
+    total, more = ({name: reduce(add, (one[name] for one in parts)) for name in parts[0]} for parts in (grads, more))
     return sum(losses), total, sum(wrong), sum(unverified), more
 
 
@@ -67,9 +80,9 @@ def share_of_gradient(weight, net, share, problem, weights, options):
             {k: share * weight * g for k, g in more.items()})
 
 
-def value(net, train, batch, seed, now, args, pmap, redraw=0):
+def value(net, of, redraw=0):
     """The mean loss of `gradient` alone."""
-    return sum(over_shards(share_of_value, net, train, batch, seed, now, args, pmap, redraw))
+    return sum(over_shards(share_of_value, net, of, redraw))
 
 
 def share_of_value(net, share, problem, weights, options):
@@ -80,9 +93,9 @@ def share_of_value(net, share, problem, weights, options):
     return share * rb.objective_loss(net, around, y, method=method, **weights, **options).value
 
 
-def relaxation(net, train, batch, seed, now, args, pmap=map):
+def relaxation(net, of):
     """In the first shard: the shares of the lower slopes that are 0, between, and 1, the tightness and the jump; None for what is not."""
-    return next(over_shards(relaxation_of_shard, net, train, batch, seed, now, args, map))
+    return next(over_shards(relaxation_of_shard, net, of._replace(pmap=map)))
 
 
 def relaxation_of_shard(net, share, problem, weights, options):

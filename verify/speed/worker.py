@@ -44,7 +44,7 @@ def refbound_step(case):
     args = train.Args(method=case.method, batch=case.batch, shard=shard, projections=case.projections, device=case.device)
     images, batch, now = case.dataset(net), np.arange(case.batch), {"eps": case.eps, "beta": 1.0, "kappa": 0.0}
     with parallel.workers(case.threads) as pmap:
-        yield lambda: train.gradient(net, images, batch, [case.seed], now, args, pmap)
+        yield lambda: train.gradient(net, train.Minibatch(images, batch, [case.seed], now, args, pmap))
 
 
 @contextlib.contextmanager
