@@ -83,9 +83,10 @@ def lower_slopes(net, ball, y, method, **options):
 
 
 def tightness(net, ball, y):
-    """Mean over examples and margins of the propagation tightness, in [0, 1]; 1: intervals lose nothing. None where r is 0 throughout.
+    """Mean over examples and margins of the propagation tightness, in [0, 1]; 1, of an l∞ ball: intervals lose nothing. None where r is 0 throughout.
 
-    The ReLUs stand still at x, the last layer is merged with C(y). A margin that does not depend on the input counts 1.
+    The ReLUs stand still at x, the last layer is merged with C(y). A margin that does not depend on the input counts 1. Of an l2 or l1
+    ball both widths are dual norms; intervals lose more there, from the first layer on.
     """
     region = checks.problem(net, ball, y)
     if not float(ball.eps.max()) > 0:
@@ -102,7 +103,7 @@ def tightness(net, ball, y):
 def jump(net, ball, y, method, h=1e-3, **options):
     """How far the margin that moves most moves, as one unit's l passes −u: the mean over the examples; None without unstable units.
 
-    The unit is the one of each example, in any ReLU, whose l is nearest to −u for its width. Its l and u become r (∓1 − h), then
+    The unit is the one of each example, in any ReLU, whose l is nearest to −u for its width (all of them, if several tie). Its l and u become r (∓1 − h), then
     r (∓1 + h), with r = (u − l) / 2; all else stays. What is continuous moves by about h times the width.
     """
     given, row, region = checks.method_options(net, ball, method, options), checks.method(method), checks.problem(net, ball, y)

@@ -240,10 +240,11 @@ def test_inputs_and_radius_times_t_change_no_verdict_and_no_optimum(t):
 
 
 @pytest.mark.parametrize("sign", [1, -1])
-@pytest.mark.parametrize("u", [1e-3, 3e-8, 1e-10])
-def test_what_hangs_on_a_unit_thinner_than_a_tolerance_is_never_robust(u, sign):
+@pytest.mark.parametrize("hat, drop", [((0.33, 0.37, 0.41), 0.02), ((0.496, 0.5, 0.504), 0.001)])
+@pytest.mark.parametrize("u", [1e-3, 3e-6, 1e-6, 2.5e-7, 3e-8, 1e-10])
+def test_what_hangs_on_a_unit_thinner_than_a_tolerance_is_never_robust(u, hat, drop, sign):
     """The first unit is active on the last u of the input's range alone (or inactive, with sign −1), and a hat over a part of that."""
-    hat = np.array([0.33, 0.37, 0.41])
+    hat = np.array(hat)
     if sign == 1:
         W, bias = np.ones((1, 1)), np.array([u - 1])
         V, c = np.full((3, 1), 1 / u), -hat
@@ -252,15 +253,33 @@ def test_what_hangs_on_a_unit_thinner_than_a_tolerance_is_never_robust(u, sign):
         V, c = np.full((3, 2), 1 / u), -(3 - u) / u - hat
     layers = [Linear(1, len(W)), ReLU(), Linear(len(W), 3), ReLU(), Linear(3, 2)]
     net = rb.Network(layers, {"0.weight": W, "0.bias": bias, "2.weight": V, "2.bias": c,
-                              "4.weight": np.array([[0, 0, 0], [1.0, -2, 1]]), "4.bias": np.array([0, -0.02])}, (1,))
-    ball, there = rb.Ball(np.zeros((1, 1)), 1.0, domain=None), np.array([[1 - u + 0.37 * u]])
+                              "4.weight": np.array([[0, 0, 0], [1.0, -2, 1]]), "4.bias": np.array([0, -drop])}, (1,))
+    ball, there = rb.Ball(np.zeros((1, 1)), 1.0, domain=None), np.array([[1 - u + hat[1] * u]])
     pre = [(l[0], u[0]) for l, u in rb.preactivation_bounds(net, ball, "ibp")]
     assert net(np.zeros((1, 1))).argmax() == 0 and net(there).argmax() == 1
     assert exact_margins(net, ball, 0, pre)[1].bound >= np.subtract(*net(there)[0, ::-1]) - 1e-6
     try:
         assert verdict(net, ball, 0, pre).answer == "not robust"
     except RuntimeError as error:
-        assert u < 1e-7 and "nearer to stable than HiGHS can tell" in str(error)
+        assert u < 1e-5 and "nearer to stable than HiGHS can tell" in str(error)
+
+
+def test_where_highs_contradicts_itself_nothing_is_robust():
+    """By presolve it finds the point x + ε, of margin 0.0926, in a program that it calls infeasible without."""
+    gadget = np.array([[1.064628, 34.829065, -34.829065, -9.366878, 9.366878], [0.799727, 75.118705, -75.118705, 5.208722, -5.208722],
+                       [-1.555182, -49.704467, 49.704467, 7.091386, -7.091386], [-2.160655, 27.283798, -27.283798, 2.812087, -2.812087]])
+    params = {"0.weight": [[1.0]] + [[5.0]] * 4, "0.bias": [0.0] + [-1.405354] * 4, "2.weight": gadget, "2.bias": [-0.001782, 0.25345, 0.374757, -0.285282],
+              "4.weight": [[1.731441, -1.286726, -0.758776, -0.747099], [0.698292, -0.410376, 1.234625, -0.733315],
+                           [1.573809, 0.121263, -0.568156, -0.038328]], "4.bias": [0.238767, -0.17278, -0.24241],
+              "6.weight": [[0.9761, 1.225845, 1.341909], [-1.273046, 0.366836, 0.633765]], "6.bias": [-0.467611, 0.288973]}
+    net = rb.Network([Linear(1, 5), ReLU(), Linear(5, 4), ReLU(), Linear(4, 3), ReLU(), Linear(3, 2)],
+                     {name: np.array(value) for name, value in params.items()}, (1,))
+    ball = rb.Ball(np.array([[0.29021749]]), 0.1)
+    assert net(ball.x).argmax() == 1 and net(ball.x + 0.1).argmax() == 0
+    try:
+        assert verdict(net, ball, 1, tightest(net, ball, TIGHT)).answer == "not robust"  # by another HiGHS
+    except RuntimeError as error:
+        assert "HiGHS contradicts itself" in str(error)
 
 
 def test_what_is_attacked_has_the_same_classes_and_logits_of_one_size():

@@ -157,6 +157,10 @@ def test_every_bound_is_held_against_the_lp_on_its_own_intermediate_bounds():
     for name in ("ibp", *tightness.BY_INTERVAL):
         with pytest.raises(ValueError, match=f"image 5, class 1: LP on interval 3 is above {name} 2.5"):
             tightness.check({**values, name: np.array([[0.0, 2.5]])}, [5])
+    few = {name: s for name, s in values.items() if name != "LP on interval"}
+    for name in tightness.METHODS:
+        with pytest.raises(ValueError, match=f"LP 2 is above {name} 1.5"):
+            tightness.check({**few, name: np.array([[0.0, 1.5]])}, [5])
     for cut in ("LP", "LP on interval"):  # no least value, but a bound: above the attack
         rest = {name: s for name, s in values.items() if name != cut}
         tightness.check({**rest, tightness.CUT[cut]: np.array([[0.0, 5.0]])}, [5])

@@ -137,7 +137,7 @@ def check(values, numbers):
     numbers (N,): of the images.
     """
     order = [("PGD", "exact"), *((low, high) for low in ("PGD", "exact") for high in ("LP", "LP on interval")),
-             ("LP", "LP on interval"), ("LP", "cap"), ("LP", "crown"), *(("LP on interval", name) for name in ("ibp", *BY_INTERVAL)),
+             ("LP", "LP on interval"), *(("LP", name) for name in METHODS), *(("LP on interval", name) for name in ("ibp", *BY_INTERVAL)),
              *(("exact" if "exact" in values else "PGD", name) for name in METHODS)]
     for low, high in [*order, *((low, CUT[high]) for low, high in order if high in CUT)]:
         if low in values and high in values:

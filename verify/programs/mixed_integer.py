@@ -9,9 +9,10 @@ The bounds l, u are arguments: s* does not depend on them as long as they hold, 
 What `robust` means: of each margin a bound that was given, or that of the triangle LP by weak duality, is negative, or
 HiGHS, working in floating point, found that no input brings it to −SLACK. HiGHS allows itself errors: at its default
 tolerances optima 2·10⁻⁴ too low were seen on the network of Wong and Kolter (margins of 10, with presolve). Hence no
-presolve, a tolerance of 10⁻⁹, and SLACK = 10⁻⁴ of room, both in units of the margin's size (sparse.py); still no proof in
-exact arithmetic. A worst margin within SLACK of 0 may be `unknown`. Where a unit is nearer to stable than HiGHS can tell
-(`thin`), its bounds and its "infeasible" count for nothing: such an image is robust by other bounds, not robust, or unknown.
+presolve, a tolerance of 10⁻⁹, and SLACK = 10⁻⁴ of room, both in units of the margin's size (sparse.py). Even so it has
+called programs infeasible whose solution is at hand: its word counts if `stands` finds no contradiction. That is still no
+proof in exact arithmetic. A worst margin within SLACK of 0 may be `unknown`. Where a unit is nearer to stable than HiGHS can
+tell (`thin`), its bounds and its "infeasible" count for nothing: such an image is robust by other bounds, not robust, or unknown.
 """
 
 import time
@@ -108,12 +109,27 @@ def decide(folded, net, ball, m, y, bound, deadline):
         if status == INFEASIBLE and folded.thin:
             raise RuntimeError("milp: a unit is nearer to stable than HiGHS can tell")
         if status == INFEASIBLE:
-            return min(bound, floor), None
+            return min(bound, floor) if stands(folded, m, y, floor, margins(net, ball.x[0], y)[m], deadline) else bound, None
         bound = bound if reached is None or folded.thin else min(bound, reached)
         x = None if v is None else at(folded.inputs, v, ball)
         if x is not None and margins(net, x, y).max() >= 0:
             return bound, x
     return bound, None
+
+
+def stands(folded, m, y, floor, known, deadline):
+    """Whether HiGHS's "infeasible" at this floor can be believed; False where time runs out, RuntimeError where it contradicts itself.
+
+    With presolve it must say so again, and both ways it must find a point that reaches `known`, the margin at the centre of the ball.
+    """
+    known = min(floor, known - SLACK * folded.margin(m, y)[2])
+    for at_least, presolve, expected in ((floor, True, INFEASIBLE), (known, False, OPTIMAL), (known, True, OPTIMAL)):
+        status, *_ = solve(folded, m, y, max(deadline - time.monotonic(), 0), at_least, presolve)
+        if status == LIMIT:
+            return False
+        if status != expected:
+            raise RuntimeError(f"milp: HiGHS contradicts itself on class {m}, on whether a point has a margin of {at_least:g}")
+    return True
 
 
 def program(folded):
@@ -129,13 +145,13 @@ def program(folded):
             "integrality": np.repeat([0, 1], [V, U])}
 
 
-def solve(folded, m, y, seconds, floor=None):
+def solve(folded, m, y, seconds, floor=None, presolve=False):
     """(scipy's status, v or None, bound or None) of max z_m − z_y; with a floor, of any point that reaches it."""
     given, (C, c0, size) = program(folded), folded.margin(m, y)
     C = np.append(C, 0 * folded.u)
     if floor is not None:
         given["constraints"].append(LinearConstraint(-C, ub=c0 - floor / size))
-    options = {"time_limit": seconds, "presolve": False, "mip_rel_gap": 0.0 if floor is None else ANY,
+    options = {"time_limit": seconds, "presolve": presolve, "mip_rel_gap": 0.0 if floor is None else ANY,
                "mip_abs_gap": 1e-9, "mip_feasibility_tolerance": 1e-9}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # scipy hands both to HiGHS, and warns that it does

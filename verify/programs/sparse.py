@@ -25,7 +25,7 @@ from refbound import Ball, Network
 from refbound.layers import Conv2d, Linear, ReLU
 
 
-THIN = 1e-7  # a hundred times what HiGHS allows itself
+THIN = 1e-5  # HiGHS allows itself 1e-9 of a unit; a next layer may make 1 / THIN of it, that is SLACK at most
 
 
 class Inputs(NamedTuple):
