@@ -333,7 +333,7 @@ def test_linear_layers_need_no_architecture(torch, tmp_path):
 
 
 @pytest.mark.parametrize("names", [("layers.0", "layers.1"), ("0", "1", "2"), ("fc1", "fc2"), ("a.0", "b.2"), ("f.0", "f.2", "g.4"),
-                                   ("2", "0"), ("net.0", "head")])
+                                   ("net.0", "head")])
 def test_what_stands_between_layers_is_not_guessed_from_names_that_do_not_say_it(torch, tmp_path, names):
     """A ModuleList's forward may do anything between: read as layer after layer, it was another function."""
     state = {f"{name}.{kind}": torch.eye(2) if kind == "weight" else torch.zeros(2) for name in names for kind in ("weight", "bias")}
@@ -344,6 +344,15 @@ def test_what_stands_between_layers_is_not_guessed_from_names_that_do_not_say_it
     (tmp_path / "net.json").write_text(json.dumps(spec[:-1]))
     x = np.array([[-1.0, 2.0]], np.float32)
     assert read_torch(tmp_path / "net.pth", tmp_path / "net.json")(x).tolist() == [[0, 2]]
+
+
+@pytest.mark.parametrize("names", [("2", "0"), ("net.0", "net.10", "net.2", "out")])
+def test_layers_that_a_file_has_in_another_order_are_refused(torch, tmp_path, names):
+    """As one that is sorted by name: it would be another network, whatever the architecture."""
+    torch.save({f"{name}.weight": torch.eye(2) for name in names}, tmp_path / "net.pth")
+    (tmp_path / "net.json").write_text(json.dumps([{"type": "linear", "in_features": 2, "out_features": 2}] * len(names)))
+    with pytest.raises(ValueError, match="expected layers in the order of the network"):
+        read_torch(tmp_path / "net.pth", tmp_path / "net.json")
 
 
 def test_bfloat16_is_read_as_the_numbers_that_it_holds(torch, tmp_path):

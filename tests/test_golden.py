@@ -242,15 +242,25 @@ def test_another_references_folder_and_json_are_taken(tmp_path, capsys):
 
 
 def test_a_reference_whose_case_cannot_be_computed_is_one_clear_line(tmp_path):
-    """It explains a difference by computing the case otherwise."""
+    """It explains a difference by computing the case otherwise. An error of refbound's own would be no fault of the reference."""
     whole = golden_cases.golden("hand")
     (tmp_path / "hand.json").write_text('{"ibp/margins": [[0, 7], [3, 0]]}')
     without_y = {name: a for name, a in whole.items() if name != "y"}
-    for arrays, why in ((without_y, "it lacks 'y'"), ({**without_y, "y": whole["y"] + 0.5}, "IndexError"), ({**whole, "ibp/margins": 1j}, "TypeError")):
+    for arrays, why in ((without_y, "it lacks 'y'"), ({**without_y, "y": whole["y"] + 0.5}, "y: expected labels"),
+                        ({**whole, "ibp/margins": 1j}, "ibp/margins: expected numbers, got complex128")):
         np.savez(tmp_path / "hand.npz", **arrays)
-        with pytest.raises(ValueError, match=f"hand.json: ibp/margins: expected a reference as .* of this one: {why}") as error:
+        with pytest.raises(ValueError, match=f"hand.npz: expected a reference as .* of this one: {why}") as error:
             golden.main(["check", str(tmp_path / "hand.json"), "--reference", str(tmp_path)])
         assert "\n" not in str(error.value)
+
+
+def test_an_error_of_refbound_is_not_called_one_of_the_reference(tmp_path, monkeypatch):
+    def broken(*given):
+        raise KeyError("dlines")
+    (tmp_path / "hand.json").write_text('{"ibp/margins": [[0, 7], [3, 0]]}')
+    monkeypatch.setattr(golden, "explain", broken)
+    with pytest.raises(KeyError, match="dlines"):
+        golden.main(["check", str(tmp_path / "hand.json")])
 
 
 @pytest.mark.parametrize("content", [b"", b"no archive", "half", "a single array", "pickled"])

@@ -257,11 +257,22 @@ def test_what_hangs_on_a_unit_thinner_than_a_tolerance_is_never_robust(u, hat, d
     ball, there = rb.Ball(np.zeros((1, 1)), 1.0, domain=None), np.array([[1 - u + hat[1] * u]])
     pre = [(l[0], u[0]) for l, u in rb.preactivation_bounds(net, ball, "ibp")]
     assert net(np.zeros((1, 1))).argmax() == 0 and net(there).argmax() == 1
-    assert exact_margins(net, ball, 0, pre)[1].bound >= np.subtract(*net(there)[0, ::-1]) - 1e-6
+    room = 1e-4 * fold(net, ball, 0, pre).margin(1, 0)[2]
+    assert exact_margins(net, ball, 0, pre)[1].bound >= np.subtract(*net(there)[0, ::-1]) - room
     try:
-        assert verdict(net, ball, 0, pre).answer == "not robust"
+        assert verdict(net, ball, 0, pre).answer in (("not robust", "unknown") if u < 1e-3 else ("not robust",))
     except RuntimeError as error:
-        assert u < 1e-5 and "nearer to stable than HiGHS can tell" in str(error)
+        assert u < 1e-3 and "HiGHS's tolerance in a unit" in str(error)
+
+
+def test_the_gain_is_how_far_errors_in_the_units_may_move_a_margin():
+    """One unit whose h goes to two others by 3 and −2, and these to the margin by 1 and 4; sizes 1, 5 and 2, that of the margin 13."""
+    net = rb.Network([Linear(1, 1), ReLU(), Linear(1, 2), ReLU(), Linear(2, 2)], {
+        "0.weight": np.ones((1, 1)), "0.bias": np.zeros(1), "2.weight": np.array([[3.0], [-2.0]]), "2.bias": np.zeros(2),
+        "4.weight": np.array([[0.0, 0], [1, 4]]), "4.bias": np.zeros(2)}, (1,))
+    pre = [(np.array([-1.0]), np.array([1.0])), (np.array([-1.0, -2.0]), np.array([5.0, 2.0]))]
+    folded = fold(net, rb.Ball(np.zeros((1, 1)), 1.0, domain=None), 0, pre)
+    assert folded.gain(1, 0) == pytest.approx(((3 + 2 * 4) + 5 * 1 + 2 * 4) / 13, rel=1e-14) and folded.margin(1, 0)[2] == 13
 
 
 def test_where_highs_contradicts_itself_nothing_is_robust():

@@ -18,12 +18,13 @@ from pathlib import Path
 
 import numpy as np
 
+from refbound import checks
 from trainers.files.checkpoint import write as write_file
 from trainers.inputs.arguments import Parser, number, run
 
 from .formats import reason
 from .reference.conventions import difference, explain, under
-from .reference.cases import CASES, TRAINED, VARIANTS, golden
+from .reference.cases import CASES, TRAINED, VARIANTS, golden, problem
 
 SHIPPED = Path(__file__).with_suffix("")
 SINGLE = 1e-5  # as float32 may err
@@ -42,11 +43,7 @@ def check(path, arrays, tolerance, quiet=False, complete=False, answers=True):
             print(f"{state:<8} {text}")
 
     for name in filter(theirs.__contains__, names):
-        try:
-            error, where, known = compare(name, theirs[name], arrays, tolerance, recompute)
-        except Exception as wrong:  # arrays of a foreign reference may be missing, or wrong in any way
-            why = f"it lacks {wrong}" if isinstance(wrong, KeyError) else reason(wrong)
-            raise ValueError(f"{path}: {name}: expected a reference as `verify.golden write` writes it; of this one: {why}") from None
+        error, where, known = compare(name, theirs[name], arrays, tolerance, recompute)
         if error <= tolerance:
             tell("agree", f"{name}  {error:.1e}")
             continue
@@ -97,11 +94,26 @@ def read(path):
         raise ValueError(f"{path}: not an .npz or .json file of arrays: {' '.join(str(error).split())}") from None
 
 
+def reference(path):
+    """The arrays of a reference file; ValueError unless they are numbers, and its case can be computed."""
+    arrays = read(path)
+    try:
+        if other := [name for name, a in arrays.items() if a.dtype.kind not in "fiuU"]:
+            raise ValueError(f"{other[0]}: expected numbers, got {arrays[other[0]].dtype}")
+        net, ball, y, _ = problem(arrays)
+        checks.problem(net, ball, y)
+        float(arrays["beta"]), float(arrays["kappa"])
+    except Exception as wrong:  # arrays of a foreign reference may be missing, or wrong in any way
+        why = f"it lacks {wrong}" if isinstance(wrong, KeyError) else reason(wrong)
+        raise ValueError(f"{path}: expected a reference as `verify.golden write` writes it; of this one: {why}") from None
+    return arrays
+
+
 def from_json(name, entry):
     """An array from {"shape": [...], "data": [row-major]}, or from lists in lists, or a number alone."""
     try:
         return np.array(entry["data"]).reshape(entry["shape"]) if isinstance(entry, dict) else np.array(entry)
-    except ValueError:
+    except (KeyError, TypeError, ValueError):
         raise ValueError(f"{name}: expected a number, lists of equal lengths, or a shape and as many numbers") from None
 
 
@@ -135,7 +147,7 @@ def references(files, folder):
         if not (folder / f"{path.stem}.npz").exists():
             raise ValueError(f"{path}: no reference of that name in {folder}; expected one of "
                              f"{', '.join(sorted(p.stem for p in folder.glob('*.npz'))) or 'none'}")
-        yield path, read(folder / f"{path.stem}.npz")
+        yield path, reference(folder / f"{path.stem}.npz")
 
 
 def parser():

@@ -11,8 +11,9 @@ HiGHS, working in floating point, found that no input brings it to −SLACK. HiG
 tolerances optima 2·10⁻⁴ too low were seen on the network of Wong and Kolter (margins of 10, with presolve). Hence no
 presolve, a tolerance of 10⁻⁹, and SLACK = 10⁻⁴ of room, both in units of the margin's size (sparse.py). Even so it has
 called programs infeasible whose solution is at hand: its word counts if `stands` finds no contradiction. That is still no
-proof in exact arithmetic. A worst margin within SLACK of 0 may be `unknown`. Where a unit is nearer to stable than HiGHS can
-tell (`thin`), its bounds and its "infeasible" count for nothing: such an image is robust by other bounds, not robust, or unknown.
+proof in exact arithmetic. A worst margin within SLACK of 0 may be `unknown`. Where the tolerance in each unit may be more than
+SLACK in the margin (GAIN), HiGHS's bounds and its "infeasible" count for nothing: such an image is robust by other bounds, not
+robust, or unknown.
 """
 
 import time
@@ -27,6 +28,7 @@ from .lp import LIMIT, OPTIMAL, triangle
 from .sparse import box, fold, widened
 
 SLACK = 1e-4  # of the size of a margin
+GAIN = 1e4    # times the tolerance in each unit, 1e-9, is a tenth of SLACK in the margin (Folded.gain)
 ANSWERS = ("robust", "not robust", "unknown")
 ANY = 1e30  # the relative gap at which any feasible point ends the search
 INFEASIBLE = 2  # scipy's status
@@ -38,7 +40,7 @@ class Exact(NamedTuple):
     value: float   # the margin at x, through the network itself; −inf where none was found
     bound: float   # as HiGHS reports it, or of the triangle LP
     x: object      # (*input_shape), or None
-    status: str    # "optimal", "time limit" or "thin"
+    status: str    # "optimal", "time limit" or "gain"
 
 
 class Verdict(NamedTuple):
@@ -64,11 +66,12 @@ def exact_margins(net, ball, y, pre, time_limit=120, classes=None):
         status, v, bound = solve(folded, m, y, time_limit)
         x = None if v is None else at(folded.inputs, v, ball)
         value = -np.inf if x is None else float(margins(net, x, y)[m])
-        if bound is None or folded.thin:  # no unstable unit, or no feasible point in time; or it is not to be trusted
+        doubtful = folded.gain(m, y) > GAIN
+        if bound is None or doubtful:  # no unstable unit, or no feasible point in time; or it is not to be trusted
             bound = triangle(folded, y, [m], time_limit).s[0]
         if value > bound + SLACK * folded.margin(m, y)[2]:
             raise RuntimeError(f"milp: class {m}: the network attains {value:g}, above the bound {bound:g} of HiGHS")
-        found.append(Exact(value, max(value, float(bound)), x, "thin" if folded.thin else "optimal" if status == OPTIMAL else "time limit"))
+        found.append(Exact(value, max(value, float(bound)), x, "gain" if doubtful else "optimal" if status == OPTIMAL else "time limit"))
     return found
 
 
@@ -100,17 +103,17 @@ def verdict(net, ball, y, pre, upper=None, time_limit=120, witness=None):
 
 def decide(folded, net, ball, m, y, bound, deadline):
     """(bound of the margin, witness or None): is there a point of at least −SLACK, and if it is no witness, of SLACK?"""
-    size = folded.margin(m, y)[2]
+    size, doubtful = folded.margin(m, y)[2], folded.gain(m, y) > GAIN
     for floor in (-SLACK * size, SLACK * size):
         seconds = deadline - time.monotonic()
         if seconds <= 0:
             break
         status, v, reached = solve(folded, m, y, seconds, floor)
-        if status == INFEASIBLE and folded.thin:
-            raise RuntimeError("milp: a unit is nearer to stable than HiGHS can tell")
+        if status == INFEASIBLE and doubtful:
+            raise RuntimeError("milp: HiGHS's tolerance in a unit may change the margin by more than the room that it is given")
         if status == INFEASIBLE:
             return min(bound, floor) if stands(folded, m, y, floor, margins(net, ball.x[0], y)[m], deadline) else bound, None
-        bound = bound if reached is None or folded.thin else min(bound, reached)
+        bound = bound if reached is None or doubtful else min(bound, reached)
         x = None if v is None else at(folded.inputs, v, ball)
         if x is not None and margins(net, x, y).max() >= 0:
             return bound, x
@@ -184,7 +187,7 @@ def scaled(net, x):
     An attack that ascends a softmax of the margins depends on their unit; what is misclassified does not.
     """
     (i, _), spread = net.affine[-1], np.ptp(net(x), axis=1).mean()
-    return net.with_params({name: value * (20 / spread if spread and name in (f"{i}.weight", f"{i}.bias") else 1)
+    return net.with_params({name: value * (20 / max(spread, 1e-290) if spread and name in (f"{i}.weight", f"{i}.bias") else 1)
                             for name, value in net.params.items()})
 
 

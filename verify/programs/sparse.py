@@ -9,8 +9,9 @@ An active ReLU (l ≥ 0) is the identity and an inactive one (u ≤ 0) is zero, 
 
 A solver's tolerances are absolute, and it takes entries near 1e-9 for 0. So an input is given in units of its radius, every unstable
 unit in units of its own size, max(−l, u), and every margin in units of the most that it may be while low ≤ p ≤ high and 0 ≤ h ≤ u:
-else a small ε, W t and W' / t, the same function, or a last layer times t, the same verdicts, would be other programs. A unit
-with −l or u below THIN of its size is a stable one within the tolerances: what a solver says then is no proof.
+else a small ε, W t and W' / t, the same function, or a last layer times t, the same verdicts, would be other programs. What a
+tolerance in the units may make of a margin is its `gain`: where that is large, as behind a unit that is nearly stable and that
+the next layer magnifies, what a solver says is no proof.
 
 Written from the definitions of the layers and of the ball, in float64; no code is shared with refbound's bounds.
 """
@@ -20,12 +21,11 @@ from typing import NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
+from scipy.sparse.linalg import spsolve_triangular
 
 from refbound import Ball, Network
 from refbound.layers import Conv2d, Linear, ReLU
 
-
-THIN = 1e-5  # HiGHS allows itself 1e-9 of a unit; a next layer may make 1 / THIN of it, that is SLACK at most
 
 
 class Inputs(NamedTuple):
@@ -52,11 +52,6 @@ class Folded(NamedTuple):
     units: list  # the indices of each ReLU's unstable units
 
     @property
-    def thin(self):
-        """Whether a unit is nearer to stable than a solver can tell."""
-        return bool((np.minimum(-self.l, self.u) < THIN).any())
-
-    @property
     def H(self):
         U, V = self.Z.shape
         return sp.diags_array(np.ones(U), offsets=V - U, shape=(U, V), format="csr")
@@ -67,6 +62,13 @@ class Folded(NamedTuple):
         low, high = (np.concatenate([end, h]) for end, h in ((self.inputs.low, 0 * self.u), (self.inputs.high, self.u)))
         size = max(c0 + np.maximum(C * low, C * high).sum(), -c0 - np.minimum(C * low, C * high).sum()) or 1.0
         return C / size, c0 / size, size
+
+
+    def gain(self, m, y):
+        """By how much of its size a margin may move at most if each h does by 1 of its own: Σ g, with g = |C_h| + |Z_h|ᵀ g."""
+        (C, _, _), U = self.margin(m, y), len(self.l)
+        later = sp.csr_array(sp.eye_array(U) - abs(self.Z[:, len(C) - U:]).T)  # a unit's z has only earlier h
+        return float(spsolve_triangular(later, abs(C[len(C) - U:]), lower=False).sum()) if U else 0.0
 
 
 def fold(net, ball, y, pre):

@@ -9,6 +9,7 @@ digests makes another certificate; no one makes a false one that is proved.
 import hashlib
 import json
 import re
+import zipfile
 from fractions import Fraction
 from typing import NamedTuple
 
@@ -55,6 +56,8 @@ def save(certificate, file):
 def read(path):
     """The Certificate of an .npz file; Rejected if it is none."""
     try:
+        if not zipfile.is_zipfile(path):
+            raise ValueError("it is no whole zip archive")
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         lists = {name: [arrays[f"{name}{k}"] for k in range(len(arrays)) if f"{name}{k}" in arrays] for name in "lusa"}

@@ -13,6 +13,8 @@ from ..formats.load import as_the_run, load_any
 from ..programs.mixed_integer import check_witness, double
 from ..prover.claims import network_digest
 
+PROGRAM = 2  # raised where the same problem may have another verdict than before: such results are not gone on with
+
 
 def problem(args, images=None):
     """(network, ball, y, config) in float64 of the first args.n images (0: all), of the test set unless a Dataset is given.
@@ -28,7 +30,7 @@ def problem(args, images=None):
     return net, ball, y, {
         "model": network_digest(net.spec(), net.params, net.input_shape),
         "data": sha256(whole.images, whole.labels), "eps": args.eps, "domain": ball.domain and list(ball.domain),
-        "time_limit": args.time_limit, "seed": args.seed}
+        "time_limit": args.time_limit, "seed": args.seed, "program": PROGRAM}
 
 
 def tightest(net, ball, methods):
