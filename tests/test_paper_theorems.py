@@ -107,12 +107,14 @@ def change_again(net, there, ball, case):
     p1, p2 = (e / e.sum(1, keepdims=True) for e in (np.exp(bound(at, ball, case)) for at in (net, there)))
     signs = np.array(list(np.ndindex(2, 2, 2))) * 2 - 1
     corners = np.clip(ball.x[:, None] + 0.2 * signs, *ball.domain or (-INF, INF))
-    M = max(np.linalg.norm(x) + 0.2 for x in ball.x) if ball.norm == 2 else abs(corners).max()
+    M = abs(corners).max() if ball.norm == INF else max(np.linalg.norm(x, ball.norm) + 0.2 for x in ball.x)
 
     def size(J):
         """(N, c) of J (P, N, c, n)."""
         if ball.norm == 2:
             return np.linalg.norm(J, 2, axis=(0, 3))
+        if ball.norm == 1:  # the corners of its unit ball are the unit vectors
+            return np.linalg.norm(J, axis=0).max(-1)
         return np.linalg.norm(np.einsum("vn,Pkmn->vPkm", signs, J), axis=1).max(0)
 
     Lb, Lp = np.linalg.norm(b2 - b1, axis=0).max(0), np.linalg.norm(p2 - p1, axis=1).max()
@@ -132,12 +134,13 @@ def without_kinks(trials):
     return min((t for t in trials if t[-1]), key=lambda t: abs(t[-1].u @ t[-1].Hu / t[-1].curvature - 1))
 
 
-@pytest.mark.parametrize("kind", [0, 1, 2], ids=["two hidden layers", "l2", "inf"])
+@pytest.mark.parametrize("kind", [0, 1, 2, 3], ids=["two hidden layers", "l2", "inf", "l1"])
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_every_quantity_is_that_of_its_definition(variant, kind, trials):
     net, there, near, ball, case, step = without_kinks(trials[variant, kind])
     if kind > 0:  # with two hidden layers a step passes kinks, where there is no Hessian
         same(step, descent_again(net, near, ball, case, step))
+    assert step.before - step.promised == pytest.approx(step.before * (1 - step.mu / 2 * step.cos ** 2 / np.linalg.norm(step.Hu)))  # (4)
     same(theorem2.change(net, there, ball, case), change_again(net, there, ball, case))
 
 

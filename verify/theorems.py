@@ -3,7 +3,7 @@
     python -m verify.theorems [--eps 0.1] [--along one-step] [--methods ibp cap] [--out FILE]
 
 Each seed draws a network and its examples, and goes down the loss of --along through a ramp of ε_t. At each θ_t on the way every
-method takes steps of its own: a trial. For Theorem 1 the shortest step in I_t; for Theorem 2, and for how near (5) is, one of
+method takes steps of its own: a trial. For Theorem 1 the shortest power of two in I_t; for Theorem 2, and for how near (5) is, one of
 a hundredth of ‖θ_t‖. What is taken where the paper leaves a norm or a constant open: smoothness/theorem1.py and theorem2.py.
 
 A trial counts for Theorem 1 where cos φ > 0, a step in I_t was found, and the loss does not jump on the way.

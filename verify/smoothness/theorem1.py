@@ -61,7 +61,7 @@ def direction(net, near, case):
 
 
 def descent(net, near, ball, case):
-    """The Descent of the shortest step in I_t against the gradient in the ball `near`; None if cos φ ≤ 0, or if none was found."""
+    """The Descent of the shortest step of LENGTHS in I_t against the gradient in the ball `near`; None if cos φ ≤ 0, or if none was found."""
     (before, gradient), u = loss(net, ball, case), direction(net, near, case)
     slope = gradient @ u  # ‖∇L^ε‖ cos φ
     for length in LENGTHS if slope > 0 else ():
