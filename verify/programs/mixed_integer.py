@@ -113,7 +113,7 @@ def decide(folded, net, ball, m, y, bound, deadline):
             raise RuntimeError("milp: HiGHS's tolerance in a unit may change the margin by more than the room that it is given")
         if status == INFEASIBLE:
             return min(bound, floor) if stands(folded, m, y, floor, margins(net, ball.x[0], y)[m], deadline) else bound, None
-        bound = bound if reached is None or doubtful else min(bound, reached)
+        bound = bound if reached is None or doubtful else min(bound, max(reached, 0.0))  # less would be a proof that `stands` has not seen
         x = None if v is None else at(folded.inputs, v, ball)
         if x is not None and margins(net, x, y).max() >= 0:
             return bound, x
