@@ -80,7 +80,7 @@ def group(name):
 def read(path):
     """The arrays of an .npz or .json file, by name; ValueError, in one line, for anything else."""
     if not path.is_file():
-        raise ValueError(f"{path}: no such file")
+        raise ValueError(f"{path}: expected an .npz or .json file, found {'a folder' if path.is_dir() else 'no such file'}")
     try:
         if path.suffix == ".json":
             if not isinstance(entries := json.loads(path.read_text(encoding="utf-8")), dict):
