@@ -13,7 +13,7 @@ is 0. Its steps fall from ρ, a factor of 2⁻⁸ over all.
 
 from . import checks
 from .arrays.ops import as_rows, images, namespace, to_like
-from .ball import furthest, unit_largest
+from .ball import furthest, length
 from .layers import forward, forward_vjp, margin_matrix
 from .methods import METHODS
 
@@ -96,9 +96,8 @@ def projection(ball, dtype):
 
 
 def _onto_l2(v, eps):
-    xp, (h, largest) = namespace(v), unit_largest(v)
-    length = xp.sqrt((h * h).sum(1, keepdims=True)) * largest
-    return v * (eps / xp.maximum(xp.maximum(length, eps), xp.finfo(v.dtype).tiny))
+    xp = namespace(v)
+    return v * (eps / xp.maximum(xp.maximum(length(v), eps), xp.finfo(v.dtype).tiny))
 
 
 def _onto_l1(v, eps):

@@ -127,6 +127,12 @@ def unit_largest(g):
     return g / xp.where(largest > 0, largest, 1), largest
 
 
+def length(v):
+    """‖v‖₂ on the last axis, which is kept."""
+    h, largest = unit_largest(v)
+    return namespace(v).sqrt((h * h).sum(-1, keepdims=True)) * largest
+
+
 def radius_shapes(x, norm):
     """The shapes of an array of radii: one for each example, of a box also one for each pixel."""
     return ((len(x),), x.shape) if norm == np.inf else ((len(x),),)

@@ -3,7 +3,7 @@
 from .arrays.blocks import identity_blocks
 from .arrays.field import field
 from .arrays.ops import namespace
-from .ball import furthest, unit_largest
+from .ball import furthest, length
 from .cap import two_sided, two_sided_vjp
 from .layers import Flatten, Linear, add
 
@@ -19,9 +19,8 @@ def magnitudes(layer, W):
 
 def layer_norms(layer, W, norm):
     """The dual norm of each row of the layer as a matrix, (m,)."""
-    xp = namespace(W)
-    R, largest = unit_largest(magnitudes(layer, W))
-    return (xp.sqrt((R * R).sum(-1, keepdims=True)) * largest if norm == 2 else largest).reshape(-1)
+    R = magnitudes(layer, W)
+    return (length(R) if norm == 2 else namespace(R).max(R, axis=-1)).reshape(-1)
 
 
 def layer_norms_vjp(d, layer, W, norm):

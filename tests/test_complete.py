@@ -181,6 +181,9 @@ def test_what_cannot_be_gone_on_with_is_refused(model, whole, tmp_path):
         with pytest.raises(ValueError, match=message):
             run(model, out, *change)
         assert out.read_text(encoding="utf-8") == text
+    out.write_text(json.dumps({**whole, "config": {key: value for key, value in whole["config"].items() if key != "program"}}), encoding="utf-8")
+    with pytest.raises(ValueError, match="made with program None, now"):  # of a version that may have given other verdicts
+        run(model, out)
     for damaged in ({**whole, "verdicts": whole["verdicts"][1:]}, {**whole, "witnesses": {}}, {"verdicts": []},
                     {**whole, "seconds": {"ibp": "none"}}, {**whole, "stages": [[] for _ in whole["stages"]]}, {**whole, "verdicts": {}},
                     {**whole, "witnesses": []}):

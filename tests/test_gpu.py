@@ -53,7 +53,7 @@ def test_every_part_runs_on_the_stand_in(device, few, tmp_path, monkeypatch, cap
     assert "1 passed" in parts["tests"]["says"]
     (row,) = parts["speed"]["rows"]
     assert row["device"] == "cuda" and row["ms"]["refbound"] > 0 and row["mb"] == {"refbound": 1}
-    assert parts["train"]["arguments"]["device"] == "cuda" and 0 <= parts["train"]["verified_error"] <= 100
+    assert parts["train"]["versions"]["gpu"] == "the stand-in" and parts["train"]["arguments"]["device"] == "cuda" and 0 <= parts["train"]["verified_error"] <= 100
     assert parts["epoch"]["epoch"] == 1 and parts["epoch"]["seconds"] > 0
     page = (tmp_path / "gpu.md").read_text()
     assert page in capsys.readouterr().out and "FAILED" not in page and "\n| mlp   | ibp    |     8 |" in page

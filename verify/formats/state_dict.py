@@ -74,11 +74,12 @@ def _pairs(arrays):
     if other := [name for name, value in arrays.items() if value.dtype != next(iter(arrays.values())).dtype]:
         raise ValueError(f"{other[0]}: expected {next(iter(arrays.values())).dtype} as before, got {arrays[other[0]].dtype}")
     last = {}  # of each parent, the number of its child before
-    for parent, _, number in (module.rpartition(".") for module in modules):
+    for module in modules:
+        parent, _, number = module.rpartition(".")
         if number.isdecimal() and int(number) <= last.get(parent, -1):
-            raise ValueError(f"{parent}.{number}".strip(".") + f": expected layers in the order of the network, got this after number {last[parent]}, "
-                             "as if sorted by name")
-        last |= {parent: int(number)} if number.isdecimal() else {}
+            raise ValueError(f"{module}: expected layers in the order of the network, got this after number {last[parent]}, as if sorted by name")
+        if number.isdecimal():
+            last[parent] = int(number)
     weights = {module: arrays[f"{module}.weight"] for module in modules}
     for module, W in weights.items():
         if W.ndim not in (2, 4):
