@@ -275,17 +275,22 @@ def test_the_gain_is_how_far_errors_in_the_units_may_move_a_margin():
     assert folded.gain(1, 0) == pytest.approx(((3 + 2 * 4) + 5 * 1 + 2 * 4) / 13, rel=1e-14) and folded.margin(1, 0)[2] == 13
 
 
+def tent():
+    """(net, ball, pre) whose margin is 1/4 − |x − 0.3| on [−1, 1]."""
+    net = rb.Network([Linear(1, 2), ReLU(), Linear(2, 2)], {
+        "0.weight": np.array([[1.0], [-1]]), "0.bias": np.array([-0.3, 0.3]), "2.weight": np.array([[0.0, 0], [-1, -1]]),
+        "2.bias": np.array([0, 0.25])}, (1,))
+    ball = rb.Ball(np.zeros((1, 1)), 1.0, domain=None)
+    return net, ball, [(l[0], u[0]) for l, u in rb.preactivation_bounds(net, ball, "ibp")]
+
+
 @pytest.mark.parametrize("said, outcome", [
     (lambda presolve: mixed_integer.INFEASIBLE * (not presolve), "HiGHS contradicts itself"),  # as it has done
     (lambda presolve: mixed_integer.INFEASIBLE, "HiGHS contradicts itself"), (lambda presolve: mixed_integer.INFEASIBLE * presolve, "not robust"),
     (lambda presolve: mixed_integer.LIMIT if presolve else mixed_integer.INFEASIBLE, "unknown")])
 def test_nothing_is_robust_where_highs_contradicts_itself_or_has_no_time_to_say_it_again(said, outcome, monkeypatch):
-    """The margin is 1/4 − |x − 0.3|: −0.05 at the centre of the ball, and to call it infeasible is a lie."""
-    net = rb.Network([Linear(1, 2), ReLU(), Linear(2, 2)], {
-        "0.weight": np.array([[1.0], [-1]]), "0.bias": np.array([-0.3, 0.3]), "2.weight": np.array([[0.0, 0], [-1, -1]]),
-        "2.bias": np.array([0, 0.25])}, (1,))
-    ball, real = rb.Ball(np.zeros((1, 1)), 1.0, domain=None), mixed_integer.solve
-    pre = [(l[0], u[0]) for l, u in rb.preactivation_bounds(net, ball, "ibp")]
+    """The margin is −0.05 at the centre of the ball, and to call it infeasible is a lie."""
+    (net, ball, pre), real = tent(), mixed_integer.solve
     assert net(ball.x).argmax() == 0 and net(np.array([[0.3]])).argmax() == 1
 
     def solve(folded, m, y, seconds, floor=None, presolve=False):
@@ -296,6 +301,18 @@ def test_nothing_is_robust_where_highs_contradicts_itself_or_has_no_time_to_say_
         assert verdict(net, ball, 0, pre).answer == outcome
     except RuntimeError as error:
         assert outcome in str(error)
+
+
+def test_an_optimum_below_another_point_is_an_error(monkeypatch):
+    (net, ball, pre), real = tent(), mixed_integer.solve
+    assert exact_margins(net, ball, 0, pre)[1].bound == pytest.approx(0.25)
+
+    def solve(folded, m, y, seconds, floor=None, presolve=False):
+        return real(folded, m, y, seconds, floor, presolve) if floor is not None else (mixed_integer.OPTIMAL, np.ones_like(folded.inputs.low), -0.45)
+
+    monkeypatch.setattr(mixed_integer, "solve", solve)
+    with pytest.raises(RuntimeError, match="HiGHS contradicts itself on class 1"):
+        exact_margins(net, ball, 0, pre)
 
 
 def test_what_is_attacked_has_the_same_classes_and_logits_of_one_size():

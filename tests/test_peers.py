@@ -13,7 +13,7 @@ import refbound as rb
 from trainers.table1 import markdown
 from verify import peers
 from verify.pytorch import agreement
-from verify.pytorch.published import PEERS, Region
+from verify.pytorch.published import HELD, PEERS, Region
 from verify.speed import benchmark, cost, floors, report
 from verify.speed import cases as timed
 
@@ -105,7 +105,15 @@ def test_published_implementation_agrees_where_no_difference_is_known(torch, nam
     peer = PEERS[name]
     pytest.importorskip(peer.package, exc_type=ImportError, reason=f"{name} is not installed, or not beside this torch")
     for (method, _), found in agreement.of_published(peer, peers.Agreement(models=("dense",))).items():
-        assert (max(found.values()) <= 1e-9) == (not peer.differs[method]), (method, found)
+        apart, known = {name for name, value in found.items() if value > 1e-9}, {*peer.differs[method].quantities}
+        assert apart <= known and bool(apart) == bool(known), (method, found)
+
+
+@pytest.mark.parametrize("apart, why", [(1e-16, HELD.text), (1e-3, "UNEXPLAINED")])
+def test_a_known_cause_explains_the_quantities_that_it_touches_alone(apart, why, monkeypatch):
+    monkeypatch.setattr(peers, "of_published", lambda peer, args: {("crown-ibp", np.inf): {"gradient": 1e-2, "margins": apart}})
+    peer = PEERS["bound_propagation"]._replace(package="numpy")  # one that is installed
+    assert peers.published_table("", peer, peers.Agreement()).split("|")[-2].strip() == why
 
 
 # ---- the count ----

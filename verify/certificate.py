@@ -79,8 +79,6 @@ def main(argv=None):
         if stopped:
             more = "a smaller --eps" if "cap" in args.method or not net.relus else "--method cap, whose l and u are no interval bounds,"
             print(f"stopped after {args.give_up} images in a row without a certificate (--give-up): {more} may find some")
-        for name, certificate in certificates if args.save else ():
-            write(certificate, Path(args.save) / name)
     started, outcomes = time.perf_counter(), []
     for name, certificate in tqdm(certificates, "prove", disable=None, leave=False):
         try:
@@ -182,7 +180,10 @@ def alone(args):
 
 
 def first_certificates(net, dataset, eps, clipped, args):
-    """[(file name, Certificate)] of the first args.n images that a float bound certifies, how many it did not, and whether it gave up."""
+    """[(file name, Certificate)] of the first args.n images that a float bound certifies, how many it did not, and whether it gave up.
+
+    With --save each is written as soon as it is made.
+    """
     (images, labels), certificates, in_a_row = data.first(dataset, 0, net), [], 0
     parts = (slice(i, i + BATCH) for i in range(0, len(images), BATCH))
     made = (pair for part in parts
@@ -192,6 +193,8 @@ def first_certificates(net, dataset, eps, clipped, args):
         in_a_row = 0 if worst < 0 else in_a_row + 1
         if worst < 0:
             certificates.append((f"{index:05}.npz", certificate))
+            if args.save:
+                write(certificate, Path(args.save) / certificates[-1][0])
         if len(certificates) == args.n or in_a_row == args.give_up:
             break
     return certificates, index + 1 - len(certificates), in_a_row == args.give_up

@@ -66,8 +66,10 @@ def published_table(name, peer, args):
         return f"{name} {version(peer.package)}: cannot be used here ({reason}); {wanted}"
     rows = []
     for (method, norm), row in found.items():
-        why = (peer.differs[method] or peer.differs_off_box) if max(row.values()) > TOLERANCE else "agrees"
-        rows.append((f"{method}, l{'∞' if norm == math.inf else norm}", *cells(row), why or "UNEXPLAINED"))
+        apart = {name for name, value in row.items() if value > TOLERANCE}
+        known = [peer.differs[method]] + [peer.differs_off_box] * (norm != math.inf)
+        why = "agrees" if not apart else next((why.text for why in known if apart <= {*why.quantities}), "UNEXPLAINED")
+        rows.append((f"{method}, l{'∞' if norm == math.inf else norm}", *cells(row), why))
     skipped = "" if peer.convolutions else ", without the networks that have convolutions"
     return f"{name} {version(peer.package)}{skipped}\n\n" + markdown(("method", *QUANTITIES, "why"), rows, QUANTITIES)
 

@@ -55,7 +55,8 @@ class Verdict(NamedTuple):
 def exact_margins(net, ball, y, pre, time_limit=120, classes=None):
     """An Exact for each class m of `classes` (default: all); time_limit seconds for each program.
 
-    A ball of one example, its label y, and pre [(l, u)] shaped as the input of each ReLU, in float64.
+    A ball of one example, its label y, and pre [(l, u)] shaped as the input of each ReLU, in float64. An optimum counts as
+    one if `stands` finds that nothing is SLACK above it, in as many seconds again.
     Raises ValueError for an argument that cannot be, RuntimeError where HiGHS fails or contradicts the network.
     """
     folded, net, found = fold(net, ball, y, pre), double(net), []
@@ -64,12 +65,15 @@ def exact_margins(net, ball, y, pre, time_limit=120, classes=None):
             found.append(Exact(0.0, 0.0, ball.x[0], "optimal"))
             continue
         status, v, bound = solve(folded, m, y, time_limit)
+        (*_, size), deadline = folded.margin(m, y), time.monotonic() + time_limit
         x = None if v is None else at(folded.inputs, v, ball)
         value = -np.inf if x is None else float(margins(net, x, y)[m])
         doubtful = folded.gain(m, y) > GAIN
         if bound is None or doubtful:  # no unstable unit, or no feasible point in time; or it is not to be trusted
             bound = triangle(folded, y, [m], time_limit).s[0]
-        if value > bound + SLACK * folded.margin(m, y)[2]:
+        elif status == OPTIMAL and not stands(folded, m, y, bound + SLACK * size, margins(net, ball.x[0], y)[m], deadline):
+            status = LIMIT
+        if value > bound + SLACK * size:
             raise RuntimeError(f"milp: class {m}: the network attains {value:g}, above the bound {bound:g} of HiGHS")
         found.append(Exact(value, max(value, float(bound)), x, "gain" if doubtful else "optimal" if status == OPTIMAL else "time limit"))
     return found

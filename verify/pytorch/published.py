@@ -11,9 +11,20 @@ import importlib.util
 import math
 from typing import NamedTuple
 
-SAME = ""
-HELD = "the lines are constants in its gradient"
-CUT = "each unit takes the interval's bound where that is tighter; " + HELD
+
+class Why(NamedTuple):
+    """Why an implementation differs from refbound, and in which quantities."""
+
+    text: str
+    quantities: tuple
+
+
+BOUND = ("margins", "loss", "gradient")
+SAME = Why("", ())
+HELD = Why("the lines are constants in its gradient", ("gradient",))
+MERGED = Why("the last layer is not merged with C(y)", BOUND)
+CUT = Why(f"each unit takes the interval's bound where that is tighter; {HELD.text}", ("g", "b", *BOUND))
+PADDING = Why("the interval of an l2 ball ignores a convolution's padding", BOUND)
 
 
 class Region(NamedTuple):
@@ -30,11 +41,11 @@ class Peer(NamedTuple):
 
     package: str
     prepare: object      # (model, x, method, projections=None) -> compute
-    differs: dict        # method -> why
+    differs: dict        # method -> Why
     norms: tuple = (math.inf,)
     convolutions: bool = True
     projections: bool = False
-    differs_off_box: str = SAME  # why it may differ for other norms
+    differs_off_box: Why = SAME  # why it may differ for other norms
 
     def installed(self):
         return importlib.util.find_spec(self.package) is not None
@@ -131,10 +142,10 @@ EVERY = ("ibp", "crown-ibp", "cap-ibp", "random", "sparse", "one-step", "alpha",
 PEERS = {
     "rendering": Peer("torch", _rendering, dict.fromkeys(EVERY, SAME), (math.inf, 2, 1), projections=True),
     "bound_propagation": Peer("bound_propagation", _bound_propagation, {
-        "ibp": "the last layer is not merged with C(y)", "crown-ibp": HELD, "cap-ibp": HELD, "crown": CUT, "cap": CUT,
+        "ibp": MERGED, "crown-ibp": HELD, "cap-ibp": HELD, "crown": CUT, "cap": CUT,
     }, convolutions=False),
     "convex_adversarial": Peer("convex_adversarial", _convex_adversarial, {"cap": SAME}, (math.inf, 2),
                                projections=True),
     "auto_LiRPA": Peer("auto_LiRPA", _auto_lirpa, dict.fromkeys(("ibp", "crown-ibp", "cap-ibp", "crown", "cap"), SAME),
-                       (math.inf, 2), differs_off_box="the interval of an l2 ball ignores a convolution's padding"),
+                       (math.inf, 2), differs_off_box=PADDING),
 }
