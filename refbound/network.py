@@ -151,7 +151,7 @@ def write_whole(path, content):
             file.write(content.encode() if isinstance(content, str) else content)
         os.replace(part, path)
     except OSError as error:
-        raise OSError(error.errno, f"{error.strerror}: {path}") from None
+        raise OSError(error.errno, error.strerror, str(path)) from None
     finally:
         if os.path.exists(part):
             os.remove(part)

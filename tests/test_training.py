@@ -282,6 +282,9 @@ def test_a_missing_git_a_plain_terminal_and_a_full_memory_are_no_reason_to_fail(
     with pytest.raises(SystemExit):
         arguments.run(full)
     assert capsys.readouterr().err == "error: out of memory: no room for 3 GB\n"
+    with pytest.raises(SystemExit):
+        arguments.run(lambda: open(tmp_path / "none" / "net.onnx"))
+    assert capsys.readouterr().err == f"error: {tmp_path / 'none' / 'net.onnx'}: no such file or directory\n"
 
 
 def test_a_test_set_that_cannot_be_read_is_found_before_training(few, tmp_path):

@@ -120,6 +120,8 @@ def run(main):
         sys.exit(1)
     except (ValueError, OSError, RuntimeError, MemoryError) as error:
         what = "out of memory: " if isinstance(error, MemoryError) else ""
+        if isinstance(error, OSError) and error.filename and error.strerror:
+            error = f"{error.filename}: {error.strerror[0].lower()}{error.strerror[1:]}"
         print(f"error: {what}{' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
