@@ -1,4 +1,4 @@
-"""What trainers/README.md says: commands can be given, links lead somewhere, tables are what the commands print.
+"""What the pages of trainers and of its results say: commands can be given, tables are what the commands print.
 
 And what it says of the folders: imports go one way, without circles.
 """
@@ -17,7 +17,7 @@ from trainers.files import record
 from trainers.inputs import arguments, presets, published
 
 ROOM = Path(__file__).parent.parent / "trainers"
-PAGE = (ROOM / "README.md").read_text()
+PAGE = "".join((ROOM / folder / "README.md").read_text() for folder in (".", "results"))
 COMMANDS = [path.stem for path in ROOM.glob("*.py") if path.stem != "__init__"]
 GIVEN = sorted({" ".join(shlex.split(line, comments=True)) for line in re.findall(r"python -m trainers[^`\n]*", PAGE)})
 
