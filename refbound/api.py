@@ -5,7 +5,7 @@ Arrays may be NumPy's or CuPy's, all of the one module; what goes in decides wha
 
 Options by keyword, those that METHODS[name].options lists, and rng, a numpy Generator for what has to be drawn:
     slopes       a̲ for each ReLU, (N, *shape) or (N, S, *shape) with S = c − 1 margins, instead of the method's rule
-    a0           numbers in [0, 1] for each ReLU, (N, *shape): one-step's start, the slopes of random, the coins of sparse
+    a0           numbers in [0, 1] for each ReLU, (N, *shape): start of one-step, slopes of random, coins of sparse
     eta, p, q    η of equation (7), default 2; the rates of sparse, default 1/2
     steps        of alpha, default 20;  shared: one set of slopes for all margins (default), or False: one for each
     projections  of cap: the number of Cauchy projections. Bounds become estimates, never a certificate
@@ -39,14 +39,15 @@ def preactivation_bounds(net, ball, method, **options):
     """[(l, u), ...]: bounds of the input of each ReLU, (N, *shape) as that input. Raises as margin_bounds does."""
     row, region = checks.method(method), checks.problem(net, ball)
     pre = row.preactivation(net, region, checks.method_options(net, ball, method, options, drawn=False)).pre
-    return [tuple(images(z, net.shapes[i]) for z in checks.finite("preactivation_bounds", pair)) for i, pair in zip(net.relus, pre)]
+    return [tuple(images(z, net.shapes[i]) for z in checks.finite("preactivation_bounds", pair))
+            for i, pair in zip(net.relus, pre)]
 
 
 def margin_bounds(net, ball, y, method, **options):
     """s̄ (N, c): upper bounds of z_m − z_y over the ball; column y is exactly 0 (Section 3.1).
 
-    net a Network, ball a Ball of N inputs, y (N,) integer labels, method a key of METHODS. With `projections` they are estimates,
-    which bound and certify nothing. Raises ValueError for an argument that cannot be, and where a bound overflows or is NaN.
+    net a Network, ball a Ball of N inputs, y (N,) integer labels, method a key of METHODS. With `projections` they are
+    estimates, which certify nothing. ValueError for an argument that cannot be, and where a bound overflows or is NaN.
     """
     row, region = checks.method(method), checks.problem(net, ball, y)
     margins = row.bound(net, region, y, checks.method_options(net, ball, method, options))
@@ -66,7 +67,7 @@ def linear_bound(net, ball, y, method, **options):
 
 
 def certified(s, y):
-    """(N,) bool: every margin bound but that of y is negative. It proves what the bounds do: estimates (projections) nothing.
+    """(N,) bool: every margin bound but that of y is negative. It proves what they do: estimates (projections) nothing.
 
     s (N, c) from margin_bounds, y (N,) integer labels. ValueError if a bound is NaN or −∞.
     """
@@ -77,8 +78,7 @@ def certified(s, y):
 def robust_loss(net, ball, y, method, beta=1.0, kappa=0.0, **options):
     """The mean of (1 − κ) L(β s̄ + (1 − β) s̄_ibp) + κ L(clean) and its gradient: equations (1) and (3).
 
-    `one-step`, `random` and `sparse` hold their slopes constant. Raises ValueError for an argument that cannot be;
-    a loss that overflows is returned as it is.
+    `one-step`, `random` and `sparse` hold their slopes constant. ValueError as margin_bounds; a loss may overflow.
     """
     loss = checked_loss(net, ball, y, method, beta, kappa, options)
     grads = mixed_loss_vjp(loss.value * 0 + 1 / len(y), net, loss, float(kappa))

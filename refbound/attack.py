@@ -6,9 +6,9 @@
 ascends the loss log Σ exp s_m over the classes m ≠ y, from starts in B(x, ε). The largest margin of an example over all
 points met is a lower bound of its exact worst case; an example is attacked if that is not negative.
 
-The targeted attack then ascends each margin s_m by itself (Gowal et al. 2019, multi-targeted), from the same starts and first from
-x*, the worst case (2) of its cap-ibp bound: parallel lines see through units that are inactive at x, where the network's own gradient
-is 0. Its steps fall from ρ, a factor of 2⁻⁸ over all.
+The targeted attack then ascends each margin s_m by itself (Gowal et al. 2019, multi-targeted), from the same starts and
+first from x*, the worst case (2) of its cap-ibp bound: parallel lines see through units that are inactive at x, where
+the network's own gradient is 0. Its steps fall from ρ, a factor of 2⁻⁸ over all.
 """
 
 from . import checks
@@ -21,15 +21,16 @@ from .methods import METHODS
 def pgd(net, ball, y, steps=100, step_size=None, restarts=1, rng=None, targeted=False):
     """x_adv (N, *input_shape) in the ball: the worst point met by projected gradient ascent, for each example.
 
-    step_size defaults to ε/4. The first start is x itself without rng, else every start is random. With `targeted` each margin
-    is ascended by itself as well: c times the work and more. ValueError for an argument that cannot be.
+    step_size defaults to ε/4. The first start is x itself without rng, else every start is random. With `targeted` each
+    margin is ascended by itself as well: c times the work and more. ValueError for an argument that cannot be.
     """
     checks.problem(net, ball, y)
     steps, restarts = checks.whole("steps", steps, 0), checks.whole("restarts", restarts, 1)
     step_size = checks.step_size(step_size, ball, net)
     if rng is not None or restarts > 1:
         checks.generator(rng, f"{restarts} restarts are drawn")
-    starts = [as_rows(ball.x, net.dtype)] if rng is None else [random_start(ball, rng, net.dtype) for _ in range(restarts)]
+    starts = ([as_rows(ball.x, net.dtype)] if rng is None
+              else [random_start(ball, rng, net.dtype) for _ in range(restarts)])
     goals = [(None, x) for x in starts]
     if checks.truth("targeted", targeted):
         bound = METHODS["cap-ibp"].bound(net, ball.region(net.dtype), y, {})
@@ -41,8 +42,8 @@ def pgd(net, ball, y, steps=100, step_size=None, restarts=1, rng=None, targeted=
 def ascend(net, ball, y, steps, step_size, goals):
     """The worst point met for each example, (N, n), and its margins (S, N).
 
-    goals: pairs of what is ascended, a margin of each (N, c) or None for the loss, and a start (N, n), projected onto the ball
-    first. step_size: ρ, a number or (N, 1).
+    goals: pairs of what is ascended, a margin of each (N, c) or None for the loss, and a start (N, n), projected onto
+    the ball first. step_size: ρ, a number or (N, 1).
     """
     C, worst, xp, project = margin_matrix(y, net.classes, net.dtype), None, net.xp, projection(ball, net.dtype)
     for c, x in goals:
@@ -63,10 +64,10 @@ def ascend(net, ball, y, steps, step_size, goals):
 
 
 def climb(net, ball, y, steps, rng=None):
-    """x_adv (N, *input_shape): where so many steps of 2 ε / steps lead, from a random point with rng, else from x itself.
+    """x_adv (N, *input_shape): where so many steps of 2 ε / steps lead, from a random point with rng, else from x.
 
-    For training: cheaper than `pgd`, for it looks at no point on the way, and the last need not be the worst. Together the steps
-    are as long as the ball is wide: a single one ends in a corner of an l∞ ball, wherever it starts.
+    For training: cheaper than `pgd`, for it looks at no point on the way, and the last need not be the worst. Together
+    the steps are as long as the ball is wide: a single one ends in a corner of an l∞ ball, wherever it starts.
     """
     if rng is not None:
         checks.generator(rng, "the attack starts")
@@ -80,7 +81,7 @@ def climb(net, ball, y, steps, rng=None):
 
 
 def uphill(net, inputs, C, s):
-    """∇_x of log Σ_{m≠y} exp s_m: along the gradient of the cross entropy (1), which grows with it, but does not vanish as p_y goes to 1."""
+    """∇_x log Σ_{m≠y} exp s_m: it has the direction of ∇_x of (1), but does not vanish as p_y goes to 1."""
     xp = namespace(s)
     p = xp.exp(s - xp.max(s, axis=0))
     return forward_vjp((C * (p / p.sum(0))[:, :, None]).sum(0), net, inputs, of="input")

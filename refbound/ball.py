@@ -6,9 +6,9 @@ furthest(g) is the point of the unit ball furthest along g:
 
     l∞  sign(g)        l2  g / ‖g‖₂        l1  sign(g_i) e_i at the largest |g_i|
 
-so that furthest(g)·g is the dual norm of g. For l2 and l1, the centre is x and the radius ε. For l∞, B is the box of the x′
-with |x′ − x| ≤ ε that also lie in the input domain, and centre and radius are the box's, one for each input: ε may differ from
-pixel to pixel.
+so that furthest(g)·g is the dual norm of g. For l2 and l1, the centre is x and the radius ε. For l∞, B is the box of
+the x′ with |x′ − x| ≤ ε that also lie in the input domain, and centre and radius are the box's, one for each input: ε
+may differ from pixel to pixel.
 
 The maximum's gradient in g is its maximiser x* (Danskin's theorem): no other derivative is needed.
 """
@@ -48,12 +48,12 @@ class Ball:
     """B(x, ε) = {x′ : ‖x′ − x‖ ≤ ε}, intersected with the input domain.
 
     x       (N, *input_shape), float32 or float64, finite, within the domain
-    eps     ε ≥ 0 in the units of x (pixels in [0, 1]): a number, or (N,) one for each example; for l∞ also shaped as x, one for
-            each pixel. ball.eps is (N,) or shaped as x
+    eps     ε ≥ 0 in the units of x (pixels in [0, 1]): a number, or (N,) one for each example; for l∞ also shaped as x,
+            one for each pixel. ball.eps is (N,) or shaped as x
     norm    np.inf, 2 or 1
-    domain  (low, high), in the dtype of x, or None for no clipping. The default is (0, 1) for l∞; for l2 and l1 it is None,
-            and no other is offered, for the maximum (2) over their intersection with a box has no such formula. A pixel that
-            rounding left outside, by at most 4 eps(dtype) max(|low|, |high|), is moved onto the end: ball.x holds it there
+    domain  (low, high), in the dtype of x, or None for no clipping. The default is (0, 1) for l∞. For l2 and l1 only
+            None is offered: the maximum (2) over their intersection with a box has no such formula. A pixel left
+            outside by rounding, by at most 4 eps(dtype) max(|low|, |high|), is moved onto the end in ball.x
 
     Raises ValueError naming the argument, what came and what was expected.
     """
@@ -75,7 +75,8 @@ class Ball:
     def __repr__(self):
         least, most = float(self.eps.min()), float(self.eps.max())
         radius = f"{least:g}" if least == most else f"{least:g} to {most:g}"
-        return f"<Ball of {len(self)} inputs {tuple(self.x.shape[1:])}, norm {self.norm}, ε {radius}, domain {self.domain}>"
+        return (f"<Ball of {len(self)} inputs {tuple(self.x.shape[1:])}, norm {self.norm}, ε {radius}, "
+                f"domain {self.domain}>")
 
     def __len__(self):
         return len(self.x)
@@ -121,7 +122,7 @@ def furthest(g, norm):
 
 
 def unit_largest(g):
-    """h and the largest |g_i| of the last axis, g = h largest: no square of h overflows, and the largest does not vanish."""
+    """h and the largest |g_i| of the last axis, g = h largest: no square overflows, nor does the largest vanish."""
     xp = namespace(g)
     largest = xp.max(xp.abs(g), axis=-1, keepdims=True)
     return g / xp.where(largest > 0, largest, 1), largest

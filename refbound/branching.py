@@ -1,7 +1,7 @@
-"""Branch and bound: a ball is cut in two at an unstable ReLU, again and again, until every part is bounded (Wang et al. 2021, β-CROWN).
+"""Branch and bound: a ball is cut in two at unstable ReLUs until every part is bounded (Wang et al. 2021, β-CROWN).
 
-A part of the ball is given by signs σ: it holds the x at which σ_j z_j(x) ≥ 0 for the input z_j of every ReLU, where σ_j is 1 or −1,
-or 0 if z_j is not cut. A cut unit is stable there: l ← max(l, 0) or u ← min(u, 0). And for every β_j ≥ 0
+A part of the ball is given by signs σ: it holds the x at which σ_j z_j(x) ≥ 0 for the input z_j of every ReLU, where
+σ_j is 1 or −1, or 0 if z_j is not cut. A cut unit is stable there: l ← max(l, 0) or u ← min(u, 0). For every β_j ≥ 0
 
     C f(x) ≤ C f(x) + Σ_j β_j σ_j z_j(x) ≤ g·x + b        for every x of the part,
 
@@ -9,15 +9,15 @@ where g and b are those of Definition 1 with one term more, that of z_j itself. 
 
     b ← b + g·b̂,        g ← â g + σ β.
 
-This is still linear in (g, b), so that `linear.upstream` pushes the worst case x* forwards as before. With v, what it makes of z_j,
+That is still linear in (g, b): `linear.upstream` pushes the worst case x* forwards as before. With v, what z_j becomes,
 
     ∂s̄/∂β_j = σ_j v_j,        ∂s̄/∂a̲_j = g_j⁻ v_j,        β ← (β − 1.9 s̄⁺ ∂s̄/∂β / ‖∂s̄/∂β‖²)⁺
 
-are the gradients, and Polyak's step towards s̄ = 0. Where s̄ is convex in β, as it is while x* on its way stays in every [l, u], the step
-comes nearer to every β that has s̄ ≤ 0; elsewhere it is a heuristic, and the least s̄ that was met is kept. Its norm is one
-of what may move, β_j > 0 or ∂s̄/∂β_j < 0. Least in (a̲, β), s̄ is the dual of a linear program: the mean of the x* on the way comes near
-a point that attains it, from which an attack starts. The unit to cut has the largest g_j⁺ b̄_j, what the chord adds to s̄ (the
-intercept score of BaBSR).
+are the gradients, and Polyak's step towards s̄ = 0. Where s̄ is convex in β, as it is while x* on its way stays in
+every [l, u], the step comes nearer to every β that has s̄ ≤ 0; elsewhere it is a heuristic, and the least s̄ that was
+met is kept. Its norm is one of what may move, β_j > 0 or ∂s̄/∂β_j < 0. Least in (a̲, β), s̄ is the dual of a linear
+program: the mean of the x* on the way comes near a point that attains it, from which an attack starts. The unit to cut
+has the largest g_j⁺ b̄_j, what the chord adds to s̄ (the intercept score of BaBSR).
 """
 
 import time
@@ -62,13 +62,14 @@ class Parts(NamedTuple):
 def branch_and_bound(net, ball, y, pre=None, *, steps=20, width=32, limit=1000, seconds=None):
     """A Decision for each image, a list. A net of float64 is advised: bounds do not count their own rounding in.
 
-    pre: bounds [(l, u)] of the input of each ReLU, (N, *shape) (default: those of ibp); steps: of `optimise`, and of the attack;
-    width: parts bounded at a time; limit: parts of an image, and seconds: for all images, beyond which nothing is cut.
-    Robust is an image all of whose parts have s̄ < 0: a NaN, an overflow or an early end is not. ValueError for an argument that
-    cannot be.
+    pre: bounds [(l, u)] of the input of each ReLU, (N, *shape) (default: those of ibp); steps: of `optimise`, and of
+    the attack; width: parts bounded at a time; limit: parts of an image, and seconds: for all images, beyond which
+    nothing is cut. Robust is an image all of whose parts have s̄ < 0: a NaN, an overflow or an early end is not.
+    ValueError for an argument that cannot be.
     """
     region, bound, count = checks.problem(net, ball, y), np.full(len(y), -np.inf), np.zeros(len(y), int)
-    steps, width, limit = checks.whole("steps", steps, 0), checks.whole("width", width, 1), checks.whole("limit", limit, 0)
+    steps, width, limit = (checks.whole("steps", steps, 0), checks.whole("width", width, 1),
+                           checks.whole("limit", limit, 0))
     deadline = time.monotonic() + (np.inf if seconds is None else checks.number("seconds", seconds, 0))
     pre = interval(net, region).pre if pre is None else checks.bounds(net, ball, pre)
     parts = left(whole(net, region, y, pre), bound)
@@ -79,7 +80,7 @@ def branch_and_bound(net, ball, y, pre=None, *, steps=20, width=32, limit=1000, 
         ready = np.flatnonzero(count[parts.image] < limit)
         if len(ready) == 0 or time.monotonic() >= deadline:
             break
-        ready = ready[np.lexsort((-parts.s[ready], count[parts.image[ready]]))]  # by the parts of its image so far, then by s̄
+        ready = ready[np.lexsort((-parts.s[ready], count[parts.image[ready]]))]  # by its image's parts so far, and s̄
         chosen, rest = parts.at(ready[:width]), parts.at(np.setdiff1d(np.arange(len(parts.s)), ready[:width]))
         witness = {**attack(net, ball, y, chosen, steps), **witness}
         chosen, rest = (some.at(~np.isin(some.image, list(witness))) for some in (chosen, rest))
@@ -101,7 +102,7 @@ def whole(net, region, y, pre):
 
 
 def left(parts, bound):
-    """The parts that are not bounded below 0; of the others `bound` (of each image) takes the greatest s̄. An overflow bounds nothing."""
+    """The parts not bounded below 0; an overflow bounds nothing. `bound` takes the others' greatest s̄, by image."""
     parts = parts._replace(s=np.where(np.isfinite(parts.s), parts.s, np.inf))
     done = parts.s < 0
     np.maximum.at(bound, parts.image[done], parts.s[done])
@@ -111,7 +112,8 @@ def left(parts, bound):
 def join(*several):
     """The Parts of several, one after another."""
     def joined(*arrays):
-        return [joined(*z) for z in zip(*arrays)] if isinstance(arrays[0], list) else namespace(*arrays).concatenate(arrays)
+        return ([joined(*z) for z in zip(*arrays)] if isinstance(arrays[0], list)
+                else namespace(*arrays).concatenate(arrays))
     return Parts(*(joined(*arrays) for arrays in zip(*several)))
 
 
@@ -133,17 +135,18 @@ def place(region, pre, parts):
 
 
 def bounded(net, region, pre, parts, steps, width):
-    """The parts with what `optimise` finds, from where they stand; s̄ no higher than it was, for they lie in what it bounded."""
+    """The parts with what `optimise` finds from where they stand; s̄ never rises, for they lie in what it bounded."""
     found = []
     for i in range(0, len(parts.s), width):
         some = parts.at(slice(i, i + width))
         s, x, a, beta = optimise(net, some.C[None], *place(region, pre, some), some.sigma, some.beta, some.a, steps)
-        found.append(some._replace(s=np.minimum(some.s, to_host(s[0])), x=x[0], a=[k[0] for k in a], beta=[k[0] for k in beta]))
+        found.append(some._replace(s=np.minimum(some.s, to_host(s[0])), x=x[0],
+                                   a=[k[0] for k in a], beta=[k[0] for k in beta]))
     return join(*found) if found else parts
 
 
 def optimise(net, C, region, pre, sigma, beta, a, steps=20):
-    """The least s̄ met (S, N), x (S, N, n) the mean x* of the second half of the steps, a̲ where s̄ was least, and the last β.
+    """The least s̄ met (S, N), the mean x* (S, N, n) of the second half of the steps, a̲ of that s̄, and the last β.
 
     The slopes take the steps of `alpha`, those of each margin by itself; β takes Polyak's.
     """

@@ -1,11 +1,11 @@
-"""Two-sided bounds by parallel lines: CAP, Wong and Kolter's convex outer polytope (Appendix C), exact and by random projections.
+"""Two-sided bounds by parallel lines: CAP, Wong and Kolter's convex outer polytope (Appendix C), exact or projected.
 
-With a̲ = ā every ReLU is  a z + b̄/2 ± b̄/2, so that one backward pass bounds C f(x), f = layers[:stop], from both sides:
+With a̲ = ā every ReLU is  a z + b̄/2 ± b̄/2, so one backward pass bounds C f(x), f = layers[:stop], from both sides:
 
     C f(x) ∈ m ± d,    m = g·centre + Σ g_i·bias_i + Σ ν_j·b̄_j/2,    d = |g|·radius + Σ |ν_j|·b̄_j/2
 
-where ν_j is the coefficient of the output of ReLU j, and g that of the input; both are linear in C. That is the linear bound
-of C and of −C at once, at the price of one. For an l2 or l1 ball, |g|·radius is ε times the dual norm of g.
+where ν_j is the coefficient of the output of ReLU j, and g that of the input; both are linear in C. That is the linear
+bound of C and of −C at once, at the price of one. For an l2 or l1 ball, |g|·radius is ε times the dual norm of g.
 """
 
 from typing import NamedTuple
@@ -87,12 +87,12 @@ class Projections(NamedTuple):
 
 
 def projected(net, region, draws):
-    """CAP's intermediate bounds, with every ‖·‖₁ in d *estimated* by Cauchy projections (Wong et al. 2018, Section 3.3).
+    """CAP's intermediate bounds, each ‖·‖₁ in d *estimated* by Cauchy projections (Wong et al. 2018, Section 3.3).
 
-    Row i of a linear map F has ‖F_i‖₁ ≈ median_p |F_i·t_p| for draws t_p of independent Cauchy variables. The J maps
-    in d go from the input (times the radius) and from each earlier ReLU (times b̄/2) to the unit at hand; the products V with
-    t are forward passes through the slopes a, and m is the network itself on the centre with the middle lines. `draws` holds
-    for the input and for each ReLU but the last an array (p, 1, n). An estimate may be too small: it certifies nothing.
+    Row i of a linear map F has ‖F_i‖₁ ≈ median_p |F_i·t_p| for draws t_p of independent Cauchy variables. The J maps in
+    d go from the input (times the radius) and from each earlier ReLU (times b̄/2) to the unit at hand; the products V
+    with t are forward passes through the slopes a, and m is the network on the centre with the middle lines. `draws`:
+    for the input and each ReLU but the last an array (p, 1, n). An estimate may be too small: it certifies nothing.
     """
     xp, pre, inputs, picks = namespace(region.centre, *net.params.values()), [], [], []
     m, V = region.centre, (region.radius * draws[0])[None]

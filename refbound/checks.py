@@ -1,5 +1,5 @@
-"""What the public functions check, so that the mathematics can trust: a ValueError of one line that names the argument,
-what came and what was expected. Options are turned into rows here, and what is to be drawn is drawn.
+"""What the public functions check, so that the mathematics can trust. Options become rows here, and draws are drawn.
+A ValueError of one line names the argument, what came and what was expected.
 """
 
 import math
@@ -18,7 +18,8 @@ NO_LABELS = object()
 
 def number(name, value, least, most=math.inf, open_below=False):
     """value as a finite float in [least, most], or above `least`: a NumPy scalar would widen a float32 network."""
-    inside = isinstance(value, Real) and not isinstance(value, bool) and abs(value) <= sys.float_info.max and least <= value <= most
+    inside = (isinstance(value, Real) and not isinstance(value, bool)
+              and abs(value) <= sys.float_info.max and least <= value <= most)
     if not inside or open_below and value == least:
         expected = ("a positive number" if open_below else f"a finite number of at least {least}" if most == math.inf
                     else f"a number in [{least}, {most}]")
@@ -50,7 +51,8 @@ def problem(net, ball, y=NO_LABELS):
         raise ValueError(f"x: expected shape (N, {', '.join(map(str, net.input_shape))}), got {tuple(ball.x.shape)}")
     xp, dtype = namespace(*net.params.values()), next(iter(net.params.values())).dtype
     if namespace(ball.x) is not xp:
-        raise ValueError(f"x: expected an array of {xp.__name__}, as the network's are, got one of {namespace(ball.x).__name__}")
+        raise ValueError(f"x: expected an array of {xp.__name__}, as the network's are, "
+                         f"got one of {namespace(ball.x).__name__}")
     if y is not NO_LABELS:
         labels(y, len(ball.x), net.classes, xp)
     return ball.region(dtype)
@@ -78,7 +80,8 @@ def finite(name, *bounds):
     for bound in bounds:
         for z in bound if isinstance(bound, tuple) else (bound,):
             if not bool(namespace(z).isfinite(z).all()):
-                raise ValueError(f"{name}: a bound overflowed or is NaN in {z.dtype}: no statement is made for any example")
+                raise ValueError(f"{name}: a bound overflowed or is NaN in {z.dtype}: "
+                                 "no statement is made for any example")
     return bounds[0]
 
 
@@ -104,20 +107,21 @@ def method(name):
 
 
 def method_options(net, ball, name, given, drawn=True):
-    """{option: value} in rows, from the keyword arguments of a method; with the draws of its slopes, where it needs them."""
+    """{option: value} in rows, from a method's keyword arguments; with the draws of its slopes, where it needs them."""
     rng, allowed = given.get("rng"), method(name).options
     for key in given:
         if key not in (*allowed, "rng"):
             raise ValueError(f"{key}: not an option of {name!r}, which takes {', '.join(allowed) or 'none'}")
     wanted = {key: value for key, value in given.items() if key != "rng" and value is not None}
     for key, value in wanted.items():
-        wanted[key] = option_value(key, value) if key in _PLAIN else _unit_arrays(net, ball, key, value, key == "slopes")
+        wanted[key] = (option_value(key, value) if key in _PLAIN
+                       else _unit_arrays(net, ball, key, value, key == "slopes"))
     if "projections" in wanted:
         wanted["projections"] = draw_projections(net, ball, wanted["projections"], rng)
     if drawn and "a0" in allowed and not {"a0", "slopes"} & set(wanted):
         generator(rng, f"{name!r} draws its slopes")
         xp, dtype = namespace(ball.x), next(iter(net.params.values())).dtype
-        draws = (rng.random((len(ball.x), *net.shapes[i]), dtype) for i in net.relus)  # on the host: every device sees the same
+        draws = (rng.random((len(ball.x), *net.shapes[i]), dtype) for i in net.relus)  # on the host, for every device
         wanted["a0"] = [xp.asarray(as_rows(a, dtype)) for a in draws]
     return wanted
 
@@ -162,7 +166,8 @@ def bounds(net, ball, pre):
     if given != [(shape, shape) for shape in shapes]:
         raise ValueError(f"pre: expected (l, u) for each ReLU, of shapes {shapes}, got {given}")
     for l, u in pre:
-        if not all(is_array(z) and namespace(z) is net.xp and z.dtype.kind in "fiu" for z in (l, u)) or bool((l > u).any()):
+        if not all(is_array(z) and namespace(z) is net.xp and z.dtype.kind in "fiu" for z in (l, u)) \
+                or bool((l > u).any()):
             raise ValueError(f"pre: expected numbers l <= u in arrays of {net.xp.__name__}, got others")
     return [tuple(as_rows(z, net.dtype) for z in pair) for pair in pre]
 

@@ -1,12 +1,12 @@
-"""Interval bound propagation (Gowal et al. 2018; Section 3.2, Appendix B): l ≤ z ≤ u at the input of every ReLU, and its gradient.
+"""Interval bound propagation (Gowal et al. 2018; Section 3.2, Appendix B): l ≤ z ≤ u at every ReLU, and its gradient.
 
 In centre and radius an affine layer is two products, and a ReLU acts on the ends:
 
     centre = A(W, centre) + bias     radius = A(|W|, radius)       l = centre − radius,  u = centre + radius
     centre = (u⁺ + l⁺) / 2           radius = (u⁺ − l⁺) / 2
 
-If the region is an l2 or l1 ball, all affine layers before the first ReLU are one W, and radius = ε ‖W_i‖_q, row by row, with the
-dual norm q: exact, as the box is for l∞ if that is one layer (norms.py).
+If the region is an l2 or l1 ball, all affine layers before the first ReLU are one W, and radius = ε ‖W_i‖_q, row by
+row, with the dual norm q: exact, as the box is for l∞ if that is one layer (norms.py).
 """
 
 from typing import NamedTuple
@@ -23,7 +23,7 @@ class Intervals(NamedTuple):
     """What `interval` found, and what its gradient needs."""
 
     pre: list     # (l, u), each (N, n), at the input of each ReLU
-    inputs: list  # of each layer up to the last ReLU: the Region at its input, if that is an l2 or l1 ball or the layer is affine; else None
+    inputs: list  # the Region at the input of each layer up to the last ReLU; None where no gradient needs it
 
 
 def interval(net, region, stop=None):
@@ -47,10 +47,9 @@ def interval(net, region, stop=None):
 
 
 def interval_vjp(dpre, net, found):
-    """Parameter gradients for upstream (dl, du) at each ReLU.
+    """Parameter gradients for upstream (dl, du) at each ReLU: backwards through the lines of `interval`.
 
-    Backwards through the lines of `interval`. From l = centre − radius, u = centre + radius: dcentre = dl + du,
-    dradius = du − dl. An affine layer:
+    From l = centre − radius, u = centre + radius: dcentre = dl + du, dradius = du − dl. An affine layer:
         dW = outer(dcentre, centre) + sign(W) outer(dradius, radius),   dbias = dcentre,
         dcentre = Aᵀ(W, dcentre),   dradius = Aᵀ(|W|, dradius).
     """
@@ -67,7 +66,8 @@ def interval_vjp(dpre, net, found):
                 grads.update(row_norms_vjp((dradius * found.inputs[i].radius).sum(0), net, i, found.inputs[i]))
         elif isinstance(layer, Affine):
             W, (centre, radius, norm), xp = net.params[f"{i}.weight"], found.inputs[i], namespace(dcentre)
-            by_radius = xp.sign(W) * layer.outer(dradius, layer.patches(radius)) if norm == np.inf else grads[f"{i}.weight"]
+            by_radius = (xp.sign(W) * layer.outer(dradius, layer.patches(radius)) if norm == np.inf
+                         else grads[f"{i}.weight"])
             grads[f"{i}.weight"] = layer.outer(dcentre, layer.patches(centre)) + by_radius
             grads[f"{i}.bias"] = layer.bias_gradient(dcentre)
             if i > first:

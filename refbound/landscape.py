@@ -7,12 +7,12 @@ With ∇L_t the gradient of the loss of a minibatch at the parameters θ_t, and 
     cosine distance    1 − ∇L_{t+1}·∇L_t / (‖∇L_{t+1}‖ ‖∇L_t‖)
 
 for the same minibatch and the same random slopes at every point: what is measured is the loss, not the draw.
-`as_released` gives what the code published with the paper logs instead. Two measures of later work, of a network at its θ:
+`as_released` gives what the published code logs instead. Two measures of later work, of a network at its θ:
 
-    tightness    |C W_L D … D W₁| r / |C W_L| D … D |W₁| r                       Mao et al. 2024, "Understanding certified training
-                 D the ReLUs that are active at x, r the radius of B             with interval bound propagation"
-    jump         how far s̄ moves as the l of one unit passes −u                  Jovanović et al. 2022, "On the paradox of
-                                                                                certified training": a relaxation is discontinuous
+    tightness    |C W_L D … D W₁| r / |C W_L| D … D |W₁| r            Mao et al. 2024, "Understanding certified training
+                 D the ReLUs that are active at x, r the radius of B  with interval bound propagation"
+    jump         how far s̄ moves as the l of one unit passes −u       Jovanović et al. 2022, "On the paradox of
+                                                                      certified training": a relaxation is discontinuous
 """
 
 import math
@@ -53,7 +53,7 @@ def distances(before, after):
 
 
 def as_released(before, after):
-    """What the published code logs for two gradients: the root *mean* square of the change, and the cosine *similarity*.
+    """What the published code logs of two gradients: the root *mean* square of the change, the cosine *similarity*.
 
         √(mean (after − before)²)        before·after / max(‖before‖ ‖after‖, 1e-8)
     """
@@ -83,10 +83,10 @@ def lower_slopes(net, ball, y, method, **options):
 
 
 def tightness(net, ball, y):
-    """Mean over examples and margins of the propagation tightness, in [0, 1]; 1, of an l∞ ball: intervals lose nothing. None where r is 0 throughout.
+    """The propagation tightness in [0, 1], a mean over examples and margins; None where r is 0 throughout.
 
-    The ReLUs stand still at x, the last layer is merged with C(y). A margin that does not depend on the input counts 1. Of an l2 or l1
-    ball both widths are dual norms; intervals lose more there, from the first layer on.
+    The ReLUs stand still at x, the last layer is merged with C(y). A margin that does not depend on the input counts 1.
+    For l∞ 1 says: intervals lose nothing. For l2, l1 both widths are dual norms; intervals lose more, from layer 1 on.
     """
     region = checks.problem(net, ball, y)
     if not float(ball.eps.max()) > 0:
@@ -101,12 +101,13 @@ def tightness(net, ball, y):
 
 
 def jump(net, ball, y, method, h=1e-3, **options):
-    """How far the margin that moves most moves, as one unit's l passes −u: the mean over the examples; None without unstable units.
+    """How far the margin that moves most moves as a unit's l passes −u: a mean; None without unstable units.
 
-    The unit is the one of each example, in any ReLU, whose l is nearest to −u for its width (all of them, if several tie). Its l and u become r (∓1 − h), then
-    r (∓1 + h), with r = (u − l) / 2; all else stays. What is continuous moves by about h times the width.
+    The unit of each example is the one, in any ReLU, whose l is nearest to −u for its width; all, if several tie. Its l
+    and u become r (∓1 − h), then r (∓1 + h), r = (u − l) / 2; all else stays. What is continuous moves about h widths.
     """
-    given, row, region = checks.method_options(net, ball, method, options), checks.method(method), checks.problem(net, ball, y)
+    given, row, region = (checks.method_options(net, ball, method, options),
+                          checks.method(method), checks.problem(net, ball, y))
     pre, C = row.preactivation(net, region, given).pre, margin_matrix(y, net.classes, net.dtype)
     if not pre:
         return None
@@ -117,7 +118,8 @@ def jump(net, ball, y, method, h=1e-3, **options):
         return None
     hits = [(tie == least[:, None]) & there[:, None] for tie in ties]
     for way in (-h, h):
-        moved = [(xp.where(hit, (u - l) / 2 * (way - 1), l), xp.where(hit, (u - l) / 2 * (way + 1), u)) for hit, (l, u) in zip(hits, pre)]
+        moved = [(xp.where(hit, (u - l) / 2 * (way - 1), l), xp.where(hit, (u - l) / 2 * (way + 1), u))
+                 for hit, (l, u) in zip(hits, pre)]
         sides.append(row.margins(net, region, C, moved, given).s)
     return float(xp.max(abs(sides[1] - sides[0]), axis=0).sum() / there.sum())
 

@@ -1,7 +1,7 @@
-"""Linear, Conv2d, Flatten, ReLU; the three products of an affine layer; and the network that they make, with its gradient.
+"""Linear, Conv2d, Flatten, ReLU; the three products of an affine layer; the network that they make, with its gradient.
 
-A batch of activations is (N, n), a batch of S linear functions of them (S, N, n): the units of a layer lie in a row, an image
-pixel by pixel with its channels last. `Flatten` puts its channels first, as PyTorch's does.
+A batch of activations is (N, n), a batch of S linear functions of them (S, N, n): the units of a layer lie in a row, an
+image pixel by pixel with its channels last. `Flatten` puts its channels first, as PyTorch's does.
 
 An affine layer z = W x + bias is bilinear in W and x. With P(x) the input as its weights see it, for Linear x itself:
 
@@ -125,7 +125,7 @@ class Conv2d(Affine):
         return replace(self, window=Window(image, k, s, p, out)), (self.out_channels, *out)
 
     def patches(self, x):
-        """(..., N, Ho, Wo, kh, kw, C), a view; where thin (..., N, Ho Wo, kh kw C), in memory one entry of all windows after another."""
+        """(..., N, Ho, Wo, kh, kw, C), a view; if thin (..., N, Ho Wo, kh kw C), stored entry by entry over windows."""
         X = windows(x, self.window)
         if not self.thin:
             return X
@@ -134,7 +134,8 @@ class Conv2d(Affine):
 
     def apply(self, W, X):
         if self.thin:
-            return (X.reshape(-1, X.shape[-1]) @ W.transpose((0, 2, 3, 1)).reshape(len(W), -1).T).reshape(*X.shape[:-2], -1)
+            return (X.reshape(-1, X.shape[-1])
+                    @ W.transpose((0, 2, 3, 1)).reshape(len(W), -1).T).reshape(*X.shape[:-2], -1)
         K = W.transpose((2, 3, 1, 0)).reshape(1, W.shape[2], -1, len(W))
         Y = correlate(X, K)[0]  # (Ho, Wo, B, O)
         return Y.transpose((2, 0, 1, 3)).reshape(*X.shape[:-5], -1)
@@ -153,8 +154,8 @@ class Conv2d(Affine):
             D = X.reshape(-1, X.shape[-1]).T @ G.reshape(-1, self.out_channels)  # (kh kw C, O)
             return D.reshape(*self.kernel_size, -1, self.out_channels).transpose((3, 2, 0, 1))
         Ho, Wo, kh, kw, C = X.shape[-5:]
-        G, X = G.transpose((1, 2, 0, 3)), X.reshape(-1, Ho, Wo, kh, kw * C).transpose((3, 1, 2, 4, 0))  # by the kernel's row
-        D = [(seen @ G).sum((0, 1)) for seen in X]  # (kw C, O)
+        G, X = G.transpose((1, 2, 0, 3)), X.reshape(-1, Ho, Wo, kh, kw * C).transpose((3, 1, 2, 4, 0))
+        D = [(seen @ G).sum((0, 1)) for seen in X]  # (kw C, O) for each row of the kernel
         return namespace(*D).stack(D).reshape(*self.kernel_size, -1, self.out_channels).transpose((3, 2, 0, 1))
 
 

@@ -1,14 +1,14 @@
 """CAP and CROWN: intermediate bounds layer by layer, the linear bound of each ReLU's input in turn, with C = [I; −I].
 
-With parallel lines these are the bounds of CAP (Wong and Kolter 2018; Appendix C), and one backward pass gives both sides
-(cap.py); with adaptive slopes those of CROWN (Zhang et al. 2018), I and −I apart. Where intervals are exact, they are taken: for
-one affine layer alone, and over an l2 or l1 ball for all before the first ReLU.
+With parallel lines these are the bounds of CAP (Wong and Kolter 2018; Appendix C), and one backward pass gives both
+sides (cap.py); with adaptive slopes those of CROWN (Zhang et al. 2018), I and −I apart. Where intervals are exact, they
+are taken: for one affine layer alone, and over an l2 or l1 ball for all before the first ReLU.
 
-The gradient is one sweep over the ReLUs in reverse: the upstream of (l_k, u_k) adds to the parameters, and to that of every
-(l_j, u_j), j < k, whose lines the bound used.
+The gradient is one sweep over the ReLUs in reverse: the upstream of (l_k, u_k) adds to the parameters, and to that of
+every (l_j, u_j), j < k, whose lines the bound used.
 
-Each ReLU's units are bounded in blocks of rows of the identity (arrays/blocks.py), and what a convolution feeds on its receptive
-field, all positions at once (arrays/field.py). On a first reading take seen.net = net, cut = region, and one block E = I.
+Units are bounded in blocks of rows of the identity (arrays/blocks.py); those that a convolution feeds on its receptive
+field, all positions at once (arrays/field.py). On a first reading take seen.net = net, cut = region, one block E = I.
 """
 
 from typing import NamedTuple
@@ -48,7 +48,8 @@ def cap(net, region, projections=None):
 
 def cap_vjp(dpre, net, found):
     """Parameter gradients for the upstream (dl, du) of each ReLU, of the bounds or of their estimate."""
-    return layerwise_vjp(dpre, PARALLEL, net, found) if isinstance(found, Layerwise) else projected_vjp(dpre, net, found)
+    return (layerwise_vjp(dpre, PARALLEL, net, found) if isinstance(found, Layerwise)
+            else projected_vjp(dpre, net, found))
 
 
 def crown(net, region):
@@ -103,7 +104,8 @@ def layerwise_vjp(dpre, sides, net, found):
 
 def interval_is_exact(net, stop, norm):
     """Whether no ReLU comes before `stop`, and at most one affine layer or an l2 or l1 ball."""
-    return stop == net.relus[0] and (norm != np.inf or sum(isinstance(layer, Affine) for layer in net.layers[:stop]) <= 1)
+    return stop == net.relus[0] and (
+        norm != np.inf or sum(isinstance(layer, Affine) for layer in net.layers[:stop]) <= 1)
 
 
 def parallel_sides(net, stop, E, chords, region):

@@ -60,15 +60,14 @@ def maximise(relaxation, region):
 
 
 def upstream(ds, net, stop, relaxation, worst, start=0):
-    """The gradient of Σ ds s̄ in g, layer by layer: yields (i, layer, v), the upstream v of g at the input of layer i.
+    """Yields (i, layer, v), v the gradient of Σ ds s̄ in g at the input of layer i; for an affine layer v's patches.
 
-    While no g changes sign, every step back is linear in (g, b), so its adjoint goes forward. At the input v = dg = ds x*, db = ds. From
+    While no g changes sign, a step back is linear in (g, b); its adjoint goes forward from v = dg = ds x*, db = ds:
 
         b ← b + g·bias, g ← Aᵀ(W, g)            v ← A(W, v) + ds bias
         b ← b + g·b̂, g ← â g                    v ← â v + ds b̂
 
-    which is the network itself run on the worst case x*, each ReLU replaced by the line that g took, all weighted by ds. For an
-    affine layer v comes as its patches.
+    which is the network itself run on the worst case x*, its ReLUs replaced by the lines that g took, weighted by ds.
     """
     ds = ds[:, :, None]
     v = ds * worst

@@ -24,7 +24,7 @@ class MixedLoss(NamedTuple):
     logits: object  # (N, c)
     C: object
     inputs: list    # of each layer, clean; None if κ = 0
-    found: dict     # where bounds come from -> (a method, what it found): terms that take them from one function share them
+    found: dict     # where bounds come from -> (a method, what it found), shared by the terms that take them from there
     terms: list     # (method, weight, Margins) of the mixture (3)
 
 
@@ -58,7 +58,7 @@ def mixed_loss(net, region, x, y, mixture, options, kappa=0.0):
 
 
 def mixed_loss_vjp(d, net, loss, kappa=0.0, ds=None):
-    """Parameter gradients of Σ d ℓ, d (N,): each term of ℓ backwards, then the intermediate bounds, once. ds: that in s̄, if given."""
+    """Parameter gradients of Σ d ℓ, d (N,) (ds: in s̄, if given): each term back, then intermediate bounds, once."""
     ds, grads = (1 - kappa) * cross_entropy_vjp(d, loss.s) if ds is None else ds, {}
     dpre = {bounds: [(0, 0)] * len(net.relus) for bounds in loss.found}
     for method, weight, margins in loss.terms:

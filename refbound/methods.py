@@ -2,9 +2,9 @@
 
     network, B ──bounds──▸ [(l, u)] at each ReLU ──slopes──▸ lines ──Definition 1──▸ s̄ = max over B of g·x + b
 
-The table stands at the end. Both entries are functions; each receives only the arguments that its signature names, out of net,
-region, C, pre and the options. `ibp` has no slopes: its lines are constant, h̄ = u⁺ and h̲ = l⁺ around the last ReLU. The gradient goes the same
-way back: ds̄ to parameters and lines (linear.py), lines to (l, u) (relaxation.py), (l, u) to parameters (interval, cap, crown).
+Both are functions, which receive what their signatures name of net, region, C, pre and the options; the table ends the
+file. `ibp` has no slopes: its lines are constant, u⁺ and l⁺ around the last ReLU. The gradient goes the same way back:
+ds̄ to parameters and lines (linear.py), lines to (l, u) (relaxation.py), (l, u) to parameters (interval, cap, crown).
 """
 
 from inspect import signature
@@ -32,14 +32,15 @@ class Margins(NamedTuple):
     def linear_function(self, net):
         """g (S, N, n) and b (S, N) of Definition 1, for all layers: constant lines leave g = 0, b = s̄."""
         constant = len(self.lines) < len(net.relus)
-        return (namespace(self.s).zeros((*self.s.shape, net.units[0]), self.s.dtype), self.s) if constant else self.relaxation[:2]
+        return ((namespace(self.s).zeros((*self.s.shape, net.units[0]), self.s.dtype), self.s) if constant
+                else self.relaxation[:2])
 
 
 class Method(NamedTuple):
     """A row of the table."""
 
     bounds: object       # where [(l, u)] come from: net, region, ... -> what has them as .pre
-    slopes: object       # the rule: pre, ... -> a̲ of each ReLU, (N, n) or (S, N, n), None for parallel lines; for ibp no rule
+    slopes: object       # the rule: pre, ... -> a̲ of each ReLU, (N, n) or (S, N, n), None if parallel; ibp has no rule
     options: tuple       # the names of the options that it takes; `slopes` stands in the rule's place
     summary: str
     trains: bool = True  # or is for evaluation, and has no gradient

@@ -1,8 +1,8 @@
 """The networks of the paper and its neighbours, with random parameters.
 
-Weights and biases are drawn from U(−1/√fan_in, 1/√fan_in), PyTorch's default for both layers. Every network takes
-a numpy Generator first, works for any input shape (C, H, W) and number of classes (`mlp` by its widths), and is on the host.
-`for_intervals` draws the weights of any of them anew.
+Weights and biases are drawn from U(−1/√fan_in, 1/√fan_in), PyTorch's default for both layers. Every network takes a
+numpy Generator first, works for any input shape (C, H, W) and number of classes (`mlp` by its widths), and is on the
+host. `for_intervals` draws the weights of any of them anew.
 """
 
 import numpy as np
@@ -25,16 +25,17 @@ def initialise(rng, layers, input_shape, dtype):
 
 
 def for_intervals(rng, net):
-    """The network with the weights of all affine layers but the last drawn anew, from N(0, 2π / fan_in²); the rest stays.
+    """The network with the weights of all affine layers but the last drawn from N(0, 2π / fan_in²); the rest stays.
 
-    Shi et al. (2021), "Fast certified robust training with short warmup". As |W| is 2 / fan_in in the mean, an affine layer doubles
-    the mean radius of a box. As (−W, −bias) is as likely as (W, bias), [−u, −l] is as [l, u], and a ReLU halves it:
-    (u⁺ − l⁺) + ((−l)⁺ − (−u)⁺) = u − l. So every ReLU has radii of twice the box's at the input, in the mean; less where padding is.
+    Shi et al. (2021), "Fast certified robust training with short warmup". As |W| is 2 / fan_in in the mean, an affine
+    layer doubles the mean radius of a box. As (−W, −bias) is as likely as (W, bias), [−u, −l] is as [l, u], and a ReLU
+    halves it: (u⁺ − l⁺) + ((−l)⁺ − (−u)⁺) = u − l. So at every ReLU it is twice the input's; less at padding.
     """
     params = dict(net.params)
     for i, layer in net.affine[:-1]:
         W = params[f"{i}.weight"]
-        params[f"{i}.weight"] = rng.normal(0, np.sqrt(2 * np.pi) / np.prod(layer.weight_shape[1:]), W.shape).astype(W.dtype)
+        params[f"{i}.weight"] = rng.normal(0, np.sqrt(2 * np.pi) / np.prod(layer.weight_shape[1:]),
+                                           W.shape).astype(W.dtype)
     return net.with_params(params)
 
 
@@ -89,7 +90,8 @@ def dm_small_valid(rng, input_shape=(1, 28, 28), classes=10, dtype=np.float32):
 
 def dm_medium_valid(rng, input_shape=(1, 28, 28), classes=10, dtype=np.float32):
     """Gowal et al. (2018), medium, as released: no padding, 893,418 parameters on MNIST."""
-    return convnet(rng, [(32, 3, 1, 0), (32, 4, 2, 0), (64, 3, 1, 0), (64, 4, 2, 0)], [512, 512], input_shape, classes, dtype)
+    return convnet(rng, [(32, 3, 1, 0), (32, 4, 2, 0), (64, 3, 1, 0), (64, 4, 2, 0)], [512, 512],
+                   input_shape, classes, dtype)
 
 
 def dm_large(rng, input_shape=(1, 28, 28), classes=10, dtype=np.float32):

@@ -21,10 +21,10 @@ LAYERS = {layer.kind: layer for layer in (Linear, Conv2d, ReLU, Flatten)}
 
 
 class Network:
-    """A classifier: layers, params {"0.weight": ..., "0.bias": ...}, float32 or float64, input_shape (without the batch axis).
+    """A classifier: layers, params {"0.weight": ..., "0.bias": ...} in float32 or float64, input_shape of one example.
 
-    Derived: classes; affine, the (index, layer) of each affine layer; relus, the indices of the ReLUs; head, where the layers after
-    the last ReLU begin; shapes and units (their number) at the input of each layer, the last at the output.
+    Derived: classes; affine, the (index, layer) of each affine layer; relus, the indices of the ReLUs; head, where the
+    layers after the last ReLU begin; shapes and units (their number) at the input of each layer, and at the output.
 
     Raises ValueError where layers do not fit together or a parameter's shape, dtype or value cannot be.
     """
@@ -34,7 +34,8 @@ class Network:
             raise ValueError(f"input_shape: expected positive whole numbers, as (1, 28, 28), got {input_shape!r}")
         self._place(layers, tuple(int(n) for n in input_shape))
         if len(self.shapes[-1]) != 1 or self.shapes[-1][0] < 2:
-            raise ValueError(f"network: expected an output of shape (c,) with at least 2 classes, got {self.shapes[-1]}")
+            raise ValueError("network: expected an output of shape (c,) with at least 2 classes, "
+                             f"got {self.shapes[-1]}")
         try:
             params = dict(params)
         except (TypeError, ValueError):
@@ -69,7 +70,8 @@ class Network:
             raise ValueError(f"params: expected {sorted(shapes)}, got {sorted(params, key=str)}")
         for name, value in params.items():
             if not is_float(value) or value.shape != shapes[name]:
-                raise ValueError(f"{name}: expected a float32 or float64 array of shape {shapes[name]}, got {described(value)}")
+                raise ValueError(f"{name}: expected a float32 or float64 array of shape {shapes[name]}, "
+                                 f"got {described(value)}")
             if not bool(namespace(value).isfinite(value).all()):
                 raise ValueError(f"{name}: expected finite numbers, got a NaN or an infinity")
         if len({p.dtype for p in params.values()}) > 1:
@@ -93,7 +95,7 @@ class Network:
         return Network(self.layers, params, self.input_shape)
 
     def part(self, layers, input_shape):
-        """A network of `layers`, which replace as many first ones of this, with its parameters and another input shape."""
+        """A network of `layers` in place of as many first ones of this, with its parameters and another input shape."""
         part = object.__new__(Network)
         part._place(layers, input_shape)
         part.params = self.params
@@ -118,8 +120,9 @@ def in_order(value):
 def spec(layer):
     """A layer as an entry of `architecture`: {"type": ..., and its arguments}, a pair of equal numbers as one."""
     pairs = {f.name: getattr(layer, f.name) for f in dataclasses.fields(layer) if f.compare}
-    return {"type": layer.kind, **{name: value if isinstance(value, int) else value[0] if value[0] == value[1] else list(value)
-                                   for name, value in pairs.items()}}
+    return {"type": layer.kind,
+            **{name: value if isinstance(value, int) else value[0] if value[0] == value[1] else list(value)
+               for name, value in pairs.items()}}
 
 
 def from_spec(entry):

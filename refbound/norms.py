@@ -33,7 +33,7 @@ def layer_norms_vjp(d, layer, W, norm):
 
 
 def row_norms(net, stop, ball):
-    """The dual norm of each row of layers[:stop], which have no ReLU, as one matrix, (m,), for an l2 or l1 ball (a Region).
+    """The dual norm of each row of layers[:stop], which have no ReLU, as one matrix, (m,), for an l2 or l1 Region.
 
     That of several affine layers is half the width of what they make of the unit ball around 0.
     """
@@ -45,7 +45,8 @@ def row_norms(net, stop, ball):
         norms = layer_norms(layer, net.params[f"{i}.weight"], ball.norm)
     else:
         part, unit, end = unit_ball(net, affine, ball)
-        norms = xp.concatenate([two_sided(part, end, E, (), unit).d for _, E in identity_blocks(part, end, unit)]).T.reshape(-1)
+        norms = xp.concatenate([two_sided(part, end, E, (), unit).d
+                                for _, E in identity_blocks(part, end, unit)]).T.reshape(-1)
     for layer in after:
         norms = layer.reorder(norms)
     return norms
@@ -70,7 +71,8 @@ def row_norms_vjp(d, net, stop, ball):
 def split(net, stop):
     """The (index, layer) of the affine layers before `stop`, and the Flatten layers after the last of them."""
     affine = [(i, layer) for i, layer in net.affine if i < stop]
-    return affine, [layer for layer in net.layers[affine[-1][0] + 1 if affine else stop:stop] if isinstance(layer, Flatten)]
+    return affine, [layer for layer in net.layers[affine[-1][0] + 1 if affine else stop:stop]
+                    if isinstance(layer, Flatten)]
 
 
 def unit_ball(net, affine, ball):

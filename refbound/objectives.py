@@ -1,4 +1,4 @@
-"""What training minimises: the paper's loss, and those that came after it, which set an attack beside the bound or in its place.
+"""What training minimises: the paper's loss, and later ones, which set an attack beside the bound or in its place.
 
     robust    L(s̄)                              Lee et al. 2021: (1), (3)
     sabr      L(s̄ over a box of radius λ ε)     Müller et al. 2023, "Certified training: small boxes are all you need"
@@ -6,10 +6,9 @@
     cc-ibp    L(α s̄ + (1 − α) s_adv)            convex combinations"
     exp-ibp   L(s̄)^α L(s_adv)^(1−α)
 
-s_adv are the margins at x_adv, an attack's point of the ball, which is a constant of the gradient. They lie below s̄: with α from 0 to 1
-an objective grows from the attack's loss to the bound's. So does sabr with λ by ibp; its box holds x_adv (`small_box`). s̄ may be any method's; those papers take ibp's.
-The mixture (3), and κ, the weight of the clean loss, are as in losses.py: ℓ = (1 − κ) objective + κ L(C(y) f(x)). The gradient
-in s̄ and in s_adv is `loss_vjp`'s; mixed_loss_vjp and forward_vjp take it on to the parameters.
+s_adv are the margins at x_adv, an attack's point of the ball, which is a constant of the gradient; they lie below s̄:
+with α from 0 to 1 an objective grows from the attack's loss to the bound's, as sabr by ibp does with λ; its box holds
+x_adv. s̄ may be any method's; those papers take ibp's. (3), κ as in losses.py: ℓ = (1 − κ) objective + κ L(C(y) f(x)).
 """
 
 from typing import NamedTuple
@@ -39,10 +38,7 @@ class Objective(NamedTuple):
 
 
 def small_box(ball, x_adv, lam):
-    """The box around x_adv of radius λ ε, moved, and cut to the width of B where that is less, so that it lies in B.
-
-    For l2 and l1: the ball of that radius around the point nearest to x_adv of B(x, (1 − λ) ε).
-    """
+    """The box in B of radius λ ε, B's where less, centred nearest to x_adv; of an l2 or l1 ball, in B(x, (1 − λ) ε)."""
     xp, x, radius = namespace(x_adv), as_rows(x_adv, x_adv.dtype), lam * as_rows(ball.eps, x_adv.dtype)
     if ball.norm != float("inf"):
         return Region(projection(Ball(ball.x, (1 - lam) * ball.eps, norm=ball.norm), x.dtype)(x), radius, ball.norm)
@@ -88,7 +84,7 @@ def exp(s, s_adv, alpha):
 
 
 def exp_vjp(d, s, s_adv, alpha):
-    """As log ℓ = α log L(s̄) + (1 − α) log L(s_adv): ds̄ = d ℓ α ∇L(s̄) / L(s̄), ds_adv alike; 0 where an L is rounded to 0."""
+    """Through log ℓ: ds̄ = d ℓ α ∇L(s̄) / L(s̄), ds_adv = d ℓ (1 − α) ∇L(s_adv) / L(s_adv); 0 if an L rounds to 0."""
     d, (L, L_adv) = d * exp(s, s_adv, alpha), (cross_entropy(margins) for margins in (s, s_adv))
     dlog, dlog_adv = cross_entropy_vjp(1, s) / (L + (L == 0)), cross_entropy_vjp(1, s_adv) / (L_adv + (L_adv == 0))
     return d * alpha * dlog, d * (1 - alpha) * dlog_adv
@@ -103,13 +99,14 @@ OBJECTIVES = {
 }
 
 
-def objective_loss(net, ball, y, objective, method="ibp", x_adv=None, rng=None, alpha=None, lam=None, beta=1.0, kappa=0.0, **options):
+def objective_loss(net, ball, y, objective, method="ibp", x_adv=None, rng=None, alpha=None, lam=None,
+                   beta=1.0, kappa=0.0, **options):
     """The mean of (1 − κ) objective + κ L(clean) and its gradient, as robust_loss returns them.
 
     objective   a key of OBJECTIVES; alpha, lam: its α or λ in [0, 1], 1/2 if not given
-    x_adv       (N, *input_shape), in the ball; without it the objective attacks by itself, in STEPS steps (attack.climb)
-    rng         a numpy Generator, for the attack's start (without it x), and then for what the method draws; options: the method's
-    The margins that come with it are s̄: sabr's hold in its small box alone, and certify nothing. ValueError as robust_loss.
+    x_adv       (N, *input_shape), in the ball; else the objective attacks by itself, in STEPS steps (attack.climb)
+    rng         a numpy Generator for the attack's start (else x), then for what the method draws; options: the method's
+    The margins it returns are s̄: sabr's hold in its small box alone, and certify nothing. ValueError as robust_loss.
     """
     row, region = find(objective), checks.problem(net, ball, y)
     alpha, lam = (setting(name, value, objective) for name, value in (("alpha", alpha), ("lam", lam)))
@@ -125,7 +122,8 @@ def objective_loss(net, ball, y, objective, method="ibp", x_adv=None, rng=None, 
     grads = mixed_loss_vjp(d, net, bound, kappa, (1 - kappa) * ds)
     if inputs:
         grads = add(grads, forward_vjp((bound.C * ((1 - kappa) * ds_adv)[:, :, None]).sum(0), net, inputs))
-    return RobustLoss(float(value.mean()), {name: grads[name] for name in net.params}, with_true_class(bound.s, y), bound.logits)
+    return RobustLoss(float(value.mean()), {name: grads[name] for name in net.params},
+                      with_true_class(bound.s, y), bound.logits)
 
 
 def find(objective):
@@ -145,6 +143,8 @@ def setting(name, value, objective):
 def points(x_adv, net, ball):
     """x_adv, in the network's dtype; ValueError unless it lies in the ball, but for rounding."""
     fits = is_array(x_adv) and namespace(x_adv) is net.xp and x_adv.shape == ball.x.shape and x_adv.dtype.kind in "fiu"
-    if not fits or not bool((abs(projection(ball, net.dtype)(x := as_rows(x_adv, net.dtype)) - x) <= 1e-4 * (1 + abs(x))).all()):
-        raise ValueError(f"x_adv: expected points of the ball, {tuple(ball.x.shape)} of {net.xp.__name__}, got {'some outside of it' if fits else described(x_adv)}")
+    if not fits or not bool((abs(projection(ball, net.dtype)(x := as_rows(x_adv, net.dtype)) - x)
+                             <= 1e-4 * (1 + abs(x))).all()):
+        raise ValueError(f"x_adv: expected points of the ball, {tuple(ball.x.shape)} of {net.xp.__name__}, "
+                         f"got {'some outside of it' if fits else described(x_adv)}")
     return x_adv.astype(net.dtype)

@@ -16,8 +16,8 @@ this page. A number at a line's end is the paper's equation. `python -m refbound
     v             the gradient of the loss in g, at each layer                       as g
     a0            draws from U[0, 1] for each ReLU; only Section 5 uses them         (m,)
 
-t⁺ = max(t, 0), t⁻ = min(t, 0), and dt is the gradient of the loss in t. Under `thing` stands its gradient, `thing_vjp`. Its arguments
-are the gradients of the loss in `thing`'s results, then `thing`'s own (of two_lines the lines, for a0). At 0 t⁺ and |t| have the slope 0, t⁻ has 1.
+t⁺ = max(t, 0), t⁻ = min(t, 0); dt is the gradient of the loss in t. Under `thing` is its gradient `thing_vjp`: it takes
+those in `thing`'s results, then its arguments (of two_lines the lines, not a0). At 0 t⁺ and |t| have slope 0, t⁻ has 1.
 """
 
 import argparse
@@ -87,18 +87,17 @@ def two_lines_vjp(dline, line, l, u, rule):
 # ---- Definition 1: the linear bound. Its gradient is a forward pass ----
 
 def linear_bound(C, net, lines):
-    """[(g, b)], on the way back: C net(x) ≤ g h + b for the last h, then ≤ g z + b for its z, and so on to g x + b.
-    The last layer is merged with C. Where g > 0 it takes the line above, elsewhere the line below."""
+    """[(g, b)], on the way back: C net(x) ≤ g h + b for the last h, then ≤ g z + b for its z, and so on to g x + b."""
     W, bias = net[-1]
-    way = [(C @ W, C @ bias)]
+    way = [(C @ W, C @ bias)]  # the last layer is merged with C
     for (W, bias), (a_lo, b_lo, a_up, b_up) in list(zip(net, lines))[::-1]:  # without the last layer
         g, b = way[-1]
-        g, b = a_up * plus(g) + a_lo * minus(g), b + plus(g) @ b_up + minus(g) @ b_lo
+        g, b = a_up * plus(g) + a_lo * minus(g), b + plus(g) @ b_up + minus(g) @ b_lo  # above where g > 0, else below
         way += [(g, b), (g @ W, b + g @ bias)]
     return way
 
 def linear_bound_vjp(dg, db, C, net, lines):
-    """While no g changes sign, each step back is linear in g and b: the gradient runs from input to output: v changes at each layer, db does not.
+    """While no g changes sign, each step back is linear in g and b: the gradient runs forward; v changes, db does not.
     From (g W, b + g bias): dW = gᵀ v, dbias = gᵀ db, and v becomes v Wᵀ + db bias.
     From (a g, b + g b̄), with the line that g took: da = Σ g v, db̄ = Σ g db, and v becomes a v + db b̄.
     So v runs through the network itself, its ReLUs replaced by lines. Returns dnet, dlines, and v everywhere."""
@@ -202,7 +201,8 @@ def robust_loss_vjp(d, C, net, ball, method, a0, beta=1.0):
 # ---- The example: 2-2-2-2, worked by hand in tests/networks.py ----
 
 def show(name, *arrays):
-    print(f"{name:24}", " |".join("".join(f"{number + 0.0:9.4g}" for number in row) for array in arrays for row in np.atleast_2d(array)))
+    print(f"{name:24}", " |".join("".join(f"{number + 0.0:9.4g}" for number in row)
+                                  for array in arrays for row in np.atleast_2d(array)))
 
 def main():
     parser = argparse.ArgumentParser(usage=argparse.SUPPRESS, description="The hand-worked example, step by step.")

@@ -1,8 +1,8 @@
 """Two regularisers for the time in which ε rises: boxes that do not grow, and active units beside inactive ones.
 
-After Shi, Wang, Zhang, Yi and Hsieh, "Fast certified robust training with short warmup", NeurIPS 2021. At each of m ReLUs let
-c = (l + u) / 2 and r = (u − l) / 2. A are the units that are active on the whole box, l > 0; I the inactive ones, u < 0.
-r̄ and c̄ are means over the units, and r̄₀ that of the radii of the ball (of an l2 or l1 ball, ε). With τ = 1/2 and
+After Shi, Wang, Zhang, Yi and Hsieh, "Fast certified robust training with short warmup", NeurIPS 2021. At each of m
+ReLUs let c = (l + u) / 2 and r = (u − l) / 2. A are the units active on the whole box, l > 0; I the inactive, u < 0. r̄
+and c̄ are means over the units, and r̄₀ that of the radii of the ball (of an l2 or l1 ball, ε). With τ = 1/2 and
 
     short(a, b) = (τ − a / b)⁺ for a, b ≥ 0, not both 0; else 0
     both(a, b) = short(a, b) + short(b, a) = (τ − min(a / b, b / a))⁺
@@ -11,9 +11,9 @@ what is minimised, of one example, is
 
     R = Σ [short(r̄₀, r̄) + both(Σ_A c, −Σ_I c) + both(Σ_A (c − c̄)², Σ_I (c − c̄)²)] / (τ m)          (shi)
 
-over the ReLUs: tightness, and the balance of means and of variances. Training adds λ (1 − ε_t / ε) times the mean of R over the
-examples. The authors' code takes each mean and sum over the units of all images of a minibatch, and one ratio of them. Here each
-image has its own, so that the shards of a minibatch add up.
+over the ReLUs: tightness, and the balance of means and of variances. Training adds λ (1 − ε_t / ε) times the mean of R
+over the examples. The authors' code takes each mean and sum over the units of all images of a minibatch, and one ratio
+of them. Here each image has its own, so that the shards of a minibatch add up.
 
 Where r̄ is 0, as at ε = 0, tightness is left out. Where A or I is empty, the balance is constant: it has no gradient.
 """
@@ -26,12 +26,12 @@ PAIRS = (0, 1), (2, 3), (3, 2), (4, 5), (5, 4)  # of the measures, as they are c
 
 
 def regularise(net, ball):
-    """(the mean of R over the examples, its gradient named and shaped as net.params). ValueError where net and ball do not fit."""
+    """(mean of R over examples, its gradient named and shaped as net.params). ValueError if net and ball do not fit."""
     region = checks.problem(net, ball)
     found, r0 = interval(net, region), region.radius.mean(-1)
     value = penalty(found.pre, r0)
     grads = interval_vjp(penalty_vjp(0 * value + 1 / len(value), found.pre, r0), net, found)
-    return float(value.mean()), {name: grads.get(name, 0 * w) for name, w in net.params.items()}  # 0 after the last ReLU
+    return float(value.mean()), {name: grads.get(name, 0 * w) for name, w in net.params.items()}  # 0 past the last ReLU
 
 
 def penalty(pre, r0):

@@ -7,9 +7,9 @@ it, and 0.1 in float32 is 0.100000001…): every margin z_m − z_y over the bal
 arithmetic with the lines used here ≤ s. For l∞ balls and the methods whose l and u are interval bounds.
 
 The model is fl(a ∘ b) = (a ∘ b)(1 + δ) + η with |δ| ≤ ½ ulp(1) and |η| ≤ the least normal number (Higham, "Accuracy and
-Stability of Numerical Algorithms", 2002, Sections 2.2 and 3.1). A sum of n products in any order, in any blocking, with or
-without FMA, is then off by at most γ_n Σ |products|, γ_n = n|δ| / (1 − n|δ|), and a little for underflow. It leaves out
-Strassen's product, TF32, and subnormal numbers flushed to zero: on a GPU, where CuPy does so in float32, only float64 is taken.
+Stability of Numerical Algorithms", 2002, Sections 2.2 and 3.1). A sum of n products in any order, in any blocking, with
+or without FMA, is then off by at most γ_n Σ |products|, γ_n = n|δ| / (1 − n|δ|), and a little for underflow. It leaves
+out Strassen's product, TF32, and subnormals flushed to zero, as CuPy does in float32: on a GPU only float64 is taken.
 
 A step back computes g ← fl(Aᵀ(W, g)). That g is as good as any other; what it changes g·h by is charged to the bound:
 
@@ -52,15 +52,17 @@ class Box(NamedTuple):
 def sound_margin_bounds(net, ball, y, method, **options):
     """s (N, c): upper bounds of z_m − z_y over the l∞ ball, rounding and all; column y is exactly 0.
 
-    Takes what margin_bounds takes. Raises ValueError as it does, and for another norm, for a method whose l and u are not
-    interval bounds, for a layer too wide for its dtype, and for float32 on a GPU.
+    Takes what margin_bounds takes. Raises ValueError as it does, and for another norm, for a method whose l and u are
+    not interval bounds, for a layer too wide for its dtype, and for float32 on a GPU.
     """
     row, region = checks.method(method), checks.problem(net, ball, y)
     if row.bounds is not interval or ball.norm != np.inf:
         known = ", ".join(name for name, row in METHODS.items() if row.bounds is interval)
-        raise ValueError(f"method: expected one of {known}, and a ball of norm inf, got {method!r} and norm {ball.norm!r}")
+        raise ValueError(f"method: expected one of {known}, and a ball of norm inf, "
+                         f"got {method!r} and norm {ball.norm!r}")
     if net.xp.__name__ == "cupy" and net.dtype != np.float64:
-        raise ValueError(f"net: expected float64 on a GPU, where float32 flushes subnormal numbers to zero, got {net.dtype}")
+        raise ValueError("net: expected float64 on a GPU, where float32 flushes subnormal numbers to zero, "
+                         f"got {net.dtype}")
     given = checks.method_options(net, ball, method, options)
     C, pre = margin_matrix(y, net.classes, net.dtype), []
     boxes = propagate(net, box_of(ball, net.dtype), lambda k, box: relu_box(box, pre))
@@ -75,15 +77,15 @@ def sound_margin_bounds(net, ball, y, method, **options):
 
 
 def rounding_allowance(net, ball, y):
-    """τ (N, c): a bound of z_m − z_y that lies below the network's own margin in the ball by more than τ is wrong: rounding
-    alone, of the bound and of the margin, cannot do that. For every method and norm; coarse, and meant for float64.
+    """τ (N, c): a bound of z_m − z_y that lies below a margin of the network in the ball by more than τ is wrong.
 
-    Let ζ be the logits of the network of |W| and |bias| at max|x′| over the ball, ζ_k its values at ReLU k of K, and γ = γ_N
-    for the N roundings that a product on its way from input to margin can meet. To first order:
+    Rounding alone, of the bound and of the margin, cannot do that. For every method and norm; coarse, and meant for
+    float64. Let ζ be the logits of the network of |W| and |bias| at max|x′| over the ball, ζ_k its values at ReLU k of
+    K, and γ = γ_N for the N roundings that a product on its way from input to margin can meet. To first order:
       the logits are off by γ ζ, for max(z, 0) passes errors on and adds none (Higham, Section 3.1);
-      a bound sums the products of ζ times slopes in [0, 1], and those of each b̄_k ≤ max(−l_k, u_k) / 2, and so by induction
+      a bound sums the products of ζ times slopes in [0, 1], and of each b̄_k ≤ max(−l_k, u_k) / 2, so that by induction
       −l_k, u_k ≤ (3/2)^k ζ_k: its own sums are off by γ (3/2)^k ζ_k, and its chords by γ (3/2)^j ζ_j at each j < k;
-      what l_j and u_j miss, lines of slopes in [0, 1] miss no more of. Together e_k = γ (3 (3/2)^k − 2) + Σ_{j<k} e_j ≤ 4^k γ.
+      lines of slopes in [0, 1] miss no more than l_j, u_j do. Together e_k = γ (3 (3/2)^k − 2) + Σ_{j<k} e_j ≤ 4^k γ.
     The sum for z_m and z_y, and for bound and margin, is at most 2 · 4^K γ (ζ_m + ζ_y).
     """
     xp, (low, high), N = net.xp, ball.box(net.dtype), 2 * sum(net.units) + 8 * len(net.layers)
@@ -240,8 +242,8 @@ class Model:
         self.least = 16 * float(info.tiny)  # more than a few operations lose to underflow
 
     def gamma(self, n):
-        """Somewhat more than γ_n: the charges themselves are computed with roundings, by a factor of at most 1 + 1/10."""
+        """Somewhat more than γ_n: the charges are themselves computed with roundings, a factor of at most 1 + 1/10."""
         if n * self.unit > 1 / 64:
-            raise ValueError(f"net: a sum of {n} terms with a unit roundoff of {self.unit:.0e} has no useful rounding bound; "
-                             "expected a wider dtype")
+            raise ValueError(f"net: a sum of {n} terms with a unit roundoff of {self.unit:.0e} has no useful rounding "
+                             "bound; expected a wider dtype")
         return 1.125 * n * self.unit

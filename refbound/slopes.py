@@ -12,17 +12,17 @@ from .relaxation import adaptive, enclose
 
 
 def one_step(net, region, C, pre, a0, eta=2.0):
-    """One projected gradient step (7), the paper's OURS. pre: [(l, u)]; a0, and what is returned: a̲ (N, n) of each ReLU."""
+    """One projected gradient step (7), the paper's OURS. pre: [(l, u)]; a0, and the result: a̲ (N, n) of each ReLU."""
     _, da = bound_and_gradient(net, region, C, pre, a0)
     xp = namespace(*da)
     return [xp.clip(a - eta * xp.sign(d), 0, 1) for a, d in zip(a0, da)]  # (7)
 
 
 def alpha(net, region, C, pre, steps=20, shared=True):
-    """(7) repeated from the adaptive slopes with step sizes that fall from 1/2, a factor of 2⁻⁸ over all; the best slopes met are kept.
+    """(7) repeated from the adaptive slopes; the best slopes met are kept.
 
-    Shared slopes descend the loss of each example. Otherwise each margin has its own slopes, (S, N, n), and descends
-    itself: it ends no higher than where it started, at crown-ibp.
+    The steps fall from 1/2, a factor of 2⁻⁸ over all. Shared slopes descend the loss of each example. Otherwise each
+    margin has its own slopes, (S, N, n), and descends itself: it ends no higher than where it started, at crown-ibp.
     """
     least, best, a = float("inf"), adaptive(pre), adaptive(pre)
     for t in range(steps + 1):

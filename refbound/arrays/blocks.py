@@ -3,7 +3,7 @@
 from .ops import namespace
 
 BLOCK = 2**19     # entries of the largest (S, N, n) array of a block; a few of them live at once
-KEPT = 5 * 2**20  # entries of all rows of a ReLU, up to which what their gradient needs is kept; above it is computed again
+KEPT = 5 * 2**20  # of all rows of a ReLU: up to so many entries, what their gradient needs is kept, else computed again
 
 
 def largest(net, stop, region):

@@ -26,7 +26,8 @@ def device_module(device):
     try:
         cupy.ones((1, 1)) @ cupy.ones((1, 1))  # compiles a kernel, and loads cuBLAS
     except Exception as error:
-        raise ValueError(f"device: 'cuda' needs CUDA's libraries (pip install 'refbound[gpu]'): {_first_line(error)}") from None
+        raise ValueError("device: 'cuda' needs CUDA's libraries (pip install 'refbound[gpu]'): "
+                         f"{_first_line(error)}") from None
     return cupy
 
 

@@ -1,15 +1,15 @@
-"""The receptive field: the part of a network that one position of a convolution sees. Not needed to understand the method.
+"""The receptive field: what one position of a convolution sees of a network. Not needed to understand the method.
 
-A unit that a convolution feeds is a function of a window of the input alone, and of a window of every hidden
-layer. Cut to those windows, the layers before it are a small network with one output position, the same at each
-position; the P positions of N examples are N P examples of it. With a window of size w, stride t and padding q at the output
-of a convolution of kernel k, stride s and padding p, the window at its input is
+A unit that a convolution feeds is a function of a window of the input alone, and of a window of every hidden layer. Cut
+to those windows, the layers before it are a small network with one output position, the same at each position; the P
+positions of N examples are N P examples of it. With a window of size w, stride t and padding q at the output of a
+convolution of kernel k, stride s and padding p, the window at its input is
 
     w ← (w − 1) s + k,        t ← t s,        q ← q s + p
 
-and begins with (1, 1, 0). Beyond the border of a hidden layer its convolution sees zeros: a window there holds units with
-l = u = 0, whose two lines are 0; and beyond the border of the input centre = radius = 0. A convolution that another one feeds
-directly, as one that normalises the image, puts zeros there itself (`Inside`).
+and begins with (1, 1, 0). Beyond the border of a hidden layer its convolution sees zeros: a window there holds units
+with l = u = 0, whose two lines are 0; and beyond the border of the input centre = radius = 0. A convolution that
+another one feeds directly, as one that normalises the image, puts zeros there itself (`Inside`).
 """
 
 from dataclasses import dataclass, replace
@@ -51,7 +51,7 @@ class Field(NamedTuple):
 class Inside(Conv2d):
     """A convolution that sees zeros beyond the border, whatever the convolution before it puts out there."""
 
-    inside: object = attribute(default=None, compare=False)  # (N P, K), 1 where its window is inside of the image, else 0
+    inside: object = attribute(default=None, compare=False)  # (N P, K), 1 where its window is inside the image, else 0
 
     def patches(self, x):
         return super().patches(self.inside * x)

@@ -3,9 +3,9 @@
 One body of code serves numpy, cupy and autograd.numpy: a function asks `namespace(x)` on its first line and calls only
 what all three have. No file outside of this folder names cupy or autograd.
 
-The units of an image lie in a row, pixel by pixel with its channels last. `windows` and `scatter` are a linear map P and
-its adjoint Pᵀ: P shows each window of an image that a kernel sees, Pᵀ adds every window back where it came from. With
-them a convolution is a few matrix products.
+The units of an image lie in a row, pixel by pixel, channels last. `windows` and `scatter` are a linear map P and its
+adjoint Pᵀ: P shows each window of an image that a kernel sees, Pᵀ adds every window back where it came from. With them
+a convolution is a few matrix products.
 
     x     (..., H W C)                 activations of an image
     P x   (..., Ho, Wo, kh, kw, C)     the window at each of the Ho Wo positions
@@ -42,7 +42,7 @@ def is_array(x):
 
 
 def is_float(x):
-    """True for arrays of float32 or float64: what networks and balls are made of. Half precision rounds a small ε to 0."""
+    """True for float32 or float64 arrays: what networks and balls are made of. Half precision rounds a small ε to 0."""
     return is_array(x) and x.dtype.kind == "f" and x.dtype.itemsize in (4, 8)
 
 
@@ -69,13 +69,14 @@ def positive(x):
 
 
 def contract(pattern, a, b):
-    """einsum of two arrays. Where CuPy's would make a product of two matrices for each number, multiplied and summed instead."""
+    """einsum of two arrays. Where CuPy's would make a matrix product for each number, multiplied and summed instead."""
     xp = namespace(a, b)
     if xp.__name__ != "cupy":
         return xp.einsum(pattern, a, b)
     axes, out = pattern.split("->")
     letters = "".join(dict.fromkeys(axes.replace(",", "")))
-    a, b = (x[tuple(slice(None) if letter in of else None for letter in letters)] for x, of in zip((a, b), axes.split(",")))
+    a, b = (x[tuple(slice(None) if letter in of else None for letter in letters)]
+            for x, of in zip((a, b), axes.split(",")))
     return (a * b).sum(tuple(i for i, letter in enumerate(letters) if letter not in out))
 
 
@@ -184,7 +185,7 @@ def _differentiable():
 def correlate(X, K):
     """The sum over kernel rows of their products: X = P(x), K (Q, kh, kw C, O) -> (Q, Ho, Wo, B, O)."""
     Ho, Wo, kh, kw, C = X.shape[-5:]
-    X = X.reshape(-1, Ho, Wo, kh, kw * C).transpose((3, 1, 2, 0, 4))  # by the row of the kernel, kw pixels in a row already
+    X = X.reshape(-1, Ho, Wo, kh, kw * C).transpose((3, 1, 2, 0, 4))  # by the kernel's row, kw pixels in a row already
     Y = X[0] @ K[:, None, None, 0]
     for i in range(1, K.shape[1]):
         Y += X[i] @ K[:, None, None, i]
@@ -206,7 +207,7 @@ def correlate_adjoint(W, g, window):
     if (xh * sh, xw * sw) != k:
         W = xp.concatenate((W, xp.zeros((*W.shape[:2], xh * sh - k[0], k[1]), W.dtype)), 2)
         W = xp.concatenate((W, xp.zeros((*W.shape[:3], xw * sw - k[1]), W.dtype)), 3)
-    K = W.reshape(-1, C, xh, sh, xw, sw)[:, :, ::-1, :, ::-1]  # of each phase, in the order in which windows of g see the taps
+    K = W.reshape(-1, C, xh, sh, xw, sw)[:, :, ::-1, :, ::-1]  # of each phase, its taps in the order of g's windows
     K = K.transpose((3, 2, 4, 0, 5, 1)).reshape(sh, xh, -1, sw * C)
     Y = correlate(windows(g, phase), K)  # (sh, th, tw, B, sw C)
     image = Y.transpose((3, 1, 0, 2, 4)).reshape(-1, out[0] * sh, out[1] * sw, C)
