@@ -2,11 +2,11 @@
 
     python -m trainers.evaluate RUN_OR_MODEL --eps 0.1 [--method cap] [--no-clip] ...
 
-An image counts as verified if it is classified correctly and one of the methods certifies it, each asked for what those before
-it left: give the cheap ones first. It counts as attacked if PGD finds a point of the ball that is misclassified. What is certified
-is attacked too, by fewer steps: an image that is both counts as unverified, and how many there are is reported, for logits that round
-to a tie are no bug. If float64 shows bound and attack further apart than rounding can take them, one of them is wrong, and the command
-stops.
+An image counts as verified if it is classified correctly and one of the methods certifies it, each asked for what those
+before it left: give the cheap ones first. It counts as attacked if PGD finds a point of the ball that is misclassified.
+What is certified is attacked too, by fewer steps: an image that is both counts as unverified, and how many there are is
+reported, for logits that round to a tie are no bug. If float64 shows bound and attack further apart than rounding can
+take them, one of them is wrong, and the command stops.
 """
 
 import time
@@ -43,7 +43,8 @@ class Args:
     norm: str = argument(None, "inf, 2 or 1 (default: that of the run, or inf)", choices=("inf", "2", "1"), type=str)
     no_clip: bool = argument(None, "do not intersect the l∞ ball with [0, 1] (default: as the run)", type=bool)
     sound: bool = argument(False, "count in the bounds' own rounding error (l∞, interval methods)")
-    held_out: bool = argument(False, "by the training images that the run held out, not the test set: what choices are made by")
+    held_out: bool = argument(False, "by the training images that the run held out, not the test set: "
+                                     "what choices are made by")
     n: int = argument(0, "the first n images only (0: all)")
     pgd_steps: int = argument(100, "steps of the attack; 0 for no attack")
     restarts: int = argument(1, "random starts of the attack; its step is ε/4")
@@ -64,7 +65,7 @@ class Args:
 
 
 OPTIONS = ("eta", "p", "q")  # of methods, as the run was trained with them
-CHECK = 20                   # steps of the attack on an image that is certified: it can find nothing, unless a bound is wrong
+CHECK = 20                   # steps of the attack on a certified image: it can find nothing, unless a bound is wrong
 GPU = 16                     # times a CPU's shard is a GPU's: arrays of 64 to 300 MB, one shard at a time
 
 
@@ -75,7 +76,8 @@ def main(argv=None):
     args.eps = config.get("eps") if args.eps is None else args.eps
     if args.eps is None:
         raise ValueError("--eps: a network file does not say its ε; expected --eps with a number")
-    args.method = args.method or certifiers(config.get("method", "crown-ibp"), config.get("beta", (1, 1)), config.get("objective", "robust"))
+    args.method = args.method or certifiers(config.get("method", "crown-ibp"), config.get("beta", (1, 1)),
+                                            config.get("objective", "robust"))
     args.norm = args.norm or config.get("norm", "inf")
     data_given = args.data
     if args.data is None:
@@ -93,15 +95,18 @@ def main(argv=None):
     print(report(result))
     data.suspect(args.model, result["standard_error"])
     if args.out:
-        checkpoint.write_json(args.out, {"arguments": asdict(args), "versions": checkpoint.versions(args.device), **result})
+        checkpoint.write_json(args.out, {"arguments": asdict(args), "versions": checkpoint.versions(args.device),
+                                         **result})
 
 
 def held_out(run, data_dir=None):
     """The training images that a run held out."""
     if not Path(run).is_dir() or checkpoint.read_config(run).get("versions", {}).get("draws") != VERSION:
-        raise ValueError(f"--held-out: expected the folder of a run of this version, which says what it held out, got {run}")
+        raise ValueError("--held-out: expected the folder of a run of this version, which says what it held out, "
+                         f"got {run}")
     of = checkpoint.arguments_of(run)
-    return data.split_validation(data.load(of["data"], "train", data_dir or of["data_dir"]), of["validation"], of["split_seed"])[1]
+    return data.split_validation(data.load(of["data"], "train", data_dir or of["data_dir"]),
+                                 of["validation"], of["split_seed"])[1]
 
 
 def certifiers(method, beta, objective="robust"):
@@ -142,16 +147,17 @@ def evaluate(net, dataset, args, quiet=False):
     return {"standard_error": 100 * (1 - float(right.mean())),
             "pgd_error": 100 * float((attacked | ~right).mean()) if args.pgd_steps else None,
             "verified_error": float(errors.mean()), "verified_error_of_draws": errors.tolist(), "estimate": estimate,
-            "ties": 0 if estimate else int(both.any(0).sum()), "images": len(right), "held_out": args.held_out, "eps": args.eps, "norm": args.norm,
-            "clipped": args.norm == "inf" and not args.no_clip, "sound": args.sound, "method": list(args.method),
-            "pgd_steps": args.pgd_steps, "restarts": args.restarts, "targeted": args.targeted, "seed": args.seed, "draws": args.draws,
+            "ties": 0 if estimate else int(both.any(0).sum()), "images": len(right), "held_out": args.held_out,
+            "eps": args.eps, "norm": args.norm, "clipped": args.norm == "inf" and not args.no_clip, "sound": args.sound,
+            "method": list(args.method), "pgd_steps": args.pgd_steps, "restarts": args.restarts,
+            "targeted": args.targeted, "seed": args.seed, "draws": args.draws,
             "dtype": str(net.dtype), "seconds": round(time.time() - started, 1)}
 
 
 def _shard(net, dataset, parts, args, index):
     """(right (n,), attacked (n,), certified (draws, n)) of some images; every draw is seeded by the shard's index.
 
-    An image that is misclassified is neither bounded nor attacked. Raises ValueError where bound and attack are further apart than by rounding.
+    A misclassified image is neither bounded nor attacked. ValueError if bound and attack differ by more than rounding.
     """
     xp, x, y = net.xp, data.to_float(dataset.images[parts[index]], net.dtype), dataset.labels[parts[index]]
     right = to_host(net(xp.asarray(x)).argmax(1)) == y
@@ -169,15 +175,16 @@ def _shard(net, dataset, parts, args, index):
     proved = certified.any(0) & (not is_estimate(args))
     for chosen, steps in ((right & ~proved, args.pgd_steps), (proved, min(args.pgd_steps, CHECK))):
         if steps and chosen.any():
-            adversarial[chosen] = to_host(rb.pgd(net, ball(xp.asarray(x[chosen]), args.eps, args), xp.asarray(y[chosen]), steps,
-                                                 restarts=args.restarts, rng=rng, targeted=args.targeted))
+            adversarial[chosen] = to_host(rb.pgd(
+                net, ball(xp.asarray(x[chosen]), args.eps, args), xp.asarray(y[chosen]), steps,
+                restarts=args.restarts, rng=rng, targeted=args.targeted))
     attacked = to_host(net(xp.asarray(adversarial)).argmax(1)) != y
     both = np.flatnonzero(attacked & certified.any(0))
     if len(both) and not is_estimate(args):
         apart = beyond_rounding(net, x[both], adversarial[both], y[both], args)
         if apart.any():
-            raise ValueError(f"image {parts[index].start + both[apart][0]}: certified, yet attacked, by more than rounding: "
-                             "a bound or the attack is wrong")
+            raise ValueError(f"image {parts[index].start + both[apart][0]}: certified, yet attacked, by more than "
+                             "rounding: a bound or the attack is wrong")
     return right, attacked, certified
 
 
@@ -187,7 +194,7 @@ def bounds(args):
 
 
 def drawn(net, method, rng, chosen):
-    """What a method draws for those of some images that are chosen (a mask), as options: the same whichever those are."""
+    """What a method draws for the chosen ones of some images (a mask), as options: the same whichever those are."""
     if "a0" not in rb.METHODS[method].options:
         return {"rng": rng}
     draws = (rng.random((len(chosen), *net.shapes[i]), net.dtype)[chosen] for i in net.relus)
@@ -195,7 +202,7 @@ def drawn(net, method, rng, chosen):
 
 
 def beyond_rounding(net, x, at, y, args):
-    """(n,) bool: by more than rounding, is the point `at` outside of the ball, or in float64 a bound below the margin there?"""
+    """(n,) bool: by more than rounding, is the point `at` outside the ball, or in float64 a bound below its margin?"""
     net, xp = net.with_params({name: value.astype(np.float64) for name, value in net.params.items()}), net.xp
     here, rows, y = ball(xp.asarray(x), args.eps, args), as_rows(xp.asarray(at), np.float64), xp.asarray(y)
     nearest = projection(here, np.float64)(rows)
@@ -225,13 +232,16 @@ def report(result):
     spread = f" (from {min(draws):.2f} to {max(draws):.2f} over draws)" if len(draws) > 1 else ""
     clipped = "clipped to [0, 1]" if r["clipped"] else "not clipped"
     ball = f"l{r['norm'].replace('inf', '∞')}, ε = {r['eps']:g}, {clipped}"
-    lines = [f"standard error  {r['standard_error']:6.2f} %   on {r['images']} images{' held out of the training set' * r.get('held_out', False)}"]
+    lines = [f"standard error  {r['standard_error']:6.2f} %   on {r['images']} images"
+             f"{' held out of the training set' * r.get('held_out', False)}"]
     if r["pgd_error"] is not None:
         starts = f"{r['restarts']} random start{'s' if r['restarts'] > 1 else ''}"
         starts += ", each margin by itself too" * r["targeted"]
-        lines.append(f"PGD error       {r['pgd_error']:6.2f} %   {r['pgd_steps']} steps of ε/4, {starts}, seed {r['seed']}")
+        lines.append(f"PGD error       {r['pgd_error']:6.2f} %   {r['pgd_steps']} steps of ε/4, {starts}, "
+                     f"seed {r['seed']}")
     name = "estimated error" if r["estimate"] else "verified error "
-    lines.append(f"{name} {r['verified_error']:6.2f} %   by {' or '.join(r['method'])}, {ball}, seed {r['seed']}{spread}")
+    lines.append(f"{name} {r['verified_error']:6.2f} %   by {' or '.join(r['method'])}, {ball}, "
+                 f"seed {r['seed']}{spread}")
     lines += [f"{'':27}(the bounds' own rounding error is counted in)"] * r["sound"]
     if r.get("ties"):
         lines.append(f"{'':27}({r['ties']} certified, yet attacked by a rounding error: counted as unverified)")

@@ -6,9 +6,9 @@
 What a figure shows stands at the head of its module in plots/; `tables` are Tables 1 and 2 (trainers/table1.py) and the
 means of the landscape (trainers/landscape.py), as tables.md.
 
-A figure shows one study: the runs of one network and ε. By default that which has most of what the figure is about, among
-equals that of the larger network and the least ε; --model and --eps choose another. Each is written as NAME.png, and the numbers
-in it as NAME.json. What has inputs missing is left out, with a line that says what is missing.
+A figure shows one study: the runs of one network and ε. By default that which has most of what the figure is about,
+among equals that of the larger network and the least ε; --model and --eps choose another. Each is written as NAME.png,
+and the numbers in it as NAME.json. What has inputs missing is left out, with a line that says what is missing.
 """
 
 import json
@@ -82,8 +82,9 @@ def tables(runs, out):
     except ValueError as error:  # runs that do not belong in one cell
         raise Missing(error) from None
     if means := [landscape.summary(run) for run in finished if run["landscape"]]:
-        text += ["The loss landscape in the ramp, means over its probes, and over the seeds with their range; errors in %:",
-                 landscape.by_seeds(means), "The same of every run and phase:", f"```\n{landscape.table(means)}\n```"]
+        text += ["The loss landscape in the ramp, means over its probes, and over the seeds with their range; "
+                 "errors in %:", landscape.by_seeds(means),
+                 "The same of every run and phase:", f"```\n{landscape.table(means)}\n```"]
     checkpoint.write(out / "tables.md", "\n\n".join(text) + "\n")
     return out / "tables.md"
 

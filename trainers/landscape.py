@@ -1,6 +1,6 @@
 """How smooth the loss is where training passes, and how sparse the lower slopes are: the paper's Figures 1 and 2.
 
-    python -m trainers.landscape               the means over warm-up, ramp and the time after it, of each of trainers/results
+    python -m trainers.landscape        the means over warm-up, ramp and the time after it, of each of trainers/results
     python -m trainers.landscape RUN... RESULT.json... FOLDER...
 
 The measures are taken in training, every --probe steps (loop/probe.py), and stand in landscape.csv of the run folder.
@@ -17,15 +17,16 @@ from .files import checkpoint, record
 from .inputs import arguments
 from .inputs.arguments import argument
 
-MEASURES = {"variation": "variation", "l2_distance": "l2", "cosine_distance": "cosine", "zero_slopes": "a̲ = 0",
-            "fractional_slopes": "between", "one_slopes": "a̲ = 1", "released_variation": "rel. var.",
-            "released_rms": "rel. RMS", "released_similarity": "rel. cos", "tightness": "tightness", "jump": "jump"}  # column -> heading
+MEASURES = {  # column -> heading
+    "variation": "variation", "l2_distance": "l2", "cosine_distance": "cosine", "zero_slopes": "a̲ = 0",
+    "fractional_slopes": "between", "one_slopes": "a̲ = 1", "released_variation": "rel. var.",
+    "released_rms": "rel. RMS", "released_similarity": "rel. cos", "tightness": "tightness", "jump": "jump"}
 PHASES = ("warm-up", "ramp", "after")
 
 
 @dataclass
 class Args:
-    """Mean measures of the loss landscape over warm-up, ramp and the time after it; those of the ramp over the seeds."""
+    """Mean measures of the loss landscape over warm-up, ramp and the time after; those of the ramp over the seeds."""
 
     runs: tuple = argument((), "run folders, results (NAME.json) or folders of them (default: trainers/results)",
                            positional=True, type=str)
@@ -38,7 +39,8 @@ def main(argv=None):
     found = record.read(args.runs or (record.RESULTS,))
     measured = [run for run in found if run["landscape"]] or found
     if len(measured) < len(found):
-        print("left out, for want of probes:", ", ".join(run["name"] for run in found if not run["landscape"]), file=sys.stderr)
+        print("left out, for want of probes:", ", ".join(run["name"] for run in found if not run["landscape"]),
+              file=sys.stderr)
     runs = [summary(run) for run in measured]
     print(table(runs), by_seeds(runs), sep="\n\n")
     if args.out:
@@ -59,12 +61,13 @@ def summary(run):
     verified = (run["exact"] or run["result"]).get("verified_error")
     return {"run": run["name"], "method": given["method"], "heading": table1.heading(given), "verified_error": verified,
             "model": given["model"], "eps": given["eps"], "probe": given["probe"], "phases": phases,
-            "alike": {k: v for k, v in sorted(record.settings(given).items()) if k not in table1.ALONE and v is not None},
+            "alike": {k: v for k, v in sorted(record.settings(given).items())
+                      if k not in table1.ALONE and v is not None},
             "probe_seconds": sum(log["probe_seconds"]), "seconds": sum(log["seconds"])}
 
 
 def by_seeds(runs):
-    """Of the ramp, for each network, ε and method: mean and range over the seeds, in the order of the verified error, in %.
+    """Of the ramp, for each network, ε and method: mean and range over the seeds, in order of the verified error, in %.
 
     Runs that differ in more than their seeds, as in the data set or the epochs, have rows of their own.
     """
@@ -77,7 +80,8 @@ def by_seeds(runs):
         measured = [ranged([run["phases"]["ramp"].get(measure) for run in of]) for measure in tuple(MEASURES)[:3]]
         error = mean(run["verified_error"] for run in of)
         rows.append(((model, eps, math.inf if error is None else error),
-                     [model, f"{eps:g}", name, len(of), *measured, ranged([run["verified_error"] for run in of], ".2f")]))
+                     [model, f"{eps:g}", name, len(of), *measured,
+                      ranged([run["verified_error"] for run in of], ".2f")]))
     header = ("network", "ε", "method", "seeds", "variation", "l2 distance", "cosine distance", "verified error")
     return table1.markdown(header, [row for _, row in sorted(rows, key=lambda row: row[0])])
 
@@ -105,7 +109,8 @@ def table(runs):
     for run in runs:
         for phase, means in run["phases"].items():
             cells = ("–" if means.get(name) is None else f"{means[name]:.4g}" for name in names)
-            lines.append(f"{run['run']:{width}}  {phase:8}{means['probes']:7}" + "".join(f"{cell:>11}" for cell in cells))
+            lines.append(f"{run['run']:{width}}  {phase:8}{means['probes']:7}"
+                         + "".join(f"{cell:>11}" for cell in cells))
     lines += [f"{run['run']}: the probes, every {run['probe']} steps, took {run['probe_seconds']:.1f} s of "
               f"{run['seconds']:.1f} s, {100 * run['probe_seconds'] / max(run['seconds'], 1e-9):.1f} %" for run in runs]
     return "\n".join(lines)

@@ -2,11 +2,11 @@
 
     python -m trainers.study --preset small --results mine --only ibp 'one-step-*-0.1-*' --epochs 60 -- --device cuda
 
-What stands after -- goes to every run (options of trainers.train). A study that was stopped goes on when the same command is
-given again; a run whose result is there is skipped. A run that fails does not stop the others. Results do not depend on
---jobs, and two runs on a core each are done sooner than one on both and then the other.
+What stands after -- goes to every run (options of trainers.train). A study that was stopped goes on when the same
+command is given again; a run whose result is there is skipped. A run that fails does not stop the others. Results do
+not depend on --jobs, and two runs on a core each are done sooner than one on both and then the other.
 
-CAP is trained with random projections, which estimate its bounds: the network is evaluated once more, by the exact bounds.
+CAP is trained with random projections, which estimate its bounds: the network is evaluated once more, by exact bounds.
 """
 
 import contextlib
@@ -64,7 +64,8 @@ def main(argv=None):
         raise ValueError(f"{len(failed)} of {len(study)} runs failed: {'; '.join(failed)}")
 
 
-IDENTITY = ("run", "objective", "method", "model", "eps", "seed", "beta", "p", "q", "projections", "init", "regularise")  # what a run's name stands for
+IDENTITY = ("run", "objective", "method", "model", "eps", "seed", "beta", "p", "q", "projections", "init",
+            "regularise")  # what a run's name stands for
 
 
 def command(name, options, args):
@@ -96,10 +97,10 @@ def finished(path, given):
 
 @contextlib.contextmanager
 def side_by_side(jobs):
-    """(map, call): map takes so many runs at a time; call(name, module, argv) is module.main(argv) for the run of that name.
+    """(map, call): map takes so many runs at a time; call(name, module, argv) is module.main(argv) for the run `name`.
 
-    If they are more than one, it is called in a process of its own, which ends with the study, and the run's name stands
-    before each of its lines. RuntimeError, with the last line, if the process fails.
+    If they are more than one, it is called in a process of its own, which ends with the study, and the run's name
+    stands before each of its lines. RuntimeError, with the last line, if the process fails.
     """
     if jobs == 1:
         yield map, lambda name, module, argv: module.main(argv)

@@ -3,8 +3,8 @@
     python -m trainers.table1                       the results in trainers/results
     python -m trainers.table1 RUN... RESULT.json... FOLDER...
 
-A cell is standard / PGD / verified error in percent on the test set, the mean and the standard deviation over n seeds. Tables
-are Markdown. CBP β₀→β₁ (Section 7) is CROWN-IBP mixed with IBP (3), β going from β₀ to β₁ with the ramp.
+A cell is standard / PGD / verified error in percent on the test set, the mean and the standard deviation over n seeds.
+Tables are Markdown. CBP β₀→β₁ (Section 7) is CROWN-IBP mixed with IBP (3), β going from β₀ to β₁ with the ramp.
 """
 
 import statistics
@@ -16,8 +16,8 @@ from .inputs import arguments, published
 from .inputs.arguments import argument
 
 COLUMNS = {  # method, β before and after the ramp -> heading
-    ("ibp", 1, 1): "IBP", ("crown-ibp", 1, 1): "CROWN-IBP (β=1), CBP 1→1", ("cap", 1, 1): "CAP", ("one-step", 1, 1): "OURS",
-    ("crown-ibp", 1, 0): "CBP 1→0"}
+    ("ibp", 1, 1): "IBP", ("crown-ibp", 1, 1): "CROWN-IBP (β=1), CBP 1→1", ("cap", 1, 1): "CAP",
+    ("one-step", 1, 1): "OURS", ("crown-ibp", 1, 0): "CBP 1→0"}
 ERRORS = ("standard_error", "pgd_error", "verified_error")
 
 
@@ -36,7 +36,7 @@ def main(argv=None):
 
 
 def tables(records):
-    """The tables as text, for each of the networks: Table 1, the other methods, Table 2, and the schedules of the runs."""
+    """The tables as text, for each network: Table 1, the other methods, Table 2, and the schedules of the runs."""
     networks = {}
     for one in records:
         given = one["arguments"]
@@ -45,25 +45,27 @@ def tables(records):
     for (name, data), cells in networks.items():
         for found in cells.values():
             check(found)
-        yield "\n\n".join([f"Table 1. {name}: standard / PGD / verified error in %", table1(data, cells), *others(cells),
-                           note(data), *complete(cells)])
+        yield "\n\n".join([f"Table 1. {name}: standard / PGD / verified error in %", table1(data, cells),
+                           *others(cells), note(data), *complete(cells)])
         if data in published.LITERATURE:
             used = {letter for *_, letters in published.LITERATURE[data] for letter in letters.split(", ")}
-            yield "\n\n".join([f"Table 2. Published errors on {data.upper()}, and those of {name}", table2(data, name, cells),
+            yield "\n\n".join([f"Table 2. Published errors on {data.upper()}, and those of {name}",
+                               table2(data, name, cells),
                                "\n".join(f"({letter}) {published.SOURCES[letter]}" for letter in sorted(used))])
         yield "The runs:\n" + "\n".join(schedules(cells))
 
 
 def published_data(given):
-    """The data of a run, as inputs/published.py names it; None in another norm, or for another set in MNIST's format."""
+    """The data of a run as inputs/published.py names it; None in another norm, or for another set in MNIST's format."""
     return None if given["norm"] != "inf" or given["data"] == "mnist" and given["data_dir"] else given["data"]
 
 
 def note(data):
     """What the signs of Table 1 mean."""
-    papers = f" \"published\" are the paper's errors, of {published.NETWORKS[data]}; – where it has none." if data else ""
-    return ("± is the sample standard deviation over the n seeds in brackets. ≈ is an estimate by random projections, which "
-            f"certifies nothing.{papers}")
+    papers = (f" \"published\" are the paper's errors, of {published.NETWORKS[data]}; – where it has none."
+              if data else "")
+    return ("± is the sample standard deviation over the n seeds in brackets. ≈ is an estimate by random projections, "
+            f"which certifies nothing.{papers}")
 
 
 def network(given):
@@ -93,7 +95,8 @@ def heading(given):
 
 def start(given):
     """What a run's start has that is not usual, in words."""
-    return [f"{key} {given[key]}" for key, usual in (("init", "uniform"), ("regularise", 0)) if given.get(key, usual) != usual]
+    return [f"{key} {given[key]}" for key, usual in (("init", "uniform"), ("regularise", 0))
+            if given.get(key, usual) != usual]
 
 
 def nearest(eps, data):
@@ -117,7 +120,8 @@ def check(records):
             raise ValueError(f"{first['name']} and {other['name']} were evaluated differently: expected the same "
                              f"{', '.join(MEASURED)}")
     if len(set(seeds)) < len(seeds):
-        raise ValueError(f"{', '.join(one['name'] for one in records)}: expected runs of different seeds, got seeds {seeds}")
+        raise ValueError(f"{', '.join(one['name'] for one in records)}: expected runs of different seeds, "
+                         f"got seeds {seeds}")
 
 
 def same(a, b):
@@ -126,9 +130,10 @@ def same(a, b):
 
 
 def table1(data, cells):
-    """Rows ε, columns the paper's methods; the errors of each part of its Table 1 in a row of their own beneath ours."""
+    """Rows ε, columns the paper's methods; the errors of each part of its Table 1 in their own row beneath ours."""
     rows, columns, parts = [], list(COLUMNS.values()), published.PAPER.get(data, {})
-    for eps in sorted({*(eps for part in parts.values() for eps in part), *(eps for column, eps in cells if column in columns)}):
+    for eps in sorted({*(eps for part in parts.values() for eps in part),
+                       *(eps for column, eps in cells if column in columns)}):
         rows.append([radius(eps), "ours", *(cell(cells.get((column, eps))) for column in columns)])
         rows += [["", name, *map(triple, part[eps])] for name, part in parts.items() if eps in part]
     return markdown(["ε", "", *columns], rows)
@@ -147,9 +152,12 @@ def complete(cells):
     for (column, eps), found in sorted(cells.items(), key=lambda cell: cell[0][1]):
         for one in filter(exact, found):
             pgd, verified = ((one["exact"] or one["result"])[key] for key in ("pgd_error", "verified_error"))
-            missed = "–" if pgd in (None, verified) else f"{100 * (one['complete']['exact_error'] - pgd) / (verified - pgd):.0f} %"
-            rows.append([radius(eps), f"{column}, seed {one['arguments']['seed']}", spread([pgd]), exact(one), spread([verified]), missed])
-    title = "Every image decided (verify.complete): errors of single networks in %, and the share of verified − PGD that PGD missed"
+            missed = ("–" if pgd in (None, verified)
+                      else f"{100 * (one['complete']['exact_error'] - pgd) / (verified - pgd):.0f} %")
+            rows.append([radius(eps), f"{column}, seed {one['arguments']['seed']}", spread([pgd]), exact(one),
+                         spread([verified]), missed])
+    title = ("Every image decided (verify.complete): errors of single networks in %, "
+             "and the share of verified − PGD that PGD missed")
     return [f"{title}\n\n{markdown(['ε', 'network', 'PGD', 'exact', 'verified', 'missed'], rows)}"] if rows else []
 
 
@@ -164,7 +172,8 @@ def table2(data, name, cells):
     """The literature, and IBP and OURS here, by ε."""
     literature = published.LITERATURE[data]
     every = sorted({eps for _, _, errors, _ in literature for eps in errors})
-    rows = [[method, size, source, *(triple(errors.get(eps)) for eps in every)] for method, size, errors, source in literature]
+    rows = [[method, size, source, *(triple(errors.get(eps)) for eps in every)]
+            for method, size, errors, source in literature]
     rows += [[f"{column}, here", name.split(", ")[1], "", *(cell(cells.get((column, eps))) for eps in every)]
              for column in ("IBP", "OURS") if any((column, eps) in cells for eps in every)]
     return markdown(["method", "network", "source", *(f"ε = {radius(eps)}" for eps in every)], rows)
@@ -222,8 +231,8 @@ def schedule(given):
     start = ", weights drawn for ibp" if given.get("init", "uniform") == "ibp" else ""
     extra = f", regularised (λ = {given['regularise']:g})" if given.get("regularise") else ""
     return (f"{given['epochs']} epochs{first}, ε = 0 for {given['warmup']:g} and rising{above} for {given['ramp']:g} "
-            f"({given['ramp_shape']}), {given['optimizer']}{decay} at {given['rate']:g}, times {given['factor']:g} at {falls}, "
-            f"minibatches of {given['batch']}{moved}{start}{extra}")
+            f"({given['ramp_shape']}), {given['optimizer']}{decay} at {given['rate']:g}, times {given['factor']:g} "
+            f"at {falls}, minibatches of {given['batch']}{moved}{start}{extra}")
 
 
 def markdown(header, rows, right=()):

@@ -6,22 +6,22 @@ stand in the order in which a run needs them. What a step is made of is in train
     python -m trainers.train --preset paper-cifar10-shallow --data-dir FOLDER --device cuda
 
 The results depend on these details:
- 1. 5,000 training images, chosen by --split-seed, are held out; the epoch with the least verified error on them, at --eps, is
-    kept as best.npz, among the epochs that end at the full ε. The test set is read once, at the end, by that network.
+ 1. 5,000 training images, chosen by --split-seed, are held out; the epoch with the least verified error on them, at
+    --eps, is kept as best.npz, among those that end at full ε. The test set is read once, at the end, by that network.
  2. ε is 0 for --warmup epochs, then rises to --train-eps over --ramp epochs; β and κ go from their first to their last
     value over the same time. All are set at every step.
- 3. Every draw is seeded by its purpose and (seed, epoch, step, shard): a run does not depend on what was drawn before, so
-    that a resumed run ends as one that was never stopped, and any number of processes ends alike.
+ 3. Every draw is seeded by its purpose and (seed, epoch, step, shard): a run does not depend on what was drawn before,
+    so that a resumed run ends as one that was never stopped, and any number of processes ends alike.
  4. The gradient of a minibatch is the sum of its shards' in fixed order; the last, smaller minibatch is left out.
- 5. An image is verified by the method itself; if β ends below 1, training ends on a mixture with ibp (3), by either of them. After
-    an epoch by ibp alone, ibp verifies in validation until ε has risen; at the test of other objectives also crown-ibp and alpha.
+ 5. An image is verified by the method itself; if β ends below 1 (a mixture with ibp, (3)), by either. After an epoch
+    by ibp alone, ibp verifies in validation until ε has risen; the test of other objectives adds crown-ibp and alpha.
  6. An image is flipped (cifar10) and moved by up to --crop pixels, anew in each minibatch.
  7. Every --probe steps the loss landscape is measured (landscape.csv); nothing of the training depends on it.
- 8. An objective's attack is made anew at every step, and its α or λ is the same throughout. By sabr the log's verified error in
+ 8. An objective's attack is made anew at every step; its α or λ stays the same. By sabr the log's verified error in
     training is of its small boxes, and proves nothing; in validation and at the test an image is verified as by robust.
  9. The loss that is logged, and whose landscape is measured, is without the terms of --l1 and --regularise.
-10. --regularise adds λ (1 − ε_t / ε) times the mean of refbound/regularisers.py, until the end of the ramp. They are of interval
-    bounds over the ball, whatever the method and the objective; at ε = 0 they are those of ε = 1e-6.
+10. --regularise adds λ (1 − ε_t / ε) times the mean of refbound/regularisers.py, until the end of the ramp. They are of
+    interval bounds over the ball, whatever the method and the objective; at ε = 0 they are those of ε = 1e-6.
 """
 
 import math
@@ -55,10 +55,11 @@ from .loop.probe import probe
 class Args:
     """Train a classifier to certified robustness; without arguments, the main job."""
 
-    run: str = argument("", "run folder (default: runs/METHOD-MODEL-EPS-SEED, with OBJECTIVE- before it if that is not robust); "
-                            "a stopped run goes on from there")
+    run: str = argument("", "run folder (default: runs/METHOD-MODEL-EPS-SEED, with OBJECTIVE- before it "
+                            "if that is not robust); a stopped run goes on from there")
     objective: str = argument("robust", "what is minimised (refbound/objectives.py)", choices=tuple(rb.OBJECTIVES))
-    method: str = argument("one-step", "how the margins are bounded", choices=[m for m in rb.METHODS if rb.METHODS[m].trains])
+    method: str = argument("one-step", "how the margins are bounded",
+                           choices=[m for m in rb.METHODS if rb.METHODS[m].trains])
     model: str = argument("small", "network", choices=tuple(rb.models.MODELS))
     eps: float = argument(0.1, "radius of the ball at the test, pixels in [0, 1]")
     train_eps: float = argument(None, "radius at the end of the ramp (default: eps)", type=float)
@@ -71,12 +72,15 @@ class Args:
     ramp_shape: str = argument("linear", "of ε, β and κ over the ramp", choices=tuple(schedule.SHAPES))
     beta: tuple = argument((1.0, 1.0), "β of (3) before and after the ramp: the weight of the method against ibp")
     kappa: tuple = argument((0.0, 0.0), "κ before and after the ramp: the weight of the clean loss (not in the paper)")
-    alpha: float = argument(None, "α of mtl-ibp, cc-ibp and exp-ibp: the weight of the bound against the attack (default: 0.5)", type=float)
+    alpha: float = argument(None, "α of mtl-ibp, cc-ibp and exp-ibp: the weight of the bound against the attack "
+                                  "(default: 0.5)", type=float)
     lam: float = argument(None, "λ of sabr: the radius of its box, as a share of ε (default: 0.5)", type=float)
-    attack_steps: int = argument(STEPS, "steps of the attack that all objectives but robust make; together they are 2 ε long")
-    init: str = argument("uniform", "what weights are drawn from: U(±1/√fan_in), or ibp: N(0, 2π/fan_in²) but in the last layer",
-                         choices=("uniform", "ibp"))
-    regularise: float = argument(0.0, "λ of the regularisers while ε rises: tight boxes, active beside inactive units (0: none)")
+    attack_steps: int = argument(STEPS, "steps of the attack that all objectives but robust make; "
+                                        "together they are 2 ε long")
+    init: str = argument("uniform", "what weights are drawn from: U(±1/√fan_in), or ibp: N(0, 2π/fan_in²) "
+                                    "but in the last layer", choices=("uniform", "ibp"))
+    regularise: float = argument(0.0, "λ of the regularisers while ε rises: tight boxes, "
+                                      "active beside inactive units (0: none)")
     l1: float = argument(0.0, "weight of the sum of the weights' magnitudes, added to the loss")
     optimizer: str = argument("adam", "optimiser", choices=tuple(OPTIMIZERS))
     adam_beta2: float = argument(None, "β₂ of adam (default: 0.999)", type=float)
@@ -100,7 +104,8 @@ class Args:
     probe: int = argument(200, "measure the loss landscape every so many steps (trainers/landscape.py; 0: never)")
     as_released: bool = argument(False, "measure also what the authors' code logs: redrawn slopes, RMS, similarity")
     device: str = argument("cpu", "cpu or cuda", choices=("cpu", "cuda"))
-    threads: int = argument(0, "cores, a process each where the system can fork (0: all); the result does not depend on it")
+    threads: int = argument(0, "cores, a process each where the system can fork (0: all); "
+                               "the result does not depend on it")
 
 
 def main(argv=None):
@@ -124,9 +129,9 @@ def main(argv=None):
 
 def check(args):
     """ValueError for arguments that cannot be, before anything is read or written."""
-    arguments.at_least(args, epochs=1, batch=1, validation=1, attack_steps=1, probe=int(args.as_released), **dict.fromkeys(
-        ("eps", "train_eps", "ibp_epochs", "warmup", "ramp", "regularise", "l1", "rate", "clip_norm", "crop", "shard", "limit",
-         "threads", "seed", "split_seed"), 0))
+    arguments.at_least(args, epochs=1, batch=1, validation=1, attack_steps=1, probe=int(args.as_released),
+                       **dict.fromkeys(("eps", "train_eps", "ibp_epochs", "warmup", "ramp", "regularise", "l1", "rate",
+                                        "clip_norm", "crop", "shard", "limit", "threads", "seed", "split_seed"), 0))
     if not 0 < args.factor <= 1:
         raise ValueError(f"--factor: expected a number in (0, 1], got {args.factor}")
     if not all(0 <= time < math.inf for time in args.milestones):
@@ -147,13 +152,14 @@ def check(args):
     if args.projections and args.norm != "inf":
         raise ValueError(f"--projections: expected --norm inf with them, got {args.norm}")
     if args.warmup + args.ramp > args.epochs:
-        raise ValueError(f"--epochs: expected at least --warmup + --ramp = {args.warmup + args.ramp:g}, got {args.epochs}")
+        raise ValueError(f"--epochs: expected at least --warmup + --ramp = {args.warmup + args.ramp:g}, "
+                         f"got {args.epochs}")
     if args.ibp_epochs >= args.epochs and args.method != "ibp":
         raise ValueError(f"--epochs: expected more than --ibp-epochs = {args.ibp_epochs:g}, got {args.epochs}")
 
 
 def examples(args):
-    """(the images to train on, those held out, the number of classes), once everything can be read that will be, and fits.
+    """(the images to train on, those held out, the number of classes), once all that will be read can be, and fits.
 
     The test set is not used yet: what is wrong with it should not be found after training.
     """
@@ -163,9 +169,11 @@ def examples(args):
         raise ValueError(f"the test set: expected images {shape} of at most {classes} classes, as the training set, "
                          f"got {other} of {others}")
     if args.validation >= len(whole.labels):
-        raise ValueError(f"--validation: expected less than the {len(whole.labels)} training images, got {args.validation}")
+        raise ValueError(f"--validation: expected less than the {len(whole.labels)} training images, "
+                         f"got {args.validation}")
     if args.crop and args.crop >= min(whole.images.shape[2:]):
-        raise ValueError(f"--crop: expected less than the {min(whole.images.shape[2:])} pixels of an image, got {args.crop}")
+        raise ValueError(f"--crop: expected less than the {min(whole.images.shape[2:])} pixels of an image, "
+                         f"got {args.crop}")
     train, held_out = data.split_validation(whole, args.validation, args.split_seed)
     train = data.Dataset(*(column[:args.limit or None] for column in train))
     if len(train.labels) < args.batch:
@@ -183,7 +191,7 @@ def new_network(args, xp, input_shape, classes):
 
 
 def train_epochs(net, train, held_out, args, pmap, folder):
-    """Trains from the first epoch, or from the checkpoint, to the last, all files written after each; the rows of the log."""
+    """Trains from the first epoch or the checkpoint to the last, all files written after each; the rows of the log."""
     done, state, rows, probes, best = 0, {}, [], [], math.inf
     if (folder / "checkpoint.npz").exists():
         like = next(iter(net.params.values()))
@@ -194,9 +202,10 @@ def train_epochs(net, train, held_out, args, pmap, folder):
         started = time.time()
         net, state, row, found = train_epoch(net, state, train, epoch, args, pmap, folder)
         fraction = schedule.ramp(epoch, args.warmup, args.ramp, args.ramp_shape)  # where the epoch ends
-        by = ("ibp",) if epoch <= args.ibp_epochs and fraction < 1 else certifiers(args.method, args.beta)  # epochs that compete: alike
-        validation = errors(net, held_out, args, fraction * args.eps, by)
-        rows.append({**row, **{f"validation_{kind}": validation[kind] for kind in ("eps", "standard_error", "verified_error")},
+        by = ("ibp",) if epoch <= args.ibp_epochs and fraction < 1 else certifiers(args.method, args.beta)
+        validation = errors(net, held_out, args, fraction * args.eps, by)  # epochs that compete: alike
+        rows.append({**row, **{f"validation_{kind}": validation[kind]
+                               for kind in ("eps", "standard_error", "verified_error")},
                      "probe_seconds": round(sum(one.pop("seconds") for one in found), 2),
                      "seconds": round(time.time() - started, 1)})
         probes += found
@@ -227,7 +236,8 @@ def train_epoch(net, state, train, epoch, args, pmap, folder):
         if not all(map(math.isfinite, (loss, *(float(abs(w).max()) for w in params.values())))):
             last = folder / "checkpoint.npz"
             raise ValueError(f"the loss is no longer finite at epoch {epoch}, step {step + 1}; "
-                             + (f"the last good checkpoint is {last}" if last.exists() else "there is no checkpoint yet"))
+                             + (f"the last good checkpoint is {last}" if last.exists()
+                                else "there is no checkpoint yet"))
         before, net = net, net.with_params(params)
         if args.probe and ((epoch - 1) * steps + step) % args.probe == 0:
             at = {"epoch": epoch, "step": step, "time": epoch - 1 + step / steps, "eps": now["eps"], "loss": loss}

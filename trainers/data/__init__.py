@@ -19,8 +19,8 @@ from . import cifar10, idx, svhn
 from .augment import AUGMENT, augment, random_crop, random_flip
 from .files import wrong
 
-__all__ = ["AUGMENT", "Dataset", "augment", "first", "load", "random_crop", "random_flip", "split_validation", "suspect",
-           "to_float"]
+__all__ = ["AUGMENT", "Dataset", "augment", "first", "load", "random_crop", "random_flip", "split_validation",
+           "suspect", "to_float"]
 
 READERS = {"mnist": idx.read, "cifar10": cifar10.read, "svhn": svhn.read}
 
@@ -35,9 +35,9 @@ class Dataset(NamedTuple):
 def load(name, split, data_dir=None):
     """The "train" or "test" split of "mnist", "cifar10" or "svhn".
 
-    Without data_dir: MNIST as shipped, its SHA-256 checked. With it: the files of that folder; for "mnist" any set in the
-    same format under the same file names, such as Fashion-MNIST. CIFAR-10 and SVHN are not shipped and need data_dir.
-    Images whose pixels are all 0 or 1 were divided by 255 already, or cut, and are refused.
+    Without data_dir: MNIST as shipped, its SHA-256 checked. With it: the files of that folder; for "mnist" any set in
+    the same format under the same file names, such as Fashion-MNIST. CIFAR-10 and SVHN are not shipped and need
+    data_dir. Images whose pixels are all 0 or 1 were divided by 255 already, or cut, and are refused.
     """
     for argument, value, known in (("name", name, tuple(READERS)), ("split", split, ("train", "test"))):
         if value not in known:
@@ -49,7 +49,7 @@ def load(name, split, data_dir=None):
 
 
 def first(dataset, n, net):
-    """The first n examples (0: all) as a network takes them; ValueError if there are fewer, or they do not fit the network."""
+    """The first n examples (0: all) as a network takes them; ValueError if there are fewer, or they do not fit it."""
     if not 0 <= n <= len(dataset.labels):
         raise ValueError(f"--n: expected at most the {len(dataset.labels)} images of the data, got {n}")
     images, labels = (a[:n or None] for a in dataset)
@@ -61,10 +61,11 @@ def first(dataset, n, net):
 
 
 def suspect(model, standard_error):
-    """A line on stderr, what to try, if a network that somebody made elsewhere errs on more than half of the images (in %)."""
+    """A line on stderr, what to try, if a network made elsewhere errs on more than half of the images (in %)."""
     if standard_error > 50 and Path(model).is_file():
-        print(f"warning: {model}: standard error {standard_error:.0f} %: does it expect these images? Try other orders of their "
-              "channels, transposed images, inverted pixels (1 − x), and its own normalisation as its first layer", file=sys.stderr)
+        print(f"warning: {model}: standard error {standard_error:.0f} %: does it expect these images? Try other orders "
+              "of their channels, transposed images, inverted pixels (1 − x), and its own normalisation "
+              "as its first layer", file=sys.stderr)
 
 
 def to_float(images, dtype):

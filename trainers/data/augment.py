@@ -21,11 +21,12 @@ def random_crop(images, rng, pad=4):
     return windows[np.arange(n), :, top, left]  # (N, C, H, W)
 
 
-AUGMENT = {"mnist": (False, 1), "cifar10": (True, 4), "svhn": (False, 4)}  # flip, and pixels of crop; the paper's MNIST: none
+# flip, and pixels of crop; the paper's MNIST: none
+AUGMENT = {"mnist": (False, 1), "cifar10": (True, 4), "svhn": (False, 4)}
 
 
 def augment(images, rng, name, crop=None):
-    """The random changes that data set `name` is trained with: a flip, then a crop by so many pixels (None: its own)."""
+    """The random changes of data set `name` in training: a flip, then a crop by so many pixels (None: its own)."""
     flip, pad = AUGMENT[name]
     pad = pad if crop is None else crop
     images = random_flip(images, rng) if flip else images

@@ -1,8 +1,8 @@
 """CIFAR-10 from its official files, the Python batches or the binary ones: https://www.cs.toronto.edu/~kriz/cifar.html
 
 A Python batch is a pickled dict: "data" uint8 (N, 3072), red then green then blue, and "labels", a list. A binary batch
-is N records of 1 + 3072 bytes, the label first. A pickle can run code, so in this one only the few names that an array's
-pickle asks for are found; any other name is an error.
+is N records of 1 + 3072 bytes, the label first. A pickle can run code, so in this one only the few names that an
+array's pickle asks for are found; any other name is an error.
 """
 
 import io

@@ -23,13 +23,13 @@ from ..inputs import draws
 
 FREE = ("run", "threads")  # arguments that a result does not depend on
 # what runs had that name no such argument
-ADDED = {"ibp_epochs": 0.0, "objective": "robust", "alpha": None, "lam": None, "attack_steps": 8, "l1": 0.0, "init": "uniform",
-         "regularise": 0.0}
+ADDED = {"ibp_epochs": 0.0, "objective": "robust", "alpha": None, "lam": None, "attack_steps": 8, "l1": 0.0,
+         "init": "uniform", "regularise": 0.0}
 
 
 @contextlib.contextmanager
 def alone(folder):
-    """Holds a run folder while a run writes to it; ValueError if another process does. Where files know no locks, all may."""
+    """Holds a run folder while a run writes to it; ValueError if another process does. Without file locks, all may."""
     try:
         import fcntl
     except ImportError:
@@ -50,11 +50,12 @@ def open_folder(folder, arguments, report):
     if (folder / "config.json").exists():
         config = read_config(folder)
         if other := differences(config["arguments"], arguments) or elsewhere(config, arguments):
-            raise ValueError(f"{folder}: holds a run with other arguments ({other}); expected the same, or another --run")
+            raise ValueError(f"{folder}: holds a run with other arguments ({other}); expected the same, "
+                             "or another --run")
         if not (folder / "result.json").exists():
             if (found := config.get("versions", {}).get("draws", 1)) != draws.VERSION:
-                raise ValueError(f"{folder}: expected a run whose draws are of version {draws.VERSION}, got one of version "
-                                 f"{found}, which would not go on as it began; give another --run")
+                raise ValueError(f"{folder}: expected a run whose draws are of version {draws.VERSION}, got one of "
+                                 f"version {found}, which would not go on as it began; give another --run")
             return None
         result = read_json(folder / "result.json")
         try:
@@ -66,24 +67,27 @@ def open_folder(folder, arguments, report):
     folder.mkdir(parents=True, exist_ok=True)
     if any(path.suffix != ".part" for path in folder.iterdir()):
         raise ValueError(f"{folder}: holds files, but no config.json; expected a new folder, or that of a run")
-    write_json(folder / "config.json", {"arguments": arguments, "versions": versions(arguments["device"]), "started_in": os.getcwd()})
+    write_json(folder / "config.json", {"arguments": arguments, "versions": versions(arguments["device"]),
+                                        "started_in": os.getcwd()})
     return None
 
 
 def known(arguments):
-    """The arguments of a run of any version with those that it did not name: once the data set said how far images are moved."""
+    """The arguments of a run of any version with those it did not name: once the data set said how far images move."""
     crop = arguments.get("crop")
     return {**ADDED, **arguments, "crop": (0 if arguments["data"] == "mnist" else 4) if crop is None else crop}
 
 
 def differences(found, wanted):
-    """In words, where the arguments that a run's files hold are not those that are wanted, but for those that are free."""
-    found, wanted = known(found), {k: list(v) if isinstance(v, tuple) else v for k, v in wanted.items() if k not in FREE}
-    return "; ".join(f"--{k.replace('_', '-')} {found.get(k)} there, {v} here" for k, v in wanted.items() if found.get(k) != v)
+    """In words, where the arguments in a run's files are not those that are wanted, but for those that are free."""
+    found, wanted = known(found), {k: list(v) if isinstance(v, tuple) else v
+                                   for k, v in wanted.items() if k not in FREE}
+    return "; ".join(f"--{k.replace('_', '-')} {found.get(k)} there, {v} here"
+                     for k, v in wanted.items() if found.get(k) != v)
 
 
 def elsewhere(config, wanted):
-    """In words, another data folder of the same relative name; "" if it is the same, or the run does not say where it was started."""
+    """In words, another data folder of the same relative name; "" if it is the same, or the run has no "started_in"."""
     name, there = wanted["data_dir"], config.get("started_in")
     same = not (name and there and Path(there, name).is_dir()) or Path(there, name).resolve() == Path(name).resolve()
     return "" if same else f"--data-dir {Path(there, name)} there, {Path(name).resolve()} here"
@@ -129,7 +133,8 @@ def restore(path, like):
         epoch, *kept = (meta[name] for name in ("epoch", "rows", "probes", "best"))
         if not isinstance(epoch, int) or len(kept[0]) != epoch:
             raise ValueError(f"expected a row for each of {epoch} epochs, found {len(kept[0])}")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile,
+            zlib.error) as error:
         raise ValueError(f"{path}: not a checkpoint: {' '.join(str(error).split()) or type(error).__name__}") from None
     params = {k[6:]: to_like(v, like) for k, v in arrays.items() if k.startswith("param/")}
     state = {k[6:]: to_like(v, like) if v.ndim else v.item() for k, v in arrays.items() if k.startswith("state/")}
@@ -137,12 +142,13 @@ def restore(path, like):
 
 
 def load_model(path):
-    """(network, config): a network file, or a run folder's best.npz with the arguments it was trained with ({} else)."""
+    """(network, config): a network file, or a run folder's best.npz with the arguments of its run ({} else)."""
     path = Path(path)
     if not path.exists():
         raise ValueError(f"{path}: no such file or folder; expected a network (.npz) or a run folder")
     if path.suffix in (".onnx", ".pt", ".pth"):
-        raise ValueError(f"{path}: expected a network (.npz) or a run folder; python -m verify.exchange {path} FILE.npz makes one")
+        raise ValueError(f"{path}: expected a network (.npz) or a run folder; "
+                         f"python -m verify.exchange {path} FILE.npz makes one")
     if not path.is_dir():
         return rb.load(path), {}
     if not (path / "best.npz").exists():
@@ -150,8 +156,8 @@ def load_model(path):
     return rb.load(path / "best.npz"), arguments_of(path)
 
 
-KINDS = {"method": str, "eps": (int, float), "norm": str, "no_clip": bool, "beta": list, "data": str, "data_dir": (str, type(None)),
-         "started_in": str, "versions": dict}
+KINDS = {"method": str, "eps": (int, float), "norm": str, "no_clip": bool, "beta": list, "data": str,
+         "data_dir": (str, type(None)), "started_in": str, "versions": dict}
 
 
 def read_config(folder):
@@ -161,9 +167,11 @@ def read_config(folder):
         raise ValueError(f"{folder}: expected the folder of a run, found no arguments in its config.json")
     found = {"method": None, "started_in": "", "versions": {}, **config, **config["arguments"]}
     wrong = [name for name in KINDS if name in found and not isinstance(found[name], KINDS[name])]
-    wrong = wrong or ["beta"] * (len(found.get("beta", "01")) != 2) + ["norm"] * (found.get("norm", "inf") not in ("inf", "2", "1"))
+    wrong = wrong or (["beta"] * (len(found.get("beta", "01")) != 2)
+                      + ["norm"] * (found.get("norm", "inf") not in ("inf", "2", "1")))
     if wrong:
-        raise ValueError(f"{folder}: expected the folder of a run, found {wrong[0]} {found[wrong[0]]!r:.60} in its config.json")
+        raise ValueError(f"{folder}: expected the folder of a run, found {wrong[0]} {found[wrong[0]]!r:.60} "
+                         "in its config.json")
     return config
 
 
@@ -194,8 +202,9 @@ def versions(device="cpu"):
     gpu = device_module(device) if device != "cpu" else None
     commit = ""
     with contextlib.suppress(OSError):  # no git there
-        commit = subprocess.run(["git", "describe", "--always", "--dirty", "--abbrev=40"], capture_output=True, encoding="utf-8",
-                                cwd=Path(__file__).parent).stdout.strip()
+        commit = subprocess.run(["git", "describe", "--always", "--dirty", "--abbrev=40"], capture_output=True,
+                                encoding="utf-8", cwd=Path(__file__).parent).stdout.strip()
     return {"python": platform.python_version(), "numpy": np.__version__, "scipy": scipy.__version__,
             "machine": platform.machine(), "commit": commit or "unknown", "draws": draws.VERSION,
-            **({"cupy": gpu.__version__, "gpu": gpu.cuda.runtime.getDeviceProperties(0)["name"].decode()} if gpu else {})}
+            **({"cupy": gpu.__version__,
+                "gpu": gpu.cuda.runtime.getDeviceProperties(0)["name"].decode()} if gpu else {})}

@@ -3,10 +3,10 @@
     {"name": …, "arguments": {…}, "versions": {…}, "result": {…}, "exact": {…} or null, "complete": {…} if there is one,
      "log": {column: [a value an epoch]}, "landscape": {column: [a value a probe]}}
 
-"result" is what the test set gave (result.json; {} of a run that is not finished), "exact" the same by exact bounds where the
-run's own are an estimate, "complete" the verdict on each test image (verify.complete): its first letter, but for unknown ?. "log"
-and "landscape" are log.csv and landscape.csv. Numbers have six significant digits; what is
-missing or not finite is null. `read` adds "network", the path of the best network, or None.
+"result" is what the test set gave (result.json; {} of a run that is not finished), "exact" the same by exact bounds
+where the run's own are an estimate, "complete" the verdict on each test image (verify.complete): its first letter, but
+for unknown ?. "log" and "landscape" are log.csv and landscape.csv. Numbers have six significant digits; what is missing
+or not finite is null. `read` adds "network", the path of the best network, or None.
 """
 
 import json
@@ -18,17 +18,17 @@ from . import checkpoint
 
 RESULTS = Path(__file__).parents[1] / "results"
 PARTS = ("arguments", "versions", "result", "log", "landscape")
-NUMBERS = {"eps", "train_eps", "epochs", "seed", "rate", "warmup", "ramp", "standard_error", "pgd_error", "verified_error",
-           "training_seconds", "images", "exact_error", "unknown"}
+NUMBERS = {"eps", "train_eps", "epochs", "seed", "rate", "warmup", "ramp", "standard_error", "pgd_error",
+           "verified_error", "training_seconds", "images", "exact_error", "unknown"}
 RESULT = ("standard_error", "pgd_error", "verified_error", "estimate")
 READ = {  # what tables and figures read of each part, where there is one; a record may lack later arguments
     "arguments": ("method", "model", "eps", "train_eps", "norm", "no_clip", "epochs", "warmup", "ramp", "ramp_shape",
                   "beta", "kappa", "optimizer", "rate", "milestones", "factor", "batch", "p", "q", "projections",
                   "limit", "data", "data_dir", "seed", "probe"),
-    "result": (*RESULT, "training_seconds"), "exact": RESULT, "complete": ("images", "exact_error", "unknown", "verdicts"),
-    "log": ("seconds", "probe_seconds"),
+    "result": (*RESULT, "training_seconds"), "exact": RESULT,
+    "complete": ("images", "exact_error", "unknown", "verdicts"), "log": ("seconds", "probe_seconds"),
     "landscape": ("time", "loss", "least_loss", "greatest_loss", "variation", "l2_distance", "cosine_distance")}
-SHOWN = ("ibp", "crown-ibp", "one-step")  # the methods whose networks figures look at: kept beside their records, seed 0,
+SHOWN = ("ibp", "crown-ibp", "one-step")  # methods whose networks figures look at: kept beside their records, seed 0,
 LARGEST = 3_000_000  # and up to so many bytes
 
 
@@ -62,7 +62,7 @@ def columns(path):
 
 
 def rounded(value):
-    """The value, or all in it, to six significant digits; a number that is whole as an int, one that is not finite as None."""
+    """The value, or all in it, to six significant digits; a whole number as an int, one that is not finite as None."""
     if isinstance(value, dict):
         return {k: rounded(v) for k, v in value.items()}
     if isinstance(value, list):
@@ -76,7 +76,7 @@ def rounded(value):
 
 
 def write(folder, results):
-    """NAME.json of the finished run in `folder`, into `results`; and its best network, if it is one that figures look at."""
+    """NAME.json of the finished run in `folder`, into `results`; and its best network, if figures look at it."""
     record, results = finished(gather(folder)), Path(results)
     given = record["arguments"] = settings(record["arguments"])
     results.mkdir(parents=True, exist_ok=True)
@@ -92,15 +92,15 @@ def belongs(path, eps, no_clip, standard_error):
     if other := {name: found["arguments"][name] for name, value in given.items() if found["arguments"][name] != value}:
         raise ValueError(f"{path}: expected a record of {given}, found {other}")
     if not found["result"] or abs(found["result"]["standard_error"] - standard_error) > 0.02:
-        raise ValueError(f"{path}: expected the record of this network, of standard error {standard_error:.2f} % on these images, "
-                         f"found {found['result'].get('standard_error')}")
+        raise ValueError(f"{path}: expected the record of this network, of standard error {standard_error:.2f} % "
+                         f"on these images, found {found['result'].get('standard_error')}")
 
 
 def add_verdicts(path, verdicts, config):
     """Adds to the record in a file what was decided of its network, as verify.complete has it."""
     n, count = len(verdicts), Counter(verdicts)
-    found = {"images": n, "exact_error": 100 * (count["misclassified"] + count["not robust"]) / n, "unknown": count["unknown"],
-             **{name: config[name] for name in ("time_limit", "seed", "seconds")},
+    found = {"images": n, "exact_error": 100 * (count["misclassified"] + count["not robust"]) / n,
+             "unknown": count["unknown"], **{name: config[name] for name in ("time_limit", "seed", "seconds")},
              "verdicts": "".join("?" if verdict == "unknown" else verdict[0] for verdict in verdicts)}
     checkpoint.write(path, text({**checkpoint.read_json(path), "complete": rounded(found)}) + "\n")
 
@@ -142,7 +142,8 @@ def read_one(path):
     """The record in a file."""
     record = checkpoint.read_json(path)
     if record.get("name") != Path(path).stem:
-        raise ValueError(f"{path}: expected the record of a run named {Path(path).stem}, found one named {record.get('name')}")
+        raise ValueError(f"{path}: expected the record of a run named {Path(path).stem}, "
+                         f"found one named {record.get('name')}")
     return whole(path, record)
 
 

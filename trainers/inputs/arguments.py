@@ -29,7 +29,7 @@ def argument(default, text, **more):
 def parse(cls, prog, argv=None, presets=None):
     """An instance of the dataclass from the command line; --help shows every field with its default.
 
-    presets  {name: {field: value}}: --preset NAME puts these in the defaults' place, so that options given override them
+    presets  {name: {field: value}}: --preset NAME puts these in the defaults' place, so options given override them
     """
     parser = Parser(prog=f"python -m {prog}", description=cls.__doc__)
     for field in dataclasses.fields(cls):
@@ -46,7 +46,7 @@ def parse(cls, prog, argv=None, presets=None):
 
 
 def _add(parser, field, opposites):
-    """A field as an option. A switch can be turned off (--no-clip, --clip) with `opposites`, or if its default is None."""
+    """A field as an option; with `opposites`, or a default of None, a switch can be turned off (--no-clip, --clip)."""
     more, name, default = dict(field.metadata), "--" + field.name.replace("_", "-"), field.default
     kind = more.pop("type", type(default))
     if kind is tuple:
@@ -111,7 +111,7 @@ def picture(text):
 
 def run(main):
     """main() as a command: what cannot be done is one line on stderr and exit status 1."""
-    sys.stdout.reconfigure(line_buffering=True, errors="replace")  # a line is there once it is printed, and on any terminal
+    sys.stdout.reconfigure(line_buffering=True, errors="replace")  # a line is there once printed, and on any terminal
     sys.stderr.reconfigure(errors="replace")
     try:
         sys.exit(main())

@@ -1,10 +1,10 @@
 """Settings as data: of the paper's training runs (TRAINING), and of the studies that trainers/study.py runs (STUDIES).
 
 Beside each of the paper's settings stands where it comes from: a file of the code released with the paper
-(github.com/sungyoon-lee/LossLandscapeMatters; config/*.json over defaults.json). What is not listed is our default, because
-no source was found for it, or because ours differs on purpose: 5,000 training images are held out to choose the epoch (the
-release trains on all, and chooses by the test set); the last, smaller minibatch is left out; seeds are ours. The objectives that
-came after the paper have the settings of their own authors' code, and one those of a later benchmark's (Mao et al. 2025).
+(github.com/sungyoon-lee/LossLandscapeMatters; config/*.json over defaults.json). What is not listed is our default, as
+no source was found for it or ours differs on purpose: 5,000 training images are held out to choose the epoch (the
+release trains on all, and chooses by the test set); the last, smaller minibatch is left out; seeds are ours. Objectives
+after the paper have the settings of their own authors' code, and one those of a later benchmark's (Mao et al. 2025).
 """
 
 from fnmatch import fnmatchcase
@@ -25,19 +25,19 @@ OURS = {                        # in all three config files, if nothing else is 
 CIFAR10 = {                     # config/cifar10.json
     **OURS,
     "data": "cifar10",          # "dataset": "cifar", "train_random_transform": true, "normalize_input": false
-    "eps": 0.0313725,           # "epsilon", "train_epsilon": 8/255; README.md: with 0.007843 as well, --eps 0.007843 here
+    "eps": 0.0313725,           # "epsilon", "train_epsilon": 8/255; README.md: 0.007843 as well, --eps 0.007843 here
     "epochs": 400,              # "epochs"
     "warmup": 20,               # "schedule_start"
     "ramp": 240,                # "schedule_length": 241, less 1 in train.py (EpsilonScheduler)
     "rate": 3e-4,               # "lr"
-    "milestones": tuple(range(270, 400, 10)),  # "lr_decay_step": 10 in defaults.json, counted from the end of the ramp (train.py)
+    "milestones": tuple(range(270, 400, 10)),  # "lr_decay_step": 10 in defaults.json, from the ramp's end (train.py)
     "factor": 0.5,              # "lr_decay_factor": 0.5 in defaults.json
     "batch": 128,               # "batch_size"
 }
 
-# The objectives that came after the paper, at ε = 0.1 on MNIST. Their CNN7 with batch normalisation is `small` here, and what belongs
-# to it is left out: its initialisation, and a second penalty in the ramp (Shi et al. 2021).
-AFTER = {                       # README.md of all three: github.com/eth-sri/sabr, alessandrodepalma/expressive-losses, kanaksad/CTBench
+# The objectives that came after the paper, at ε = 0.1 on MNIST. Their CNN7 with batch normalisation is `small` here,
+# and what belongs to it is left out: its initialisation, and a second penalty in the ramp (Shi et al. 2021).
+AFTER = {  # README.md of all three: github.com/eth-sri/sabr, alessandrodepalma/expressive-losses, kanaksad/CTBench
     "method": "ibp",
     "model": "small",           # ours
     "crop": 0,                  # ours: images are not moved
@@ -64,14 +64,14 @@ TRAINING = {
         **AFTER,
         "objective": "sabr",
         "lam": 0.4,             # "--lambda_ratio 0.4"
-        "warmup": 2,            # "start_epoch_eps": 2, and the clean loss alone until then ("kappa_start": 1, "end_epoch_kappa": 2)
+        "warmup": 2,            # "start_epoch_eps": 2; clean loss alone before ("kappa_start": 1, "end_epoch_kappa": 2)
         "ramp_shape": "linear",  # ASSUMED: "eps_scheduler_mode": "exp" has no counterpart here
         "attack_steps": 8,      # "adv_start_steps": 8, of ε/2 falling to ε/2000, after 10 random ones; 8 of ε/4 here
         "l1": 1e-5,             # "--l1 1e-5", of the biases too
     },
-    "mtl-ibp": {**EXPRESSIVE, "objective": "mtl-ibp", "alpha": 0.01, "l1": 1e-5},  # "--mtlibp_coeff 1e-2 --l1_coeff 1e-5"
-    "cc-ibp": {**EXPRESSIVE, "objective": "cc-ibp", "alpha": 0.1, "l1": 2e-6},     # "--ccibp_coeff 0.1 --l1_coeff 2e-6"
-    "exp-ibp": {                # that README has none on MNIST: scripts/examples/mnist/0.1/train_expibp.sh of kanaksad/CTBench
+    "mtl-ibp": {**EXPRESSIVE, "objective": "mtl-ibp", "alpha": 0.01, "l1": 1e-5},  # --mtlibp_coeff 1e-2 --l1_coeff 1e-5
+    "cc-ibp": {**EXPRESSIVE, "objective": "cc-ibp", "alpha": 0.1, "l1": 2e-6},     # --ccibp_coeff 0.1 --l1_coeff 2e-6
+    "exp-ibp": {  # that README has none on MNIST: scripts/examples/mnist/0.1/train_expibp.sh of kanaksad/CTBench
         **EXPRESSIVE,           # "--train-eps 0.2", "--grad-clip 10"
         "objective": "exp-ibp",
         "alpha": 0.02,          # "ibp_coef=0.02"
@@ -102,7 +102,7 @@ TRAINING = {
         **OURS,
         "data": "svhn",         # "dataset", "train_random_transform": true
         "model": "dm_large",    # "model_class": "IBP_large", "linear_size": 512
-        "eps": 0.01,            # "epsilon", "train_epsilon"; of pixels in [0, 1], train.py divides it by their deviation
+        "eps": 0.01,            # "epsilon", "train_epsilon"; of pixels in [0, 1], train.py divides by their deviation
         "epochs": 200,          # "epochs"
         "warmup": 10,           # "schedule_start"
         "ramp": 120,            # "schedule_length": 121, less 1 in train.py (EpsilonScheduler)
@@ -127,17 +127,22 @@ METHODS = {  # what a study calls a run -> its options
 }
 
 OBJECTIVES = {  # and those after the paper, by ibp's bound, or by one-step's in the last epochs
-    **{objective: {"method": "ibp", "objective": objective, "attack_steps": 1} for objective in ("sabr", "mtl-ibp", "cc-ibp", "exp-ibp")},
-    **{f"{objective}-one-step": {"method": "one-step", "objective": objective, "attack_steps": 1} for objective in ("sabr", "mtl-ibp")},
+    **{objective: {"method": "ibp", "objective": objective, "attack_steps": 1}
+       for objective in ("sabr", "mtl-ibp", "cc-ibp", "exp-ibp")},
+    **{f"{objective}-one-step": {"method": "one-step", "objective": objective, "attack_steps": 1}
+       for objective in ("sabr", "mtl-ibp")},
 }
 
-STARTS = {"": {}, "-init": {"init": "ibp"}, "-init-regularise": {"init": "ibp", "regularise": 0.5}}  # as usual, and for interval bounds
+# as usual, and for interval bounds
+STARTS = {"": {}, "-init": {"init": "ibp"}, "-init-regularise": {"init": "ibp", "regularise": 0.5}}
 STARTED = {method + start: {**METHODS[method], **options}
            for method in ("ibp", "crown-ibp", "one-step") for start, options in STARTS.items()}
 
 SEARCHED = {f"{method}-{rate:g}-{ramp:g}": {**METHODS[method], "rate": rate, "ramp": ramp, "probe": 0}
-            for method in ("ibp", "crown-ibp", "one-step", "cbp-1-0") for rate in (1e-3, 2e-3, 4e-3, 8e-3) for ramp in (1.25, 2.75)}
-CHOSEN = ("ibp-0.004-2.75", "crown-ibp-0.008-1.25", "one-step-0.004-1.25", "cbp-1-0-0.004-2.75")  # of each method's eight the one with the least verified error in validation
+            for method in ("ibp", "crown-ibp", "one-step", "cbp-1-0")
+            for rate in (1e-3, 2e-3, 4e-3, 8e-3) for ramp in (1.25, 2.75)}
+# of each method's eight the one with the least verified error in validation
+CHOSEN = ("ibp-0.004-2.75", "crown-ibp-0.008-1.25", "one-step-0.004-1.25", "cbp-1-0-0.004-2.75")
 
 
 def schedule(epochs):
@@ -153,13 +158,14 @@ def stretched(options, by):
             tuple(round(time * by, 3) for time in value) for name, value in options.items()}
 
 
-EQUAL = dict.fromkeys(("ibp", "crown-ibp", "one-step", "cbp-1-0"), (0, 1, 2))  # in as many epochs of one schedule, at every ε
+EQUAL = dict.fromkeys(("ibp", "crown-ibp", "one-step", "cbp-1-0"), (0, 1, 2))  # equal epochs of one schedule at every ε
 WITH_CAP = {**EQUAL, "cap": (0,)}  # which has 4 epochs, and was not run above 0.2
 MIXED = {**EQUAL, "one-step-1-0.1": (0,)}  # OURS with β from 1 to 0.1
-FASTER = {"adam_beta2": 0.99}  # at large ε, all methods; this, SLOWER and SHORT were chosen by ibp's errors in training and validation
+# at large ε, all methods; this, SLOWER and SHORT were chosen by ibp's errors in training and validation
+FASTER = {"adam_beta2": 0.99}
 SLOWER = {"rate": 1e-3, "warmup": 0.5, "ramp": 8.0, "milestones": (46.0, 56.0)}
 SHORT = {"warmup": 0.5, "ramp": 8.0, "milestones": (23.0, 28.0)}
-BY_IBP = {  # method -> ε -> its options. Only mtl-ibp's α was searched: three and two trials of 10 or 20 epochs, by held-out images
+BY_IBP = {  # method -> ε -> options; searched: only mtl-ibp's α, 3 and 2 trials of 10 or 20 epochs, by held-out images
     "ibp": {0.1: {}, 0.3: {}},
     "sabr": {0.1: {"lam": 0.5}, 0.3: {"lam": 0.8}},
     "mtl-ibp": {0.1: {"alpha": 0.3}, 0.3: {"alpha": 0.5}},
@@ -205,8 +211,8 @@ STUDIES = {
         differing={
             ("ibp", 0.1): SLOWER, ("ibp", 0.2): {**SLOWER, "train_eps": 0.25}, ("one-step", 0.2): {"train_eps": 0.25},
             ("ibp", 0.3): {**SLOWER, **FASTER}, ("one-step", 0.3): {**stretched(SLOWER, 36 / 60), **FASTER},
-            ("ibp", 0.4): {**SHORT, **FASTER}, ("mtl-ibp", 0.3): {**SLOWER, **FASTER, **BY_IBP["mtl-ibp"][0.3], "probe": 0}},
-        crop={0.1: 1}),
+            ("ibp", 0.4): {**SHORT, **FASTER},
+            ("mtl-ibp", 0.3): {**SLOWER, **FASTER, **BY_IBP["mtl-ibp"][0.3], "probe": 0}}, crop={0.1: 1}),
     # the objectives after the paper, beside IBP in as many epochs; alike but for α, λ, and the last epochs of one-step
     "objectives": Study(
         "small", {0.1: {**dict.fromkeys(BY_IBP, (0,)), "sabr-one-step": (0,), "mtl-ibp-one-step": (0, 1, 2)},
@@ -224,9 +230,10 @@ STUDIES = {
 
 
 def runs(study, only=(), epochs=None):
-    """{name: options} of a study: those that one of the patterns names (as "ibp" or "ibp-*-0.1-*"), if there are any."""
+    """{name: options} of a study: those that a pattern names (as "ibp" or "ibp-*-0.1-*"), if there are patterns."""
     chosen, used = {}, set()
-    cells = [(seed, eps, method) for eps, cell in study.seeds.items() for method, seeds in cell.items() for seed in seeds]
+    cells = [(seed, eps, method) for eps, cell in study.seeds.items()
+             for method, seeds in cell.items() for seed in seeds]
     for seed, eps, method in sorted(cells, key=lambda cell: cell[0]):
         name = f"{method}-{study.model}-{eps:g}-{seed}"
         named = {pattern for pattern in only if pattern == method or fnmatchcase(name, pattern)}

@@ -1,16 +1,17 @@
 """Published errors (l∞), in percent, that trainers/table1.py prints beside ours. None is printed as –.
 
-An entry is (standard, PGD, verified). Numbers are here only if they were read in the source beside them. The paper gives errors
-throughout; accuracies of other sources are turned into errors. The literature is the paper's where it has a number.
+An entry is (standard, PGD, verified). Every number was read in the source beside it. The paper gives errors throughout;
+accuracies of other sources are turned into errors. The literature is the paper's where it has a number.
 """
 
-# The paper's networks: its release's config/mnist.json, cifar10.json and svhn.json ("IBP_large", "model_cnn_4layer"). It has no
-# file for the deep network of CIFAR-10, which is taken to be "IBP_large" too
-NETWORKS = {"mnist": "dm_large", "cifar10": "dm_medium (shallow) and, as we take it, dm_large (deep)", "svhn": "dm_large"}
+# The paper's networks: its release's config/mnist.json, cifar10.json and svhn.json ("IBP_large", "model_cnn_4layer").
+# It has no file for the deep network of CIFAR-10, which is taken to be "IBP_large" too
+NETWORKS = {"mnist": "dm_large", "cifar10": "dm_medium (shallow) and, as we take it, dm_large (deep)",
+            "svhn": "dm_large"}
 
-# Table 1 of the paper: data -> part -> ε -> errors by IBP, CROWN-IBP (β=1), CAP and OURS, as its columns. It has no CAP at 0.4
-# (Section 6: it could not be trained) and none of the deep network. The fifth is CBP 1→0, of Section 7's second paragraph, at
-# 8/255 quoted there from Zhang et al. (2020). The row of 16/255 is taken as the shallow network's, since it has CAP
+# The paper's Table 1: data -> part -> ε -> errors by IBP, CROWN-IBP (β=1), CAP and OURS, as its columns. It has no CAP
+# at 0.4 (Section 6: it could not be trained) and none of the deep network. The fifth is CBP 1→0, of Section 7's second
+# paragraph, at 8/255 quoted there from Zhang et al. (2020). Row 16/255 has CAP: it is taken as the shallow network's
 PAPER = {
     "mnist": {"published": {
         0.1: ((1.18, 2.16, 3.52), (1.07, 1.69, 2.10), (0.80, 1.73, 3.19), (1.09, 1.77, 2.36), None),
@@ -39,10 +40,10 @@ SOURCES = {
     "c": "Gowal et al., arXiv 1810.12715, abstract: the best verified errors before theirs",
     "d": "github.com/deepmind/interval-bound-propagation, README.md: the released models that it names for these ε, "
          "PGD of 20 steps, verified by ibp",
-    "e": "a later leaderboard of Li et al. (github.com/sokcertifiedrobustness/sokcertifiedrobustness.github.io, _data/board.yml): "
-         "certified accuracies",
-    "f": "github.com/ADA-research/CTRAIN, papers/rethinking_evaluation_paradigms/eval/plot.py: accuracies as published by the "
-         "authors, and by Mao et al. 2025 (CTBench)",
+    "e": "a later leaderboard of Li et al. (github.com/sokcertifiedrobustness/sokcertifiedrobustness.github.io, "
+         "_data/board.yml): certified accuracies",
+    "f": "github.com/ADA-research/CTRAIN, papers/rethinking_evaluation_paradigms/eval/plot.py: accuracies as published "
+         "by the authors, and by Mao et al. 2025 (CTBench)",
 }
 
 LITERATURE = {  # Table 2: data -> method, its network, ε -> errors, letters of SOURCES
@@ -54,15 +55,16 @@ LITERATURE = {  # Table 2: data -> method, its network, ε -> errors, letters of
         # b: "Provable defenses against adversarial examples via the convex outer adversarial polytope", 94.18 % at 0.1
         ("CAP (Wong, Kolter 2018)", "CNN", {0.1: (None, None, 5.82)}, "b"),
         # b: "Scaling provable adversarial defenses", large CNN 96.33 % at 0.1 (c: 3.67 %), small CNN 56.90 % at 0.3
-        ("CAP (Wong et al. 2018)", "large CNN; at 0.3 small", {0.1: (None, None, 3.67), 0.3: (None, None, 43.1)}, "b, c"),
+        ("CAP (Wong et al. 2018)", "large CNN; at 0.3 small",
+         {0.1: (None, None, 3.67), 0.3: (None, None, 43.1)}, "b, c"),
         # d: "ibp/mnist_0.2_medium" at 0.1, "ibp/mnist_0.4_large_200" at the others
         ("IBP (Gowal et al. 2018)", "large; at 0.1 medium",
          {0.1: (1.06, 2.01, 2.92), 0.2: (1.66, 2.94, 4.53), 0.3: (1.66, 3.97, 8.21), 0.4: (1.66, 5.44, 15.01)}, "d"),
         # d: "crown-ibp/mnist_0.2_large" at 0.1, "crown-ibp/mnist_0.4_large" at the others
         ("CROWN-IBP (Zhang et al. 2020)", "large",
          {0.1: (0.97, 1.66, 2.25), 0.2: (1.62, 2.72, 3.87), 0.3: (1.62, 3.62, 6.68), 0.4: (1.62, 5.05, 12.49)}, "d"),
-        # the objectives after the paper, by exact verifiers. e: SABR 98.22 and 93.40 %, CC-IBP 98.43 % (not its standard accuracy)
-        # f: SABR (98.75, ...): its certified 92.98 is CROWN-IBP's, from the line above: e's is taken; MTL-IBP (98.80, 93.62)
+        # later objectives, by exact verifiers. e: SABR 98.22 and 93.40 %, CC-IBP 98.43 % (not its standard accuracy)
+        # f: SABR (98.75, ...): its certified 92.98 is from CROWN-IBP's line above: e's is taken; MTL-IBP (98.80, 93.62)
         ("SABR (Müller et al. 2023)", "CNN7", {0.1: (None, None, 1.78), 0.3: (1.25, None, 6.60)}, "e, f"),
         ("CC-IBP (De Palma et al. 2024)", "CNN7", {0.1: (None, None, 1.57)}, "e"),
         ("MTL-IBP (De Palma et al. 2024)", "CNN7", {0.3: (1.20, None, 6.38)}, "f"),

@@ -1,1 +1,1 @@
-"""What the training loop is made of: schedules, the loss of a minibatch, worker processes, optimisers, probes of the loss."""
+"""Parts of the training loop: schedules, the loss of a minibatch, worker processes, optimisers, probes of the loss."""

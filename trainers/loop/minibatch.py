@@ -1,7 +1,7 @@
 """The loss of a minibatch, and its gradient, from its shards: the sum in fixed order of what each core computes.
 
-Every draw is seeded by the run's seed, the minibatch and the shard: the same minibatch has the same random slopes for any
-parameters and any number of cores, unless it is asked to redraw them.
+Every draw is seeded by the run's seed, the minibatch and the shard: the same minibatch has the same random slopes for
+any parameters and any number of cores, unless it is asked to redraw them.
 """
 
 from functools import partial, reduce
@@ -38,8 +38,8 @@ class Minibatch(NamedTuple):
 def over_shards(work, net, of, redraw=0):
     """What work(net, share, problem, weights, options) makes of each shard of a Minibatch, on a core each.
 
-    Its share of the minibatch, (ball, y, method), {β, κ, the objective and what that takes}, {rng and the method's own options}.
-    redraw = 1, 2, ...: other draws for the same images.
+    Its share of the minibatch, (ball, y, method), {β, κ, the objective and what that takes}, {rng and the method's own
+    options}. redraw = 1, 2, ...: other draws for the same images.
     """
     train, batch, seed, now, args, pmap = of
     images = data.augment(train.images[batch], stream("crop", *seed), args.data, args.crop)
@@ -94,7 +94,7 @@ def share_of_value(net, share, problem, weights, options):
 
 
 def relaxation(net, of):
-    """In the first shard: the shares of the lower slopes that are 0, between, and 1, the tightness and the jump; None for what is not."""
+    """The first shard's shares of lower slopes that are 0, between, and 1, tightness and jump; None for what is not."""
     return next(over_shards(relaxation_of_shard, net, of._replace(pmap=map)))
 
 
@@ -115,7 +115,7 @@ def widened(ball):
 
 
 def adversary(net, ball, y, args, place):
-    """The objective, with its α or λ and the points of an attack, which draws from a stream of its own; robust does without."""
+    """The objective, with its α or λ and the points of an attack that draws from its own stream; robust has neither."""
     given = {name: getattr(args, name) for name in rb.OBJECTIVES[args.objective].options}
     if given:
         given["x_adv"] = climb(net, ball, y, args.attack_steps, stream("attack", *place))

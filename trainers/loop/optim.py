@@ -31,7 +31,8 @@ def add_l1(grads, params, weight):
     """The gradients, with that of weight Σ |W| over the weights of all layers; those of the biases as they are."""
     if not weight:
         return grads
-    return {name: g + weight * namespace(g).sign(params[name]) if name.endswith("weight") else g for name, g in grads.items()}
+    return {name: g + weight * namespace(g).sign(params[name]) if name.endswith("weight") else g
+            for name, g in grads.items()}
 
 
 def clip_norm(grads, limit):

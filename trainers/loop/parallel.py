@@ -1,7 +1,7 @@
 """A minibatch in shards of fixed size, each on one core with one BLAS thread, and their sum in fixed order.
 
-A shard's temporaries stay in cache, and what a shard computes does not depend on the process or thread that runs it: the
-result is the same to the last bit for any number of them.
+A shard's temporaries stay in cache, and what a shard computes does not depend on the process or thread that runs it:
+the result is the same to the last bit for any number of them.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ def available_cores():
 
 
 def threads(args):
-    """As many cores as were asked for; on a GPU one, for it works on one shard after another, and holds what they hold."""
+    """As many cores as asked for; on a GPU one, for it works on one shard after another, and holds what they hold."""
     return 1 if args.device == "cuda" else args.threads or available_cores()
 
 
@@ -32,11 +32,11 @@ def threads(args):
 def workers(threads):
     """A function map(f, items) that runs f on `threads` cores and yields the results in order of the items.
 
-    Each core has a process, so that f and the items must be picklable, or, where a system cannot fork, a thread. An overflow
-    raises no warning there: who gets the result checks it.
+    Each core has a process, so that f and the items must be picklable, or, where a system cannot fork, a thread. An
+    overflow raises no warning there: who gets the result checks it.
     """
-    with contextlib.suppress(OSError, AttributeError, TypeError):  # glibc alone: reusing freed arrays saves a page fault per 4 KiB
-        for option, value in ALLOCATOR.items():
+    with contextlib.suppress(OSError, AttributeError, TypeError):
+        for option, value in ALLOCATOR.items():  # glibc alone: reusing freed arrays saves a page fault per 4 KiB
             ctypes.CDLL(None).mallopt(option, value)
     with threadpool_limits(1):
         if threads > 1 and processes.available():

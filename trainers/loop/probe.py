@@ -27,8 +27,8 @@ def probe(net, after, grads, here):
     with np.errstate(over="ignore", invalid="ignore"):  # a measure that is not finite shows
         losses = along(lambda params: value(net.with_params(params), here), net.params, grads, rate)
         l2, cosine = distances(grads, gradient(after, here)[1])
-        row = {"least_loss": float(np.min(losses)), "greatest_loss": float(np.max(losses)), "variation": variation(losses), "l2_distance": l2,
-               "cosine_distance": cosine}
+        row = {"least_loss": float(np.min(losses)), "greatest_loss": float(np.max(losses)),
+               "variation": variation(losses), "l2_distance": l2, "cosine_distance": cosine}
         shares, *more = relaxation(net, here)
         for name, found in zip((*SLOPES, "tightness", "jump"), (*(shares or [None] * 3), *more)):
             row[name] = "" if found is None else found
@@ -40,7 +40,8 @@ def probe(net, after, grads, here):
 def as_published(net, grads, here):
     """What the published code logs: new draws at each point, and of the gradient the change on the way to θ − ρ g."""
     rate, draws = here.now["rate"], count(1)
-    losses = along(lambda params: value(net.with_params(params), here, redraw=next(draws)), net.params, grads, rate, RELEASED)
+    losses = along(lambda params: value(net.with_params(params), here, redraw=next(draws)), net.params, grads, rate,
+                   RELEASED)
     there = net.with_params({name: w - rate * grads[name] for name, w in net.params.items()})
     rms, similarity = as_released(grads, gradient(there, here, redraw=next(draws))[1])
     return {"released_variation": variation(losses), "released_rms": rms, "released_similarity": similarity}

@@ -1,8 +1,8 @@
-"""Worker processes that share their arrays with the one that they serve. What they compute is the same for any number of them.
+"""Worker processes that share arrays with the one they serve; what they compute is the same for any number of them.
 
-Threads of one process take turns at Python's lock; processes do not. A worker is a fork: it has all that was imported, and
-starts in milliseconds. What it is to compute comes through a pipe, pickled, but for the arrays in it (parameters, images,
-gradients): these go through memory that all share, which has no name and so ends with the last process that holds it.
+Threads of one process take turns at Python's lock; processes do not. A worker is a fork: it has all that was imported,
+and starts in milliseconds. What it is to compute comes through a pipe, pickled, but for the arrays in it (parameters,
+images, gradients): these go through shared memory, which has no name and so ends with the last process that holds it.
 
 A worker ends when its pipe does: with the block of `processes`, or with the process that it serves, however that ended.
 """
@@ -50,7 +50,7 @@ def processes(count):
 
 
 def run(f, items, workers, tasks):
-    """The results of f in order of the items, what it raises too; each worker takes the next item when it is done with one."""
+    """The results of f in order of the items, what it raises too; a worker takes the next item when done with one."""
     message, found, busy, idle, begun = pack(f, tasks), {}, {}, list(workers), 0
     for wanted in range(len(items)):
         while wanted not in found:

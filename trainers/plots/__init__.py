@@ -1,1 +1,1 @@
-"""The paper's figures, a module each: `numbers(runs, args)` gives what is drawn, as JSON, and `draw(plt, numbers)` draws it."""
+"""The paper's figures, a module each: `numbers(runs, args)` gives as JSON what `draw(plt, numbers)` draws."""

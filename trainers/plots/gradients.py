@@ -2,7 +2,7 @@
 
     z_m(x′) − z_y(x′) ≤ g·x′ + b    over B(x, ε)                                                  (Definition 1)
 
-for the first test image and m, the class of the greatest logit but that of y. The lines of ibp are constant: its g is 0.
+for the first test image and m, the class of the greatest logit but y's. The lines of ibp are constant: its g is 0.
 """
 
 import numpy as np
@@ -26,7 +26,8 @@ def numbers(runs, args):
         bound, s = (f(of.net, ball, y, method, rng=stream("bound", args.seed))
                     for f in (rb.linear_bound, rb.margin_bounds))
         g = bound.g[0, m]
-        methods[method] = {"g": picture(g), "norm": float(np.abs(g).sum()), "b": float(bound.b[0, m]), "s": float(s[0, m])}
+        methods[method] = {"g": picture(g), "norm": float(np.abs(g).sum()),
+                           "b": float(bound.b[0, m]), "s": float(s[0, m])}
     return {"run": of.run["name"], "trained_by": selection.label(of.run), "eps": of.run["arguments"]["eps"],
             "y": int(y[0]), "m": m, "image": picture(ball.x[0]), "methods": methods}
 

@@ -1,8 +1,8 @@
-"""The jump of a relaxation (Jovanović et al. 2022): the bias of one unit of the hand-worked network moves its l past −u.
+"""The jump of a relaxation (Jovanović et al. 2022): the bias of a unit of the hand-worked network moves its l past −u.
 
-Above, the lower slope of unit z₃; below, the bound s̄ of the margin for label 0. The bias b of z₃ makes [l, u] = [b, b + 5]. Where
-l = −u, at b = −5/2, the slope of crown-ibp goes from 0 to 1, and its bound jumps. Those of ibp and cap-ibp are continuous. One-step,
-from a₀ = 1/2, does not jump there, but where the gradient in its slope changes sign, at b = −1/2.
+Above, the lower slope of unit z₃, whose bias b makes [l, u] = [b, b + 5]; below, the margin bound s̄ for label 0.
+Where l = −u, at b = −5/2, the slope of crown-ibp goes from 0 to 1, and its bound jumps. Those of ibp and cap-ibp are
+continuous. One-step, from a₀ = 1/2, does not jump there, but where the gradient in its slope changes sign, at b = −1/2.
 """
 
 import numpy as np
@@ -20,7 +20,8 @@ def numbers(runs, args):
     """{"b": [...], "slope": {method: [...]}, "s": {method: [...]}}; ibp has no slopes."""
     found = {"b": BIASES.tolist(), "slope": {}, "s": {}}
     for method in METHODS:
-        at = [bound({**HAND, "2.bias": [b, 0]}, 1.0, method, **(HALF if method == "one-step" else {})) for b in BIASES.tolist()]
+        at = [bound({**HAND, "2.bias": [b, 0]}, 1.0, method, **(HALF if method == "one-step" else {}))
+              for b in BIASES.tolist()]
         found["s"][method] = [one["s"] for one in at]
         if method != "ibp":
             found["slope"][method] = [one["units"][2]["a_lo"] for one in at]
@@ -29,7 +30,8 @@ def numbers(runs, args):
 
 def draw(plt, numbers):
     """Two panels, one above the other."""
-    figure, panels = plt.subplots(2, 1, figsize=(style.WIDTH, 5.6), sharex=True, layout="constrained", height_ratios=(1, 2))
+    figure, panels = plt.subplots(2, 1, figsize=(style.WIDTH, 5.6), sharex=True, layout="constrained",
+                                  height_ratios=(1, 2))
     for ax, curves in zip(panels, (numbers["slope"], numbers["s"])):
         for method, values in curves.items():
             ax.plot(numbers["b"], broken(values), label=style.name(method), **style.line(method, len(values)))

@@ -1,8 +1,8 @@
 """As the paper's Figure 1: the loss in training, its variation along the gradient, and the measures of its landscape.
 
-Left, a panel for each method: the loss of a minibatch, and as a band the range of that minibatch's loss over a step of 0.5 to 5
-times the learning rate (refbound/landscape.py); the other methods' losses in grey. Right: that range, and the distances of
-successive gradients ∇L, ∇L′. Points are means over at most 40 bins of probes (selection.means).
+Left, a panel for each method: the loss of a minibatch, and as a band the range of that minibatch's loss over a step of
+0.5 to 5 times the learning rate (refbound/landscape.py); the other methods' losses in grey. Right: that range, and the
+distances of successive gradients ∇L, ∇L′. Points are means over at most 40 bins of probes (selection.means).
 """
 
 from . import style

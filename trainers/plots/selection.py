@@ -1,4 +1,4 @@
-"""Which runs a figure shows: those of one study, that is, of one data set, network, norm and ε, that differ in the method."""
+"""Which runs a figure shows: those of one study (of one data set, network, norm and ε) that differ in the method."""
 
 from collections import defaultdict
 
@@ -25,14 +25,16 @@ def study(runs, args, wanted):
     groups = defaultdict(list)
     for run in runs:
         of = run["arguments"]
-        if of.get("objective", "robust") == "robust" and args.model in (None, of["model"]) and args.eps in (None, of["eps"]):
+        if (of.get("objective", "robust") == "robust" and args.model in (None, of["model"])
+                and args.eps in (None, of["eps"])):
             groups[tuple(of.get(key) for key in KEYS)].append(run)
     if not groups:
         asked = [f"of {args.model}"] * bool(args.model) + [f"at ε = {args.eps}"] * (args.eps is not None)
         raise Missing(" ".join(["no run was given", *asked]))
     sizes = list(rb.models.MODELS)
-    return max(groups.values(), key=lambda group: (len({wanted(run) for run in group} - {None}),
-                                                   sizes.index(group[0]["arguments"]["model"]), -group[0]["arguments"]["eps"]))
+    return max(groups.values(), key=lambda group: (
+        len({wanted(run) for run in group} - {None}), sizes.index(group[0]["arguments"]["model"]),
+        -group[0]["arguments"]["eps"]))
 
 
 def one_of(methods):
@@ -55,7 +57,7 @@ def title(runs):
 
 
 def label(run):
-    """A run in short: its method, the rates of sparse, β and κ where they are not 1 and 0 throughout, cap's projections."""
+    """A run in short: its method, the rates of sparse, β and κ where not 1 and 0 throughout, cap's projections."""
     of = run["arguments"]
     words = ["sparse ({:g}, {:g})".format(*rates(run)) if rates(run) else of["method"]]
     for name, symbol, usual in (("beta", "β", 1), ("kappa", "κ", 0)):
@@ -79,16 +81,17 @@ def by_method(runs, but=()):
 
 
 def plainest(runs, kind, kinds):
-    """{kind: run}: of the runs of each kind that there is, that with the usual start, β = 1, κ = 0, the most epochs, the least seed."""
+    """{kind: run}: of each kind that there is, the run with the usual start, β = 1, κ = 0, most epochs, least seed."""
     def order(run):
         of = run["arguments"]
-        return bool(table1.start(of)), tuple(of["beta"]) != (1, 1), tuple(of["kappa"]) != (0, 0), -of["epochs"], of["seed"]
+        return (bool(table1.start(of)), tuple(of["beta"]) != (1, 1), tuple(of["kappa"]) != (0, 0),
+                -of["epochs"], of["seed"])
 
     return {k: min(own, key=order) for k in kinds if (own := [run for run in runs if kind(run) == k])}
 
 
 def clock(runs):
-    """(the name of the time axis, its unit in epochs for a run): epochs; where runs differ in length, each one's length."""
+    """(the name of the time axis, its unit in epochs for a run): epochs; where lengths differ, each run's length."""
     if len({run["arguments"]["epochs"] for run in runs}) == 1:
         return "time t [epochs]", lambda run: 1
     return "time t [share of the run]", lambda run: run["arguments"]["epochs"]
@@ -100,10 +103,10 @@ def ramp_end(run):
 
 
 def means(run, columns, unit=1, bins=40):
-    """{column: values} of a run's landscape, and "time" in units of so many epochs: means over bins of probes, in their order.
+    """{column: values} of a run's landscape, and "time" in units of so many epochs: means over bins of probes in order.
 
-    A bin holds as many successive probes as make at most `bins` of them; of a run with no more probes, one. What is empty
-    or not finite is left out of its bin's mean; a bin of none is None.
+    A bin holds as many successive probes as make at most `bins` of them; of a run with no more probes, one. What is
+    empty or not finite is left out of its bin's mean; a bin of none is None.
     """
     table = {name: np.array(run["landscape"][name], float) for name in ("time", *columns)}
     table["time"] = table["time"] / unit

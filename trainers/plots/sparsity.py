@@ -8,8 +8,10 @@ Right: the shares of the slopes that are 0, between, and 1; ibp has no lower slo
 from . import style
 from .selection import Missing, VARIANTS, by_method, clock, means, measured, plainest, ramp_end, rates, study, title
 
-SHARES = {"zero_slopes": "share of\na̲ = 0", "fractional_slopes": "share of\n0 < a̲ < 1", "one_slopes": "share of\na̲ = 1"}
-SHADES = {(0, 0): "#3D3A00", (0, 0.5): "#6E6800", (0, 1): "#A39A00", (0.5, 1): "#CFC420", (1, 1): "#F0E442"}  # of sparse's colour
+SHARES = {"zero_slopes": "share of\na̲ = 0", "fractional_slopes": "share of\n0 < a̲ < 1",
+          "one_slopes": "share of\na̲ = 1"}
+SHADES = {  # of sparse's colour
+    (0, 0): "#3D3A00", (0, 0.5): "#6E6800", (0, 1): "#A39A00", (0.5, 1): "#CFC420", (1, 1): "#F0E442"}
 DASHES = {(0, 0): (0, ()), (0, 0.5): (0, (5, 2)), (0, 1): (0, (6, 2, 1, 2)), (0.5, 1): (0, (2, 1.5)), (1, 1): (0, ())}
 SIGNS = {(0, 0): "d", (0, 0.5): "o", (0, 1): style.MARKERS["crown-ibp"], (0.5, 1): "^", (1, 1): "X"}
 
@@ -25,7 +27,8 @@ def numbers(runs, args):
     return {"title": title(found), "axis": axis, "ramp_ends": sorted({ramp_end(run) / unit(run) for run in shown}),
             "variants": [{"p": p, "q": q, "run": run["name"], **means(run, ("loss",), unit(run))}
                          for (p, q), run in variants.items()],
-            "shares": {method: {"run": run["name"], **means(run, SHARES, unit(run))} for method, run in methods.items()}}
+            "shares": {method: {"run": run["name"], **means(run, SHARES, unit(run))}
+                       for method, run in methods.items()}}
 
 
 def draw(plt, numbers):
@@ -43,9 +46,9 @@ def losses(part, numbers):
     axes = part.subplots()
     for k, variant in enumerate(numbers["variants"]):
         pair = variant["p"], variant["q"]
-        axes.plot(variant["time"], style.curve(variant["loss"]), color=SHADES[pair], linestyle=DASHES[pair], linewidth=1.8,
-                  marker=SIGNS[pair], markevery=style.spaced(k, len(variant["time"])), markeredgecolor="black",
-                  markeredgewidth=0.4, label=f"({pair[0]:g}, {pair[1]:g})")
+        axes.plot(variant["time"], style.curve(variant["loss"]), color=SHADES[pair], linestyle=DASHES[pair],
+                  linewidth=1.8, marker=SIGNS[pair], markevery=style.spaced(k, len(variant["time"])),
+                  markeredgecolor="black", markeredgewidth=0.4, label=f"({pair[0]:g}, {pair[1]:g})")
     style.mark_ramp(axes, numbers["ramp_ends"], "end of the ramp")
     axes.set(xlabel=numbers["axis"], ylabel="loss L(s̄) of sparse")
     style.logarithmic(axes)

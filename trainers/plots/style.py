@@ -8,8 +8,9 @@ from .colours import COLOURS, DASHES, MARKERS
 WIDTH = 9.0  # inches
 SETTINGS = {
     "font.size": 10, "axes.titlesize": 10, "axes.labelsize": 10, "legend.fontsize": 9.5, "xtick.labelsize": 9,
-    "ytick.labelsize": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": "#E4E4E4",
-    "grid.linewidth": 0.6, "axes.axisbelow": True, "legend.frameon": False, "lines.linewidth": 1.5, "lines.markersize": 5}
+    "ytick.labelsize": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
+    "grid.color": "#E4E4E4", "grid.linewidth": 0.6, "axes.axisbelow": True, "legend.frameon": False,
+    "lines.linewidth": 1.5, "lines.markersize": 5}
 
 
 def save(draw, numbers, path):
@@ -29,7 +30,8 @@ def line(method, points):
     """Line and marker of a method's curve of so many points."""
     size = 8 if method == "one-step" else 5
     return {"color": COLOURS[method], "linestyle": DASHES[method], "marker": MARKERS[method], "markersize": size,
-            "markevery": spaced(list(COLOURS).index(method), points), "markeredgecolor": "black", "markeredgewidth": 0.4}
+            "markevery": spaced(list(COLOURS).index(method), points),
+            "markeredgecolor": "black", "markeredgewidth": 0.4}
 
 
 def name(label):
@@ -58,8 +60,8 @@ def mark_ramp(axes, ends, text=""):
     for end in ends:
         axes.axvline(end, color="black", linestyle=(0, (1, 2)), linewidth=1, zorder=1)
     if text and ends:
-        axes.annotate(text, (max(ends), 1), xycoords=("data", "axes fraction"), xytext=(0, 2), textcoords="offset points",
-                      ha="center", va="bottom", fontsize=9)
+        axes.annotate(text, (max(ends), 1), xycoords=("data", "axes fraction"), xytext=(0, 2),
+                      textcoords="offset points", ha="center", va="bottom", fontsize=9)
 
 
 def logarithmic(axes):

@@ -31,7 +31,8 @@ def networks(runs, args):
         raise Missing("no run was given" + (f" named {args.network}" if args.network else ""))
     left = [run for run in named if run["network"]]
     if not left:
-        raise Missing(f"no network was given (best.npz in a run folder, {args.network or 'NAME'}.npz beside a results file)")
+        raise Missing("no network was given "
+                      f"(best.npz in a run folder, {args.network or 'NAME'}.npz beside a results file)")
     return by_method(study(left, args, one_of(record.SHOWN)))
 
 

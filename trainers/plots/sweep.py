@@ -15,7 +15,7 @@ PGD_STEPS = 40
 
 
 def numbers(runs, args):
-    """[{"run", "title", "trained_by", "eps_of_run", "images", "eps": [...], "pgd": [...], "errors": {method: [...]}}, ...]."""
+    """[{"run", "title", "trained_by", "eps_of_run", "images", "eps": […], "pgd": […], "errors": {method: […]}}, …]."""
     found = subject.networks(runs, args)
     chosen = [found[method] for method in record.SHOWN if method in found] or [subject.fixed(runs, args)]
     return [network(subject.load(run, args), args) for run in chosen]
@@ -40,7 +40,8 @@ def network(of, args):
 
 def draw(plt, numbers):
     """A panel for each network."""
-    figure, axes = plt.subplots(1, len(numbers), figsize=(style.WIDTH, 3.9), layout="constrained", sharey=True, squeeze=False)
+    figure, axes = plt.subplots(1, len(numbers), figsize=(style.WIDTH, 3.9), layout="constrained", sharey=True,
+                                squeeze=False)
     for ax, of in zip(axes[0], numbers):
         for method, errors in of["errors"].items():
             ax.plot(of["eps"], errors, **style.line(method, 1), label=style.name(method))

@@ -1,6 +1,6 @@
 """As the paper's Figure 3: the loss and the tightness of four methods on one fixed network.
 
-For the first n test images, each method's margin bounds s̄; those of the methods that draw (random, one-step) for five draws.
+For the first n test images, each method's margin bounds s̄, by five draws where it draws (random, one-step).
 
     loss  L(s̄) = log Σ_m exp s̄_m                                                               (1), s̄_y = 0
     gap   mean over m ≠ y of s̄_m − least_m,  never negative
@@ -40,7 +40,8 @@ def shard(of, parts, seed, index):
     ball, y = of.ball(parts[index]), of.test.labels[parts[index]]
 
     def s(method, draw=0, **options):
-        return rb.margin_bounds(of.net, ball, y, method, rng=stream("bound", seed, index, draw), **options).astype(float)
+        return rb.margin_bounds(of.net, ball, y, method, rng=stream("bound", seed, index, draw),
+                                **options).astype(float)
 
     bounds = {method: np.array([s(method, draw) for draw in range(DRAWS.get(method, 1))]) for method in METHODS}
     return bounds, s("alpha", shared=False)
@@ -56,8 +57,8 @@ def measures(bounds, best):
 def draw(plt, numbers):
     """The loss on a logarithmic axis, and the gap."""
     figure, panels = plt.subplots(1, 2, figsize=(style.WIDTH, 4), layout="constrained")
-    figure.suptitle(f"{numbers['run']}, trained by {style.name(numbers['trained_by'])}: first {numbers['images']} test images, "
-                    f"ε = {numbers['eps']:g}", fontsize=10)
+    figure.suptitle(f"{numbers['run']}, trained by {style.name(numbers['trained_by'])}: first {numbers['images']} "
+                    f"test images, ε = {numbers['eps']:g}", fontsize=10)
     violins(panels[0], numbers["methods"], "loss", np.log10)
     violins(panels[1], numbers["methods"], "gap", np.asarray)
     panels[0].yaxis.set_major_locator(plt.MultipleLocator(1))
