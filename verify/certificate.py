@@ -4,9 +4,9 @@
     python -m verify.certificate MODEL --read DIR
 
 `make` takes the l and u of interval propagation, or of CAP, rounded outwards to few bits so that they can be proved and
-integers stay short, and the slopes of the first method whose bound is negative for every margin, or whose worst is least.
-Nothing it does needs to be trusted: prover/, which shares no code with refbound, proves every l, u and margin, or says
-what does not hold; it says too what a proof is a proof of. For l∞ balls; images are bytes, so pixels k/255 are exact.
+integers stay short, and the slopes of the first method whose bound is negative for every margin, or whose worst is
+least. Nothing it does needs to be trusted: prover/, which shares no code with refbound, proves every l, u and margin,
+or says what does not hold; it says too what a proof proves. For l∞ balls; images are bytes, so pixels k/255 are exact.
 """
 
 import io
@@ -53,7 +53,8 @@ class Args(Given):
     method: tuple = argument(DEFAULT, "whose slopes to try, in this order", choices=MAKERS)
     steps: int = argument(20, "of alpha, which has its own slopes for each margin")
     save: str = argument(None, "also write each certificate to this folder", type=arguments.folder)
-    read: str = argument(None, "instead of making any, prove the certificates of this folder: alone, for they say their own ε", type=str)
+    read: str = argument(
+        None, "instead of making any, prove the certificates of this folder: alone, for they say their own ε", type=str)
 
 
 def main(argv=None):
@@ -77,8 +78,10 @@ def main(argv=None):
         certificates, skipped, stopped = first_certificates(net, test, str(args.eps), not args.no_clip, args)
         seconds = time.perf_counter() - started
         if stopped:
-            more = "a smaller --eps" if "cap" in args.method or not net.relus else "--method cap, whose l and u are no interval bounds,"
-            print(f"stopped after {args.give_up} images in a row without a certificate (--give-up): {more} may find some")
+            more = ("a smaller --eps" if "cap" in args.method or not net.relus else
+                    "--method cap, whose l and u are no interval bounds,")
+            print(f"stopped after {args.give_up} images in a row without a certificate (--give-up): "
+                  f"{more} may find some")
     started, outcomes = time.perf_counter(), []
     for name, certificate in tqdm(certificates, "prove", disable=None, leave=False):
         try:
@@ -92,7 +95,7 @@ def main(argv=None):
 def make(net, images, labels, eps, clipped=True, methods=DEFAULT, steps=20, seed=0):
     """[(Certificate, float bound of its worst margin)] of some images (N, ...) uint8, labels (N,).
 
-    eps: a decimal string, or for each pixel one, shaped as the images; of another number, the digits it is printed with.
+    eps: a decimal string, or for each pixel one, shaped as the images; of another number, its digits as printed.
     ValueError for images that do not fit, or an ε that is not a number.
     """
     try:
@@ -119,7 +122,7 @@ def make(net, images, labels, eps, clipped=True, methods=DEFAULT, steps=20, seed
 
 
 def claim(net, ball, y, method, steps=20, seed=0):
-    """The float bounds of the margins (N, S), and what a certificate claims: lists of l, u, s and a for each example."""
+    """The float bounds of the margins (N, S) and what a certificate claims: lists of l, u, s and a for each example."""
     region, rng, row = ball.region(np.float64), np.random.default_rng(seed), METHODS[method]
     pre = outward_bounds(net, region, row.bounds is not interval)
     options = {"a0": [rng.random(l.shape) for l, _ in pre], "steps": steps, "shared": False}
@@ -133,7 +136,7 @@ def claim(net, ball, y, method, steps=20, seed=0):
 def outward_bounds(net, region, by_cap=False):
     """[(l, u)] of each ReLU, (N, n), rounded outwards to BITS bits, which is further than float64 errs.
 
-    By interval propagation; with by_cap, the better of it and CAP's bound, unit by unit. Each from the rounded ones before.
+    By interval propagation; with by_cap, the better of it and CAP's, unit by unit. Each from the rounded ones before.
     """
     pre, chords, (centre, radius, _) = [], [], region
     for i in range(net.head):
@@ -174,15 +177,16 @@ def short(slope):
 
 def alone(args):
     """ValueError if another option was given with --read: a certificate says itself what it certifies."""
-    given = [(field.name, getattr(args, field.name), field.default) for field in fields(args) if field.name not in ("model", "read")]
+    given = [(field.name, getattr(args, field.name), field.default) for field in fields(args)
+             if field.name not in ("model", "read")]
     if other := [f"{name.replace('_', '-')} = {value}" for name, value, default in given if value != default]:
         raise ValueError(f"--read: proves certificates as they stand; expected no other option, got {', '.join(other)}")
 
 
 def first_certificates(net, dataset, eps, clipped, args):
-    """[(file name, Certificate)] of the first args.n images that a float bound certifies, how many it did not, and whether it gave up.
+    """([(file name, Certificate)], how many images a float bound did not certify, whether it gave up).
 
-    With --save each is written as soon as it is made.
+    The certificates of the first args.n images that one did; with --save each is written as soon as it is made.
     """
     (images, labels), certificates, in_a_row = data.first(dataset, 0, net), [], 0
     parts = (slice(i, i + BATCH) for i in range(0, len(images), BATCH))
@@ -209,7 +213,7 @@ def write(certificate, path):
 
 
 def subject(certificate):
-    """What it certifies, in short: the image and its label, the least and the greatest ε of a pixel, and whether it is clipped."""
+    """What it certifies: the image and its label, the least and greatest ε of a pixel, and whether it is clipped."""
     eps = sorted(np.ravel(certificate.eps).tolist(), key=Fraction)
     return (certificate.image.tobytes(), certificate.label), eps[0].strip(), eps[-1].strip(), certificate.clipped
 
@@ -219,7 +223,8 @@ def scope(subjects):
     pairs, least, greatest, clipped = zip(*subjects)
     least, greatest = min(least, key=Fraction), max(greatest, key=Fraction)
     eps = f"ε = {least}" if Fraction(least) == Fraction(greatest) else f"ε from {least} to {greatest}"
-    balls = "clipped to [0, 1]" if all(clipped) else f"{sum(clipped)} clipped to [0, 1], the others not" if any(clipped) else "not clipped"
+    balls = ("clipped to [0, 1]" if all(clipped) else
+             f"{sum(clipped)} clipped to [0, 1], the others not" if any(clipped) else "not clipped")
     return f"{eps}; {balls}; pairs of an image and its label: {len(set(pairs))}"
 
 
@@ -231,14 +236,16 @@ def report(outcomes, skipped, seconds, proving):
     for name, outcome in failed:
         why = f"rejected: {outcome}"
         if not isinstance(outcome, Rejected):
-            why = f"not proved: its worst margin has the exact bound {outcome.worst}, which is {float(outcome.worst):.3g}"
+            why = (f"not proved: its worst margin has the exact bound {outcome.worst}, "
+                   f"which is {float(outcome.worst):.3g}")
         print(f"{name}: {why}")
     print(f"{len(outcomes)} certificates: {len(outcomes) - len(failed)} held, {len(failed) - rejected} not proved, "
           f"{rejected} rejected; {proving / max(len(outcomes), 1):.2f} s an image")
     if held:
         print(f"held: {scope(held)}")
     if seconds:
-        print(f"made in {seconds:.1f} s; {skipped} images among them have no float bound below 0, and so no certificate")
+        print(f"made in {seconds:.1f} s; {skipped} images among them have no float bound below 0, "
+              "and so no certificate")
     return int(bool(failed) or not outcomes)
 
 

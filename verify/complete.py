@@ -1,11 +1,12 @@
-"""Every image of a test set decided, robust or not with a witness, by the cheapest means that can: the exact robust error.
+"""Every test image decided, robust or not with a witness, by the cheapest means that can: the exact robust error.
 
     python -m verify.complete RUN_OR_MODEL --eps 0.1
 
-An image goes from stage to stage until one decides it: the network itself; the run's own method, ibp, crown-ibp, one-step and
-alpha; PGD of the loss; cap and crown; PGD of each margin; branch and bound, then the MILP, given the tightest l, u of ibp, cap
-and crown. All is in float64, the bounds' own rounding not counted; how sure the MILP is, programs/mixed_integer.py says. At last
-what is called robust is attacked, and what that finds stops the command, for a bound is wrong then.
+An image goes from stage to stage until one decides it: the network itself; the run's own method, ibp, crown-ibp,
+one-step and alpha; PGD of the loss; cap and crown; PGD of each margin; branch and bound, then the MILP, given the
+tightest l, u of ibp, cap and crown. All is in float64, the bounds' own rounding not counted; how sure the MILP is,
+programs/mixed_integer.py says. At last what is called robust is attacked, and what that finds stops the command, for a
+bound is wrong then.
 """
 
 import json
@@ -37,15 +38,17 @@ class Args(Given):
     """Every image of the MNIST test set decided: the exact robust error of a network."""
 
     n: int = argument(0, "the first n images only (0: all)")
-    held_out: bool = argument(False, "the training images that the run held out, not the test set: what choices are made by")
+    held_out: bool = argument(
+        False, "the training images that the run held out, not the test set: what choices are made by")
     time_limit: float = argument(60.0, "seconds for an image: half for branch and bound, half for the MILP")
     jobs: int = argument(0, "processes (0: one for each core)")
     out: str = argument(None, "results, a JSON file (default: runs/complete-...json)", type=arguments.file)
-    record: str = argument(None, "also add the verdicts to this record of the run (trainers/results/NAME.json)", type=str)
+    record: str = argument(
+        None, "also add the verdicts to this record of the run (trainers/results/NAME.json)", type=str)
 
 
 def main(argv=None):
-    """Decides the images that the file of results does not hold yet, saved chunk by chunk; then the table and the error."""
+    """Decides the images that the file of results still lacks, saved chunk by chunk; then the table and the error."""
     args = arguments.parse(Args, "verify.complete", argv)
     arguments.at_least(args, eps=0, n=0, time_limit=0.001, jobs=0, seed=0)
     if args.record and args.held_out:
@@ -56,7 +59,8 @@ def main(argv=None):
     methods, wrong = bounds_of(args.model), [answer == "misclassified" for answer, _ in clean(net, ball, y)]
     if args.record:
         record.belongs(args.record, args.eps, args.no_clip, 100 * np.mean(wrong))
-    out, config = Path(args.out or default_out(args, "held-out" if args.held_out else "complete", ".json")), {**config, "methods": methods}
+    out, config = (Path(args.out or default_out(args, "held-out" if args.held_out else "complete", ".json")),
+                   {**config, "methods": methods})
     state = resume(out, config, wrong)
     for i, x in state["witnesses"].items():
         if int(i) < len(y):
@@ -76,7 +80,8 @@ def main(argv=None):
             bar.update(len(found["verdicts"]))
     print(report(state, len(y), args), f"verdicts and witnesses: {out}", sep="\n")
     if args.record:
-        record.add_verdicts(args.record, state["verdicts"][:len(y)], {**config, "seconds": sum(state["seconds"].values())})
+        record.add_verdicts(args.record, state["verdicts"][:len(y)],
+                            {**config, "seconds": sum(state["seconds"].values())})
 
 
 def bounds_of(model):
@@ -84,7 +89,8 @@ def bounds_of(model):
     given = checkpoint.arguments_of(model) if Path(model).is_dir() else {}
     own = certifiers(given["method"], given.get("beta", (1, 1))) if given else ()
     taken = {name: given[name] for name in OPTIONS if given.get(name) is not None}
-    return {method: {name: value for name, value in taken.items() if method in own and name in rb.METHODS[method].options}
+    return {method: {name: value for name, value in taken.items()
+                     if method in own and name in rb.METHODS[method].options}
             for method in dict.fromkeys((*own, "ibp", "crown-ibp", "one-step", "alpha"))}
 
 
@@ -108,7 +114,8 @@ def resume(path, config, wrong):
         raise ValueError(f"{path}: not a file of verdicts ({error}); give another --out") from None
     same(path, made, config)
     if other := [i for i, (answer, w) in enumerate(zip(verdicts, wrong)) if (answer == "misclassified") != w]:
-        raise ValueError(f"{path}: says {verdicts[other[0]]} of image {other[0]}, against the network; give another --out")
+        raise ValueError(f"{path}: says {verdicts[other[0]]} of image {other[0]}, against the network; "
+                         "give another --out")
     return {**state, "verdicts": verdicts, "stages": stages}
 
 
@@ -120,13 +127,14 @@ def joined(state, found):
 
 
 def report(state, n, args):
-    """What each stage decided of the first n images, and its seconds in all processes; what is unknown; the exact error."""
+    """What each stage decided of the first n images, its seconds in all processes; what is unknown; the exact error."""
     verdicts, seconds = state["verdicts"][:n], state["seconds"]
     count, found = Counter(zip(state["stages"], verdicts)), [verdicts.count(answer) for answer in VERDICTS]
     rows = [[stage, *(count[stage, answer] for answer in VERDICTS[:3]), f"{s:.1f}"] for stage, s in seconds.items()]
     rows.append(["all", *found[:3], f"{sum(seconds.values()):.1f}"])
     header = ["stage", *VERDICTS[:3], "seconds"]
-    return "\n".join([markdown(header, rows, header[1:]), f"{found[3]} of {n} images{' held out' * args.held_out} unknown",
+    return "\n".join([markdown(header, rows, header[1:]),
+                      f"{found[3]} of {n} images{' held out' * args.held_out} unknown",
                       exact_error(args, found[0] + found[2], n - found[1], n)])
 
 

@@ -53,8 +53,10 @@ def main(argv=None):
         net = load_any(args.source)
     save_any(net, args.target)
     guessed = Path(args.source).suffix in TORCH and not args.architecture
-    assumed = " and ".join(dict.fromkeys(layer.kind for layer in net.layers if not isinstance(layer, Affine))) or "nothing"
-    print(f"{args.target}: {describe(net)}" + f" ({assumed} assumed: a state_dict does not say what stands between)" * guessed)
+    assumed = " and ".join(dict.fromkeys(
+        layer.kind for layer in net.layers if not isinstance(layer, Affine))) or "nothing"
+    print(f"{args.target}: {describe(net)}"
+          + f" ({assumed} assumed: a state_dict does not say what stands between)" * guessed)
 
 
 def save_any(net, path):

@@ -3,7 +3,7 @@
     python -m verify.golden write DIR
     python -m verify.golden check [FILE ...] [--reference DIR] [--tolerance 1e-9]
 
-verify/golden/README.md says what a case and every array in it is. Where an array differs, it is computed again under the conventions
+golden/README.md says what a case and its arrays are. Where an array differs, it is recomputed under the conventions
 that implementations are known to choose otherwise, and under their ways of presenting it; one that matches is named.
 """
 
@@ -80,7 +80,8 @@ def group(name):
 def read(path):
     """The arrays of an .npz or .json file, by name; ValueError, in one line, for anything else."""
     if not path.is_file():
-        raise ValueError(f"{path}: expected an .npz or .json file, found {'a folder' if path.is_dir() else 'no such file'}")
+        raise ValueError(f"{path}: expected an .npz or .json file, "
+                         f"found {'a folder' if path.is_dir() else 'no such file'}")
     try:
         if path.suffix == ".json":
             if not isinstance(entries := json.loads(path.read_text(encoding="utf-8")), dict):
@@ -105,7 +106,8 @@ def reference(path):
         float(arrays["beta"]), float(arrays["kappa"])
     except Exception as wrong:  # arrays of a foreign reference may be missing, or wrong in any way
         why = f"it lacks {wrong}" if isinstance(wrong, KeyError) else reason(wrong)
-        raise ValueError(f"{path}: expected a reference as `verify.golden write` writes it; of this one: {why}") from None
+        raise ValueError(f"{path}: expected a reference as `verify.golden write` writes it; "
+                         f"of this one: {why}") from None
     return arrays
 
 
@@ -118,7 +120,7 @@ def from_json(name, entry):
 
 
 def as_json(arrays):
-    """{name: {"shape": [...], "data": [row-major]}}; numbers in the digits that give them back exactly, "inf" a string."""
+    """{name: {"shape": [...], "data": [row-major]}}; numbers in digits that give them back exactly, "inf" a string."""
     def entry(a):
         data = [str(v) if isinstance(v, float) and not np.isfinite(v) else v for v in a.ravel().tolist()]
         return json.dumps({"shape": a.shape, "data": data})
@@ -138,7 +140,7 @@ def write(folder):
 
 
 def references(files, folder):
-    """(path, the arrays to compare it with) of each file; without files, of each in the folder, with what the code gives."""
+    """(path, the arrays to compare it with) of each file; if none, of each in the folder, with what the code gives."""
     for name in () if files else CASES:
         yield folder / f"{name}.npz", golden(name)
         if name in JSON_COPIES:
@@ -166,7 +168,8 @@ def parser():
     add_option("--tolerance", type=number, default=1e-9,
                help="share of an array's largest entry by which an entry may differ (default: %(default)s)")
     add_option("--complete", action="store_true", help="a missing array is a failure (always so without FILE)")
-    add_option("--no-answers", dest="answers", action="store_false", help="of what differs, do not tell the right number")
+    add_option("--no-answers", dest="answers", action="store_false",
+               help="of what differs, do not tell the right number")
     add_option("--quiet", action="store_true", help="say nothing of arrays that agree")
     return top
 

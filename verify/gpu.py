@@ -9,7 +9,7 @@ Four parts, each a command in a process of its own (PARTS):
     train   the main job: its errors beside those of a CPU
     epoch   the first epoch of the paper's network on MNIST
 
-A part has a time limit. One that fails, or is late, is a line of the table, with what it found until then, and the next one
+A part has a time limit. One that fails, or is late, is a line of the table, with what it found until then, and the next
 begins; the exit status is 1 then. After each, gpu.json and gpu.md are written; what the commands print is beside them.
 """
 
@@ -45,7 +45,8 @@ class Args:
     """Test, time and train on a GPU; writes gpu.json and gpu.md."""
 
     out: str = argument("runs/gpu", "folder of what is written")
-    cpu: str = argument(None, "the main job on a CPU, a run folder or its result.json (default: as README.md shows it)", type=str)
+    cpu: str = argument(
+        None, "the main job on a CPU, a run folder or its result.json (default: as README.md shows it)", type=str)
     seconds: tuple = argument((90, 150, 110, 120), "limits of the parts; one may also take what those before it left")
 
 
@@ -68,7 +69,8 @@ def speed(folder, lines):
     """The rows timed, and how many times as long PyTorch takes, or why it was not timed."""
     timed = checkpoint.read_json(folder / "speed.json")
     ratios = [row["ratio"] for row in timed["rows"] if row["ratio"]]
-    beside = f"PyTorch's time {min(ratios):.2f} to {max(ratios):.2f} times refbound's" if ratios else "PyTorch not timed"
+    beside = (f"PyTorch's time {min(ratios):.2f} to {max(ratios):.2f} times refbound's" if ratios else
+              "PyTorch not timed")
     says = f"{len(timed['rows'])} steps, {beside}"
     return {"says": "; ".join([says, *(line for line in lines if line.startswith("not timed: rendering"))]), **timed}
 
@@ -83,7 +85,8 @@ def epoch(folder, lines):
     """The first row of the run's log."""
     row, *_ = checkpoint.read_log(folder / "run" / "log.csv")
     epochs = checkpoint.read_config(folder / "run")["arguments"]["epochs"]
-    return {"says": f"{row['seconds']:.0f} s, so {epochs} epochs would take {epochs * row['seconds'] / 3600:.1f} h", **row}
+    return {"says": f"{row['seconds']:.0f} s, so {epochs} epochs would take {epochs * row['seconds'] / 3600:.1f} h",
+            **row}
 
 
 PARTS = {
@@ -91,7 +94,8 @@ PARTS = {
     "speed": Part(("verify.peers", "speed", "--device", "cuda", "--models", "small", "--against", "rendering",
                    "--methods", *TRAINING, "cap-50", "--repeats", "3", "--out", "FOLDER/speed.json"), speed),
     "train": Part(("trainers.train", "--device", "cuda", "--run", "FOLDER/run"), train),
-    "epoch": Part(("trainers.train", "--preset", "paper-mnist", "--device", "cuda", "--run", "FOLDER/run"), epoch, "run/log.csv"),
+    "epoch": Part(("trainers.train", "--preset", "paper-mnist", "--device", "cuda", "--run", "FOLDER/run"), epoch,
+                  "run/log.csv"),
 }
 
 
@@ -129,7 +133,7 @@ def measure(part, log, deadline):
 
 
 def run(command, log, deadline, enough):
-    """Runs a command, what it prints in the file `log`, until it ends or the file `enough` is there; why it failed, or None."""
+    """Runs a command, output to the file `log`, until it ends or the file `enough` is there; why it failed, or None."""
     environment = {**os.environ, "PYTHONIOENCODING": "utf-8"}
     with open(log, "w", encoding="utf-8") as file, subprocess.Popen(
             [sys.executable, "-m", *command], cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=file,
@@ -161,7 +165,8 @@ def on_cpu(path):
     """The main job's errors on a CPU, from its result; without one, from the lines that README.md shows."""
     if path is None:
         shown = (ROOT / "README.md").read_text(encoding="utf-8")
-        return {name: float(re.search(rf"^{word} error +([\d.]+) %", shown, re.MULTILINE)[1]) for name, word in ERRORS.items()}
+        return {name: float(re.search(rf"^{word} error +([\d.]+) %", shown, re.MULTILINE)[1])
+                for name, word in ERRORS.items()}
     path = Path(path)
     found = checkpoint.read_json(path / "result.json" if path.is_dir() else path)
     found = found.get("result", found)  # a record, as trainers.study keeps it, holds the result of its run
@@ -183,13 +188,16 @@ def in_words(errors):
 
 def page(result):
     """The result for a person, in Markdown."""
-    rows = [(name, f"{row['seconds']:.0f}", "; ".join(filter(None, (row["failed"] and f"FAILED: {row['failed']}", row["says"] != row["failed"] and row["says"]))))
+    rows = [(name, f"{row['seconds']:.0f}",
+             "; ".join(filter(None, (row["failed"] and f"FAILED: {row['failed']}",
+                                     row["says"] != row["failed"] and row["says"]))))
             for name, row in result["parts"].items()]
     versions = ", ".join(f"{name} {text}" for name, text in result["versions"].items() if text)
     text = f"# refbound on {result['device']}\n\n{markdown(('part', 's', 'result'), rows, right=['s'])}\n\n"
     text += f"The main job on a CPU: {in_words(result['cpu'])}. Versions: {versions}.\n"
     if timed := result["parts"].get("speed", {}).get("rows"):
-        text += "\n" + report(timed, benchmark.Args(**result["parts"]["speed"]["arguments"]), result["parts"]["speed"]["load"]) + "\n"
+        text += "\n" + report(timed, benchmark.Args(**result["parts"]["speed"]["arguments"]),
+                              result["parts"]["speed"]["load"]) + "\n"
     return text
 
 

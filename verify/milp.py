@@ -59,7 +59,7 @@ def main(argv=None):
 
 
 def one(net, ball, y, i, args):
-    """The row of image i; unknown, with a line that says why, where HiGHS fails. Bounds are the tightest of `cap` and `crown`, in float64."""
+    """Image i's row, by the tighter of `cap` and `crown`, in float64; unknown, and a line says why, if HiGHS fails."""
     start, label = time.monotonic(), np.array([y])
     attack = rb.pgd(scaled(net, ball.x), ball, label, restarts=3, rng=stream("attack", args.seed, i))[0]
     witness = attack if margins(net, attack, y).max() >= 0 else None
@@ -86,8 +86,10 @@ def resume(path, config):
     try:
         head, *rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
         made, found = dict(head["config"]), [(row["image"], row["answer"], row["witness"] is None) for row in rows]
-        if not all(n == i and answer in ANSWERS and none == (answer != "not robust") for i, (n, answer, none) in enumerate(found)):
-            raise ValueError("its images are not 0, 1, 2, …, each with an answer, and a witness if it is not robust, else null")
+        if not all(n == i and answer in ANSWERS and none == (answer != "not robust")
+                   for i, (n, answer, none) in enumerate(found)):
+            raise ValueError("its images are not 0, 1, 2, …, each with an answer, "
+                             "and a witness if it is not robust, else null")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path}: not a file of verdicts ({error}); give another --out") from None
     same(path, made, config)

@@ -4,9 +4,9 @@
     python -m verify.peers speed [--models mlp small ...] [--methods ibp ...] [--sweep] [--out FILE] [--figure FILE]
     python -m verify.peers floors [--models small ...] [--methods ibp ...]
 
-The others (pytorch/; pip install 'refbound[peers]') are a rendering in PyTorch, written as one would write it there, and
-the published packages that are installed. The exit status of `agreement` is 1 if the rendering differs by more than 1e-9.
-`floors` has refbound alone: what each pass of a step would take at the machine's own rates, and what it takes.
+The others (pytorch/; pip install 'refbound[peers]') are a rendering in PyTorch, written as one would write it there,
+and the published packages that are installed. The exit status of `agreement` is 1 if the rendering differs by more than
+1e-9. `floors` has refbound alone: what each pass of a step would take at the machine's own rates, and what it takes.
 """
 
 import math

@@ -1,10 +1,11 @@
-"""The paper's Theorems 1 and 2 on small networks: both sides of (4) and (6), every quantity in them, and how loose they are.
+"""The paper's Theorems 1 and 2 on small networks: both sides of (4) and (6), each quantity in them, how loose they are.
 
     python -m verify.theorems [--eps 0.1] [--along one-step] [--methods ibp cap] [--out FILE]
 
-Each seed draws a network and its examples, and goes down the loss of --along through a ramp of ε_t. At each θ_t on the way every
-method takes steps of its own: a trial. For Theorem 1 the shortest power of two in I_t; for Theorem 2, and for how near (5) is, one of
-a hundredth of ‖θ_t‖. What is taken where the paper leaves a norm or a constant open: smoothness/theorem1.py and theorem2.py.
+Each seed draws a network and its examples, and goes down the loss of --along through a ramp of ε_t. At each θ_t on the
+way every method takes steps of its own: a trial. For Theorem 1 the shortest power of two in I_t; for Theorem 2, and for
+how near (5) is, one of a hundredth of ‖θ_t‖. What is taken where the paper leaves a norm or a constant open:
+smoothness/theorem1.py and theorem2.py.
 
 A trial counts for Theorem 1 where cos φ > 0, a step in I_t was found, and the loss does not jump on the way.
 """
@@ -48,7 +49,8 @@ def main(argv=None):
     """Prints a table for each theorem; the exit status, 1 if an inequality does not hold."""
     args = arguments.parse(Args, "verify.theorems", argv)
     arguments.at_least(args, eps=0, steps=1, seeds=1, batch=1)
-    trials = [trial for seed in tqdm(range(args.seeds), "networks", leave=False, disable=None) for trial in run(seed, args)]
+    trials = [trial for seed in tqdm(range(args.seeds), "networks", leave=False, disable=None)
+              for trial in run(seed, args)]
     wrong = [t for t in trials if t["counts"] and t["fall"] < t["promised"] or t["left"] > t["right"]]
     one, two = [], []
     for name in args.methods:
@@ -58,12 +60,15 @@ def main(argv=None):
                     median(held, "fall", "promised")])
         two.append([name, *(median(own, key) for key in ("zeroth", "first", "last")),
                     *(median(own, key, "left") for key in ("right", "HΔ"))])
-    for header, rows in ((("Theorem 1", "counts", "cos φ", "μ", "‖H u‖", "fall / (4)"), one),
-                         (("Theorem 2", "2ε ‖∇g‖", "M ‖∇g₂ − ∇g₁‖", "L^(m) ‖θ₂ − θ₁‖", "(6) / left", "(5) / left"), two)):
+    for header, rows in (
+            (("Theorem 1", "counts", "cos φ", "μ", "‖H u‖", "fall / (4)"), one),
+            (("Theorem 2", "2ε ‖∇g‖", "M ‖∇g₂ − ∇g₁‖", "L^(m) ‖θ₂ − θ₁‖", "(6) / left", "(5) / left"), two)):
         print(markdown(header, rows, header[1:]), end="\n\n")
-    print(f"medians over {args.steps * args.seeds} trials of each method; {len(wrong)} in which (4) or (6) does not hold")
+    print(f"medians over {args.steps * args.seeds} trials of each method; "
+          f"{len(wrong)} in which (4) or (6) does not hold")
     if args.out:
-        checkpoint.write_json(args.out, {"arguments": asdict(args), "versions": checkpoint.versions(), "trials": trials})
+        checkpoint.write_json(
+            args.out, {"arguments": asdict(args), "versions": checkpoint.versions(), "trials": trials})
     return int(bool(wrong))
 
 
@@ -93,8 +98,8 @@ def trial(net, near, ball, case):
     """Both theorems from the parameters of net."""
     step, small = descent(net, near, ball, case), short(net, near, case)
     two = change(net, moved(net, small), ball, case)
-    found = {"L": step.before, "fall": step.before - step.after, "promised": step.promised, "cos": step.cos, "mu": step.mu,
-             "length": step.length, "curvature": step.curvature, "Hu": norm(step.Hu)} if step else {}
+    found = {"L": step.before, "fall": step.before - step.after, "promised": step.promised, "cos": step.cos,
+             "mu": step.mu, "length": step.length, "curvature": step.curvature, "Hu": norm(step.Hu)} if step else {}
     return {"counts": bool(step and step.counts), **found, "left": two.left, "right": float(two.right),
             **dict(zip(two._fields[1:], two.terms())), "HΔ": norm(product(net, small, ball, case))}
 

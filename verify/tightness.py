@@ -2,10 +2,10 @@
 
     python -m verify.tightness MODEL --eps 0.1 --n 20 [--rows LP crown] [--exact] [--figure FILE] [--out FILE]
 
-The measure is the paper's (Figure 3, right): Σ_m s̄_m(x), per image. "gap" is its distance to the sum of the least bounds of
-the table, margin by margin: those of the exact optimum s* (--exact), or else of the triangle LP over the tightest
-intermediate bounds. A bound below the attack, the LP or s* stops the command: it is a bug. verify/README.md says what the
-rows are.
+The measure is the paper's (Figure 3, right): Σ_m s̄_m(x), per image. "gap" is its distance to the sum of the least
+bounds of the table, margin by margin: those of the exact optimum s* (--exact), or else of the triangle LP over the
+tightest intermediate bounds. A bound below the attack, the LP or s* stops the command: it is a bug. verify/README.md
+says what the rows are.
 """
 
 import math
@@ -35,7 +35,7 @@ METHODS = {  # row -> (method, options)
 BY_INTERVAL = ("random", "cap-ibp", "crown-ibp", "one-step", "alpha", "alpha, each")
 ROWS = (*METHODS, "LP on interval", "LP")
 CUT = {name: f"{row}, cut off" for name, row in (("exact", "MILP"), ("LP", "LP"), ("LP on interval", "LP on interval"))}
-# the name of a row in which an optimum was not found in time: bounds all the same, but not the least that the program has
+# the name of a row where an optimum was not found in time: bounds all the same, but not the least that the program has
 TOLERANCE = 1e-6  # of the solver, where the largest margin of the image is 1
 
 
@@ -53,7 +53,7 @@ class Args(Given):
 
 
 def main(argv=None):
-    """Computes every bound, holds them against each other, and prints the table; the exit status, 1 if images were left out."""
+    """Computes every bound, holds them against each other, prints the table; exit status 1 if images were left out."""
     args = arguments.parse(Args, "verify.tightness", argv)
     arguments.at_least(args, eps=0, n=1, time_limit=0.001, pgd_steps=0, seed=0)
     if args.figure and not set(args.rows) & set(METHODS) - {"ibp"}:
@@ -63,7 +63,8 @@ def main(argv=None):
     more, time_of, failed = optima(net, ball, y, args)
     if len(failed) == len(y):
         raise RuntimeError("HiGHS failed on every image")
-    values, seconds = {name: np.delete(s, failed, axis=0) for name, s in {**values, **more}.items()}, {**seconds, **time_of}
+    values, seconds = ({name: np.delete(s, failed, axis=0) for name, s in {**values, **more}.items()},
+                       {**seconds, **time_of})
     y, predicted, numbers = (np.delete(v, failed) for v in (y, net(ball.x).argmax(1), np.arange(len(y))))
     check(values, numbers)
     rows = table(values, seconds, y)
@@ -132,12 +133,13 @@ def exact(net, ball, y, pre, time_limit):
 
 
 def check(values, numbers):
-    """ValueError where the sandwich does not hold: a lower value above an upper one, by more than the solver's tolerance.
+    """ValueError if the sandwich does not hold: a lower value above an upper one, by more than the solver's tolerance.
 
     numbers (N,): of the images.
     """
     order = [("PGD", "exact"), *((low, high) for low in ("PGD", "exact") for high in ("LP", "LP on interval")),
-             ("LP", "LP on interval"), *(("LP", name) for name in METHODS), *(("LP on interval", name) for name in ("ibp", *BY_INTERVAL)),
+             ("LP", "LP on interval"), *(("LP", name) for name in METHODS),
+             *(("LP on interval", name) for name in ("ibp", *BY_INTERVAL)),
              *(("exact" if "exact" in values else "PGD", name) for name in METHODS)]
     for low, high in [*order, *((low, CUT[high]) for low, high in order if high in CUT)]:
         if low in values and high in values:
@@ -150,7 +152,7 @@ def check(values, numbers):
 
 
 def unit(values):
-    """What the margins are printed in units of: the power of 1000 by which the attack's largest are between 0.2 and 200."""
+    """The unit that margins are printed in: the power of 1000 by which the attack's largest are between 0.2 and 200."""
     size = float(np.abs(values["PGD"]).max(1).mean())
     return 1000.0 ** math.floor(math.log10(size) / 3 + 0.25) if size else 1.0
 
@@ -180,7 +182,8 @@ def report(rows, unit, args, predicted, y):
     width = max(15, *(len(r["bound"]) for r in rows))
     lines = [f"{args.model}: {len(y)} images, l∞, ε = {args.eps:g}, {clip}, {int((predicted != y).sum())} misclassified"
              + f"; s̄ in units of {unit:g}" * (unit != 1),
-             f"{'bound':{width}s} {'mean Σ s̄':>10s} {'mean gap':>10s} {'worst gap':>10s} {'tightest':>9s} {'error':>8s} {'seconds':>8s}"]
+             f"{'bound':{width}s} {'mean Σ s̄':>10s} {'mean gap':>10s} {'worst gap':>10s} {'tightest':>9s} "
+             f"{'error':>8s} {'seconds':>8s}"]
     for r in rows:
         tightest = "" if r["tightest"] is None else f"{r['tightest']:.1f} %"
         total, mean, worst = (r[key] / unit for key in ("sum", "mean_gap", "worst_gap"))
@@ -192,7 +195,8 @@ def report(rows, unit, args, predicted, y):
 def violins(values, path):
     """Σ_m s̄_m per image, a violin for each method, and beside it how far each lies above the least bounds."""
     from matplotlib.figure import Figure
-    names = sorted((name for name in METHODS if name in values and name != "ibp"), key=lambda name: values[name].sum(1).mean())
+    names = sorted((name for name in METHODS if name in values and name != "ibp"),
+                   key=lambda name: values[name].sum(1).mean())
     figure = Figure(figsize=(10, 4.5), layout="constrained")
     panels = figure.subplots(1, 2)
     for axes, base in zip(panels, (0, least_bounds(values).sum(1))):
@@ -203,7 +207,8 @@ def violins(values, path):
             body.set(facecolor=COLOURS[name.split(",")[0]], alpha=0.7)
         for name, style in (("LP on interval", ":"), ("LP", "--"), ("exact", "-"), ("PGD", "-.")):
             if name in values and not (axes is panels[1] and name == "PGD"):
-                axes.axhline((values[name].sum(1) - base).mean(), linestyle=style, color="black", linewidth=1, label=name)
+                axes.axhline((values[name].sum(1) - base).mean(), linestyle=style, color="black", linewidth=1,
+                             label=name)
         axes.set_xticks(range(1, len(names) + 1), names, rotation=30, ha="right")
     panels[0].set_ylabel("Σ s̄, sum of the margin bounds of an image")
     panels[1].set_ylabel("Σ s̄ above the sum of the least bounds")

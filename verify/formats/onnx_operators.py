@@ -3,14 +3,14 @@
     Gemm, MatMul                   Linear     transA = 0, the weights constant
     Conv                           Conv2d     two-dimensional, group 1, dilations 1, symmetric pads
     Relu                           ReLU
-    Flatten, Reshape, Transpose    a vector made of an image is a Flatten, channels first. Where a graph has its units in another
-                                   order, the columns of the dense layer that comes next are put in this one
-    Add, Sub, Mul, Div, BatchNormalization    with constants: x ↦ a x + b. An affine layer before it takes it in, as a W and
-                                   a bias + b. Elsewhere the one that comes next does, as W a and bias + W b; but before a
-                                   convolution with padding, which is 0 after such arithmetic, b ≠ 0 makes a 1 × 1 convolution
+    Flatten, Reshape, Transpose    a vector made of an image is a Flatten, channels first. Where a graph has its units
+                                   in another order, the columns of the dense layer that comes next are put in this one
+    Add, Sub, Mul, Div,            with constants: x ↦ a x + b. An affine layer before it takes it in, as a W and
+    BatchNormalization             a bias + b; else the next one does, as W a and bias + W b, but before a convolution
+                                   with padding, which is 0 after such arithmetic, b ≠ 0 makes a 1 × 1 convolution
     Identity, Dropout, Cast        nothing
 
-All is computed in float64, where a product of two float32 numbers is exact, and kept so if the type of the input does not hold it.
+All is computed in float64, where a product of two float32s is exact, and kept so if the input's type does not hold it.
 """
 
 import math
@@ -19,8 +19,8 @@ import numpy as np
 
 from refbound.layers import Conv2d, Linear, ReLU
 
-FOLDED = ("Constant", "Identity", "Cast", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Concat", "Gather", "Slice", "Shape",
-          "Add", "Sub", "Mul", "Div")  # operators that may also make constants of constants
+FOLDED = ("Constant", "Identity", "Cast", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Concat", "Gather", "Slice",
+          "Shape", "Add", "Sub", "Mul", "Div")  # operators that may also make constants of constants
 
 
 def require(condition, expected):
@@ -42,10 +42,12 @@ def gemm(chain, attributes, B, C=None):
 
 
 def conv(chain, attributes, W, bias=None):
-    """A convolution; arithmetic before it is in its weights, or where padding forbids it a 1×1 convolution of its own."""
+    """A convolution; arithmetic before it is in its weights, or where padding forbids it a 1×1 one of its own."""
     chain.take_image()
-    require(W.ndim == 4 and len(chain.shape) == 3, f"a kernel (out, in, kh, kw) and an image, got {W.shape} and {chain.shape}")
-    mode, group, kernel = attributes.get("auto_pad", b"NOTSET"), attributes.get("group", 1), attributes.get("kernel_shape")
+    require(W.ndim == 4 and len(chain.shape) == 3,
+            f"a kernel (out, in, kh, kw) and an image, got {W.shape} and {chain.shape}")
+    mode, group, kernel = (attributes.get("auto_pad", b"NOTSET"), attributes.get("group", 1),
+                           attributes.get("kernel_shape"))
     pads = [0] * 4 if mode == b"VALID" else list(attributes.get("pads", (0, 0, 0, 0)))
     require(mode in (b"NOTSET", b"VALID"), "auto_pad NOTSET or VALID")
     require(len(pads) == 4 and pads[:2] == pads[2:], f"symmetric pads, got {pads}")
@@ -84,7 +86,7 @@ def reshape(chain, attributes, shape):
     full, n = (chain.batch, *chain.units.shape), chain.units.size
     target = [full[i] if size == 0 and i < len(full) else size for i, size in enumerate(shape.tolist())]
     rest, known = target[1:], math.prod(size for size in target[1:] if size != -1)
-    batch = (chain.batch, -1, *[1] * (chain.batch == UNKNOWN and known == n))  # [1, n] is a graph for one image at a time
+    batch = (chain.batch, -1, *[1] * (chain.batch == UNKNOWN and known == n))  # [1, n]: a graph for one image at a time
     fits = rest and min(rest) >= -1 and target.count(-1) < 2 and target[0] in batch and known and n % known == 0
     fits = fits and (-1 in rest or known == n)
     require(fits, f"a shape of the batch and {n} numbers, got {shape.tolist()} for {chain.units.shape}")
@@ -94,7 +96,8 @@ def reshape(chain, attributes, shape):
 def transpose(chain, attributes):
     """The axes of each example in another order."""
     perm = list(attributes.get("perm", range(chain.units.ndim, -1, -1)))
-    require(perm[0] == 0 and sorted(perm) == list(range(chain.units.ndim + 1)), f"a perm that starts with 0, got {perm}")
+    require(perm[0] == 0 and sorted(perm) == list(range(chain.units.ndim + 1)),
+            f"a perm that starts with 0, got {perm}")
     chain.arrange(chain.units.transpose([axis - 1 for axis in perm[1:]]))
 
 
@@ -113,8 +116,10 @@ def arithmetic(chain, factor, offset):
 
 def batch_normalization(chain, attributes, scale, bias, mean, var):
     """x ↦ s (x − mean) / √(var + ε) + bias of each channel."""
-    require(not attributes.get("training_mode", 0) and attributes.get("spatial", 1), "training_mode = 0 and spatial = 1")
-    require({v.shape for v in (scale, bias, mean, var)} == {chain.units.shape[:1]}, f"{chain.units.shape[0]} numbers of each kind")
+    require(not attributes.get("training_mode", 0) and attributes.get("spatial", 1),
+            "training_mode = 0 and spatial = 1")
+    require({v.shape for v in (scale, bias, mean, var)} == {chain.units.shape[:1]},
+            f"{chain.units.shape[0]} numbers of each kind")
     var = var.astype(float) + attributes.get("epsilon", 1e-5)
     require((var > 0).all(), "var + epsilon > 0")
     factor = scale / np.sqrt(var)
@@ -140,7 +145,8 @@ def nothing(chain, attributes, ratio=None, training=None):
 
 UNKNOWN = 2**31 - 1  # stands for a batch of any size where a graph computes with shapes; no array is of that size
 OPERATORS = {
-    "Gemm": gemm, "MatMul": gemm, "Conv": conv, "Relu": relu, "Flatten": flatten, "Reshape": reshape, "Transpose": transpose,
+    "Gemm": gemm, "MatMul": gemm, "Conv": conv, "Relu": relu,
+    "Flatten": flatten, "Reshape": reshape, "Transpose": transpose,
     "Add": lambda chain, attributes, c: arithmetic(chain, 1.0, c),
     "Sub": lambda chain, attributes, c: arithmetic(chain, 1.0, -c),
     "Mul": lambda chain, attributes, c: arithmetic(chain, c, 0.0),

@@ -1,7 +1,7 @@
 """An ONNX graph as a Network: a chain of nodes from one input to one output, each a layer or folded into one.
 
-onnx_operators.py says which. Constants are initialisers and what nodes make of constants and of shapes alone; onnx's own
-reference evaluator computes them. All else is a ValueError that names the file, the node and its operator.
+onnx_operators.py says which. Constants are initialisers and what nodes make of constants and of shapes alone; onnx's
+own reference evaluator computes them. All else is a ValueError that names the file, the node and its operator.
 """
 
 import math
@@ -51,7 +51,8 @@ def _network(model, onnx):
             take(chain, node, context, onnx)
         except Exception as error:
             raise ValueError(f"node {node.name or f'#{index}'} ({node.op_type}): {reason(error)}") from None
-    require(chain.at == graph.output[0].name, f"the output {graph.output[0].name!r} at the end of the chain, got {chain.at!r}")
+    require(chain.at == graph.output[0].name,
+            f"the output {graph.output[0].name!r} at the end of the chain, got {chain.at!r}")
     return chain.network(onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type))
 
 
@@ -70,14 +71,16 @@ def take(chain, node, context, onnx):
     folded = not data or node.op_type == "Shape"
     known = FOLDED if folded else OPERATORS
     require(node.domain in ("", "ai.onnx"), f"an operator of ONNX itself, got one of {node.domain}")
-    require(not unknown, f"inputs that are initialisers or outputs of nodes before, got {', '.join(map(repr, unknown))}")
+    require(not unknown,
+            f"inputs that are initialisers or outputs of nodes before, got {', '.join(map(repr, unknown))}")
     require(node.op_type in known, f"one of {', '.join(known)}{' of constants' * folded}: others are not supported")
     onnx.checker.check_node(node, context)
     require(node.output[0] not in {*chain.shapes, *chain.constants}, f"an output of a new name, got {node.output[0]!r}")
     if not folded:
         step(chain, node, given, data, onnx)
         return
-    values = {name: np.broadcast_to(np.float32(0), chain.shapes[name]) if name in data else chain.constants[name] for name in given}
+    values = {name: np.broadcast_to(np.float32(0), chain.shapes[name]) if name in data else chain.constants[name]
+              for name in given}
     chain.constants[node.output[0]] = evaluate(node, values, context.opset_imports, onnx)
     if data or chain.sizes & set(given):
         chain.sizes.add(node.output[0])
@@ -144,7 +147,8 @@ class Chain:
         natural = (self.units.reshape(-1) == np.arange(self.units.size)).all()
         if not self.layers and natural:
             self.shape = self.input_shape = self.units.shape
-        require(natural and self.units.shape == self.shape, f"an image in the order of the layer before it, {self.shape}")
+        require(natural and self.units.shape == self.shape,
+                f"an image in the order of the layer before it, {self.shape}")
 
     def add(self, layer, W, bias):
         """An affine layer, whose bias broadcasts to what it puts out; arithmetic before it is in it."""
@@ -158,7 +162,8 @@ class Chain:
         try:
             full = np.broadcast_to(values, (1, *self.units.shape))
         except ValueError:
-            raise ValueError(f"expected constants that broadcast to {self.units.shape}, got {np.shape(values)}") from None
+            raise ValueError(
+                f"expected constants that broadcast to {self.units.shape}, got {np.shape(values)}") from None
         return full.reshape(-1)[np.argsort(self.units, None)]
 
     def alike(self, values, n):
@@ -173,14 +178,16 @@ class Chain:
     def network(self, dtype):
         """The Network. What is not an image is a vector.
 
-        In the dtype of the graph's input, half precision in float32; but in float64 if folding has made numbers that this does not hold.
+        In the input's dtype, half precision in float32; but in float64 if folding made numbers that this does not hold.
         """
         self.require_no_arithmetic()
         require(self.params, "an affine layer, got none")
         ordered = self.units.ndim == 1 and (np.diff(self.units) == 1).all()
-        require(ordered, f"an output (batch, classes) in the order of the last layer, got (batch, {str(self.units.shape)[1:]}")
+        require(ordered, "an output (batch, classes) in the order of the last layer, "
+                         f"got (batch, {str(self.units.shape)[1:]}")
         shape = self.input_shape if len(self.input_shape) == 3 else (math.prod(self.input_shape),)
         dtype = np.promote_types(dtype, np.float32)
         if any((value.astype(dtype) != value).any() for value in self.params.values()):
             dtype = np.float64
-        return rb.Network(self.layers, {name: value.astype(dtype, order="C") for name, value in self.params.items()}, shape)
+        return rb.Network(
+            self.layers, {name: value.astype(dtype, order="C") for name, value in self.params.items()}, shape)

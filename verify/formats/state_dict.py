@@ -16,7 +16,7 @@ from .load import load_any
 
 
 def read_torch(path, architecture=None, input_shape=()):
-    """The Network of a state_dict: of this architecture (a path), or of a Sequential of Linear layers with ReLU between.
+    """The Network of a state_dict: of this architecture (a path), or a Sequential of Linear layers with ReLU between.
 
     Its weights and biases are taken in their order, whatever the modules are called. Opened with weights_only=True:
     no code in the file is run.
@@ -28,12 +28,13 @@ def read_torch(path, architecture=None, input_shape=()):
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise
-    except Exception as error:  # zip, pickle and torch raise their own classes on foreign bytes, and texts of many lines
+    except Exception as error:  # zip, pickle and torch raise their own classes on foreign bytes, and many-line texts
         raise ValueError(f"{path}: expected a state_dict, as torch.save(model.state_dict(), FILE) writes it; "
                          f"this cannot be read as one ({type(error).__name__})") from None
     if not isinstance(state, dict):
         raise ValueError(f"{path}: expected a state_dict, names of tensors alone, got {type(state).__name__}")
-    if others := [key for key, value in state.items() if not (isinstance(key, str) and isinstance(value, torch.Tensor))]:
+    if others := [key for key, value in state.items()
+                  if not (isinstance(key, str) and isinstance(value, torch.Tensor))]:
         raise ValueError(f"{path}: expected a state_dict, names of tensors alone, got {', '.join(map(repr, others))}")
     keys = {}
     try:
@@ -52,7 +53,7 @@ def read_torch(path, architecture=None, input_shape=()):
         return rb.Network(layers, params, input_shape or shape)
     except OSError:  # of the architecture's file
         raise
-    except Exception as error:  # a foreign state_dict may be wrong in any way; the network's names are said as the file's
+    except Exception as error:  # a foreign state_dict may be wrong in any way; the network's names become the file's
         name, *rest = reason(error).split(": ", 1)
         raise ValueError(": ".join([f"{path}", keys.get(name, name), *rest])) from None
 
@@ -61,7 +62,8 @@ def _array(name, value, torch):
     """A tensor as an array, half precision as float32, which holds the same numbers."""
     floats = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
     if value.dtype not in floats or value.layout != torch.strided or value.device.type != "cpu":
-        raise ValueError(f"{name}: expected a dense tensor of floats, got {value.dtype}, {value.layout}, {value.device}")
+        raise ValueError(f"{name}: expected a dense tensor of floats, "
+                         f"got {value.dtype}, {value.layout}, {value.device}")
     return (value.float() if value.dtype in (torch.float16, torch.bfloat16) else value).detach().numpy()
 
 
@@ -72,12 +74,14 @@ def _pairs(arrays):
         if name.rpartition(".")[2] not in ("weight", "bias") or f"{name.rpartition('.')[0]}.weight" not in arrays:
             raise ValueError(f"{name}: expected weights and biases of Linear and Conv2d layers only")
     if other := [name for name, value in arrays.items() if value.dtype != next(iter(arrays.values())).dtype]:
-        raise ValueError(f"{other[0]}: expected {next(iter(arrays.values())).dtype} as before, got {arrays[other[0]].dtype}")
+        raise ValueError(f"{other[0]}: expected {next(iter(arrays.values())).dtype} as before, "
+                         f"got {arrays[other[0]].dtype}")
     last = {}  # of each parent, the number of its child before
     for module in modules:
         parent, _, number = module.rpartition(".")
         if number.isdecimal() and int(number) <= last.get(parent, -1):
-            raise ValueError(f"{module}: expected layers in the order of the network, got this after number {last[parent]}, as if sorted by name")
+            raise ValueError(f"{module}: expected layers in the order of the network, got this after number "
+                             f"{last[parent]}, as if sorted by name")
         if number.isdecimal():
             last[parent] = int(number)
     weights = {module: arrays[f"{module}.weight"] for module in modules}
@@ -96,8 +100,9 @@ def _infer(pairs, input_shape):
         raise ValueError("expected weights, got none")
     parents, numbers = zip(*(module.rpartition(".")[::2] for module in pairs))
     gaps = [int(b) - int(a) for a, b in zip(numbers, numbers[1:])] if all(map(str.isdecimal, numbers)) else [0]
-    if len(set(parents)) > 1 or min(gaps, default=1) < 1 or max(gaps, default=2) < 2:  # or a ModuleList, with anything between
-        raise ValueError(f"{', '.join(pairs)}: names that do not say what stands between the layers; expected --architecture")
+    if len(set(parents)) > 1 or min(gaps, default=1) < 1 or max(gaps, default=2) < 2:  # a ModuleList: anything between
+        raise ValueError(f"{', '.join(pairs)}: names that do not say what stands between the layers; "
+                         "expected --architecture")
     layers = [layer for (W, _), gap in zip(pairs.values(), [1, *gaps])
               for layer in [ReLU()] * (gap > 1) + [Linear(*W.shape[::-1])]]
     features = (layers[0].in_features,)

@@ -7,13 +7,13 @@
 
 with the chord ā = u / (u − l), b̄ = −l ā. Stable units are exact, and no constraint l ≤ z ≤ u is added.
 
-Definition 1 is the dual of the two-line LP at multipliers of which, for each unit, only that of one line is positive. So it is
-never below the LP, and equal unless the optimum is *pinched*: both lines of a unit bind, where they cross, outside l < z < u.
-The triangle LP has all the constraints of every a̲ in [0, 1]: it is never above a method with the same l and u.
+Definition 1 is the dual of the two-line LP at multipliers of which, for each unit, only one line's is positive. So it
+is never below the LP, and equal unless the optimum is *pinched*: both lines of a unit bind, where they cross, outside
+l < z < u. The triangle LP has the constraints of every a̲ in [0, 1]: it is never above a method with the same l and u.
 
-In float64 by scipy's HiGHS, to a feasibility of 1e-9. Its multipliers are taken, its optimum is not: weak duality makes a
-bound of any multipliers, and so of those that HiGHS found, whatever its tolerance was; the rounding of its own sums is not
-counted. Balls are l∞, clipped or not, and l1.
+In float64 by scipy's HiGHS, to a feasibility of 1e-9. Its multipliers are taken, its optimum is not: weak duality makes
+a bound of any multipliers, and so of those that HiGHS found, whatever its tolerance was; the rounding of its own sums
+is not counted. Balls are l∞, clipped or not, and l1.
 """
 
 from typing import NamedTuple
@@ -41,7 +41,7 @@ def two_line_lp(net, ball, y, pre, slopes, classes=None, seconds=SECONDS):
     """The Maxima for each class m of `classes` (default: all, (c,)); at most `seconds` for each.
 
     A ball of one example and its label y; pre [(l, u)] and slopes [a̲] hold arrays shaped as the input of each ReLU.
-    Raises ValueError for an argument that cannot be, RuntimeError where HiGHS ends with neither an optimum nor its time.
+    ValueError for an argument that cannot be, RuntimeError where HiGHS ends with neither an optimum nor its time.
     """
     folded = fold(net, ball, y, pre)
     shapes, given = [np.shape(l) for l, _ in pre], [np.shape(a) for a in slopes]
@@ -83,10 +83,10 @@ def maxima(folded, a_lo, least, y, classes=None, seconds=SECONDS):
 
 
 def weak_duality(folded, C, a_lo, least, lower, upper, ends):
-    """A bound of C v (V,) over a̲ z ≤ h ≤ ā z + b̄, h ≥ least, A p ≤ b and the box of p: of any multipliers of these, a float.
+    """A bound, a float, of C v (V,) over a̲ z ≤ h ≤ ā z + b̄, h ≥ least, A p ≤ b and the box of p, by any multipliers.
 
-    lower, upper (U,) and ends (R,) are what a solver says they are: what is below 0 counts as 0. Then, from the last ReLU
-    back as in Definition 1, the multipliers are mended: an h that has the weight w so far needs λ̄ − λ̲ = w, and
+    lower, upper (U,) and ends (R,) are what a solver says they are: what is below 0 counts as 0. Then, from the last
+    ReLU back as in Definition 1, the multipliers are mended: an h that has the weight w so far needs λ̄ − λ̲ = w, and
 
         w h = λ̄ h − λ̲ h ≤ λ̄ (ā z + b̄) − λ̲ a̲ z,     of λ̲ only a part where h ≥ 0 takes the rest
     """

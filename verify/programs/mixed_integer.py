@@ -10,10 +10,10 @@ What `robust` means: of each margin a bound that was given, or that of the trian
 HiGHS, working in floating point, found that no input brings it to −SLACK. HiGHS allows itself errors: at its default
 tolerances optima 2·10⁻⁴ too low were seen on the network of Wong and Kolter (margins of 10, with presolve). Hence no
 presolve, a tolerance of 10⁻⁹, and SLACK = 10⁻⁴ of room, both in units of the margin's size (sparse.py). Even so it has
-called programs infeasible whose solution is at hand: its word counts if `stands` finds no contradiction. That is still no
-proof in exact arithmetic. A worst margin within SLACK of 0 may be `unknown`. Where the tolerance in each unit may be more than
-SLACK in the margin (GAIN), HiGHS's bounds and its "infeasible" count for nothing: such an image is robust by other bounds, not
-robust, or unknown.
+called programs infeasible whose solution is at hand: its word counts if `stands` finds no contradiction. That is still
+no proof in exact arithmetic. A worst margin within SLACK of 0 may be `unknown`. Where the tolerance in each unit may be
+more than SLACK in the margin (GAIN), HiGHS's bounds and its "infeasible" count for nothing: such an image is robust by
+other bounds, not robust, or unknown.
 """
 
 import time
@@ -55,8 +55,8 @@ class Verdict(NamedTuple):
 def exact_margins(net, ball, y, pre, time_limit=120, classes=None):
     """An Exact for each class m of `classes` (default: all); time_limit seconds for each program.
 
-    A ball of one example, its label y, and pre [(l, u)] shaped as the input of each ReLU, in float64. An optimum counts as
-    one if `stands` finds that nothing is SLACK above it, in as many seconds again.
+    A ball of one example, its label y, and pre [(l, u)] shaped as the input of each ReLU, in float64. An optimum counts
+    as one if `stands` finds that nothing is SLACK above it, in as many seconds again.
     Raises ValueError for an argument that cannot be, RuntimeError where HiGHS fails or contradicts the network.
     """
     folded, net, found = fold(net, ball, y, pre), double(net), []
@@ -71,11 +71,13 @@ def exact_margins(net, ball, y, pre, time_limit=120, classes=None):
         doubtful = folded.gain(m, y) > GAIN
         if bound is None or doubtful:  # no unstable unit, or no feasible point in time; or it is not to be trusted
             bound = triangle(folded, y, [m], time_limit).s[0]
-        elif status == OPTIMAL and not stands(folded, m, y, bound + SLACK * size, margins(net, ball.x[0], y)[m], deadline):
+        elif status == OPTIMAL and not stands(
+                folded, m, y, bound + SLACK * size, margins(net, ball.x[0], y)[m], deadline):
             status = LIMIT
         if value > bound + SLACK * size:
             raise RuntimeError(f"milp: class {m}: the network attains {value:g}, above the bound {bound:g} of HiGHS")
-        found.append(Exact(value, max(value, float(bound)), x, "gain" if doubtful else "optimal" if status == OPTIMAL else "time limit"))
+        found.append(Exact(value, max(value, float(bound)), x,
+                           "gain" if doubtful else "optimal" if status == OPTIMAL else "time limit"))
     return found
 
 
@@ -106,7 +108,7 @@ def verdict(net, ball, y, pre, upper=None, time_limit=120, witness=None):
 
 
 def decide(folded, net, ball, m, y, bound, deadline):
-    """(bound of the margin, witness or None): is there a point of at least −SLACK, and if it is no witness, of SLACK?"""
+    """(the margin's bound, witness or None): is there a point of at least −SLACK, and if it is no witness, of SLACK?"""
     size, doubtful = folded.margin(m, y)[2], folded.gain(m, y) > GAIN
     for floor in (-SLACK * size, SLACK * size):
         seconds = deadline - time.monotonic()
@@ -114,10 +116,13 @@ def decide(folded, net, ball, m, y, bound, deadline):
             break
         status, v, reached = solve(folded, m, y, seconds, floor)
         if status == INFEASIBLE and doubtful:
-            raise RuntimeError("milp: HiGHS's tolerance in a unit may change the margin by more than the room that it is given")
+            raise RuntimeError("milp: HiGHS's tolerance in a unit may change the margin by more than the room "
+                               "that it is given")
         if status == INFEASIBLE:
-            return min(bound, floor) if stands(folded, m, y, floor, margins(net, ball.x[0], y)[m], deadline) else bound, None
-        bound = bound if reached is None or doubtful else min(bound, max(reached, 0.0))  # less would be a proof that `stands` has not seen
+            return (min(bound, floor) if stands(folded, m, y, floor, margins(net, ball.x[0], y)[m], deadline)
+                    else bound), None
+        # less than 0 would be a proof that `stands` has not seen
+        bound = bound if reached is None or doubtful else min(bound, max(reached, 0.0))
         x = None if v is None else at(folded.inputs, v, ball)
         if x is not None and margins(net, x, y).max() >= 0:
             return bound, x
@@ -125,9 +130,9 @@ def decide(folded, net, ball, m, y, bound, deadline):
 
 
 def stands(folded, m, y, floor, known, deadline):
-    """Whether HiGHS's "infeasible" at this floor can be believed; False where time runs out, RuntimeError where it contradicts itself.
+    """Whether HiGHS's "infeasible" at this floor counts; False if time is out, RuntimeError if it contradicts itself.
 
-    With presolve it must say so again, and both ways it must find a point that reaches `known`, the margin at the centre of the ball.
+    With presolve it must say so again and both ways find a point that reaches `known`, the margin at the ball's centre.
     """
     known = min(floor, known - SLACK * folded.margin(m, y)[2])
     for at_least, presolve, expected in ((floor, True, INFEASIBLE), (known, False, OPTIMAL), (known, True, OPTIMAL)):
@@ -135,7 +140,8 @@ def stands(folded, m, y, floor, known, deadline):
         if status == LIMIT:
             return False
         if status != expected:
-            raise RuntimeError(f"milp: HiGHS contradicts itself on class {m}, on whether a point has a margin of {at_least:g}")
+            raise RuntimeError(f"milp: HiGHS contradicts itself on class {m}, "
+                               f"on whether a point has a margin of {at_least:g}")
     return True
 
 
@@ -186,13 +192,14 @@ def double(net):
 
 
 def scaled(net, x):
-    """The network with its last layer times what brings the spread of its logits at x (N, ...) to 20 on average, to be attacked.
+    """The network, to be attacked: its last layer times what brings the mean spread of its logits at x (N, ...) to 20.
 
     An attack that ascends a softmax of the margins depends on their unit; what is misclassified does not.
     """
     (i, _), spread = net.affine[-1], np.ptp(net(x), axis=1).mean()
-    return net.with_params({name: value * (20 / max(spread, 1e-290) if spread and name in (f"{i}.weight", f"{i}.bias") else 1)
-                            for name, value in net.params.items()})
+    return net.with_params({
+        name: value * (20 / max(spread, 1e-290) if spread and name in (f"{i}.weight", f"{i}.bias") else 1)
+        for name, value in net.params.items()})
 
 
 def margins(net, x, y):

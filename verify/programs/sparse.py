@@ -1,17 +1,17 @@
 """A network over a ball as sparse rows: what the linear and the mixed-integer programs are made of.
 
-The unknowns are v = [p, h]: p gives the input, h holds the outputs of the unstable ReLUs (l < 0 < u), layer after layer.
-An active ReLU (l ≥ 0) is the identity and an inactive one (u ≤ 0) is zero, so that stable units fold away:
+The unknowns are v = [p, h]: p gives the input, h holds the outputs of the unstable ReLUs (l < 0 < u), layer after
+layer. An active ReLU (l ≥ 0) is the identity and an inactive one (u ≤ 0) is zero, so that stable units fold away:
 
     input            x' = X p + x0,   low ≤ p ≤ high,   A p ≤ b
     unstable units   z = Z v + z0,    h = H v
     logits           f = F v + f0
 
-A solver's tolerances are absolute, and it takes entries near 1e-9 for 0. So an input is given in units of its radius, every unstable
-unit in units of its own size, max(−l, u), and every margin in units of the most that it may be while low ≤ p ≤ high and 0 ≤ h ≤ u:
-else a small ε, W t and W' / t, the same function, or a last layer times t, the same verdicts, would be other programs. What a
-tolerance in the units may make of a margin is its `gain`: where that is large, as behind a unit that is nearly stable and that
-the next layer magnifies, what a solver says is no proof.
+A solver's tolerances are absolute, and it takes entries near 1e-9 for 0. So an input is given in units of its radius,
+every unstable unit in units of its own size, max(−l, u), and every margin in units of the most that it may be while
+low ≤ p ≤ high and 0 ≤ h ≤ u: else a small ε, W t and W' / t, the same function, or a last layer times t, the same
+verdicts, would be other programs. What a tolerance in the units may make of a margin is its `gain`: where that is
+large, as behind a unit that is nearly stable and that the next layer magnifies, what a solver says is no proof.
 
 Written from the definitions of the layers and of the ball, in float64; no code is shared with refbound's bounds.
 """
@@ -25,7 +25,6 @@ from scipy.sparse.linalg import spsolve_triangular
 
 from refbound import Ball, Network
 from refbound.layers import Conv2d, Linear, ReLU
-
 
 
 class Inputs(NamedTuple):
@@ -57,15 +56,14 @@ class Folded(NamedTuple):
         return sp.diags_array(np.ones(U), offsets=V - U, shape=(U, V), format="csr")
 
     def margin(self, m, y):
-        """(C, c0, size): z_m − z_y = size (C v + c0), C (V,); size is the most that |z_m − z_y| may be over the box of v."""
+        """(C (V,), c0, size): z_m − z_y = size (C v + c0); size is the most that |z_m − z_y| may be in the box of v."""
         C, c0 = (self.F[[m]] - self.F[[y]]).toarray()[0], self.f0[m] - self.f0[y]
         low, high = (np.concatenate([end, h]) for end, h in ((self.inputs.low, 0 * self.u), (self.inputs.high, self.u)))
         size = max(c0 + np.maximum(C * low, C * high).sum(), -c0 - np.minimum(C * low, C * high).sum()) or 1.0
         return C / size, c0 / size, size
 
-
     def gain(self, m, y):
-        """By how much of its size a margin may move at most if each h does by 1 of its own: Σ g, with g = |C_h| + |Z_h|ᵀ g."""
+        """By how much of its size a margin moves at most if each h does by 1 of its own: Σ g, g = |C_h| + |Z_h|ᵀ g."""
         (C, _, _), U = self.margin(m, y), len(self.l)
         later = sp.csr_array(sp.eye_array(U) - abs(self.Z[:, len(C) - U:]).T)  # a unit's z has only earlier h
         return float(spsolve_triangular(later, abs(C[len(C) - U:]), lower=False).sum()) if U else 0.0
@@ -96,14 +94,14 @@ def fold(net, ball, y, pre):
 
 
 def polytope(ball):
-    """The Inputs of a ball of one example: centre and radius of the l∞ box, or for l1 x' = x + ε (d⁺ − d⁻) with Σ d⁺ + d⁻ ≤ 1."""
+    """One example's ball as Inputs: the l∞ box's centre and radius, or for l1 x' = x + ε (d⁺ − d⁻), Σ d⁺ + d⁻ ≤ 1."""
     if not isinstance(ball, Ball) or len(ball) != 1:
         raise ValueError(f"ball: expected a Ball of one example, got {getattr(ball, 'x', ball)!r:.60}")
     n = ball.x.size
     if ball.norm == 1:
         E = sp.diags_array(np.full(n, float(ball.eps[0])), format="csr")
-        return Inputs(sp.hstack([E, -E], format="csr"), ball.x.reshape(-1).astype(float), np.zeros(2 * n), np.ones(2 * n),
-                      sp.csr_array(np.ones((1, 2 * n))), np.ones(1))
+        return Inputs(sp.hstack([E, -E], format="csr"), ball.x.reshape(-1).astype(float),
+                      np.zeros(2 * n), np.ones(2 * n), sp.csr_array(np.ones((1, 2 * n))), np.ones(1))
     if ball.norm != np.inf:
         raise ValueError(f"ball: expected one with flat sides, of norm inf or 1, got norm {ball.norm!r}")
     low, high = box(ball)

@@ -1,9 +1,9 @@
 """What a certificate claims, its file and its digests; exact.py proves it.
 
 What is rejected by what. An l or u tighter than what is proved from the box before, and a lower slope outside [0, 1]:
-by the mathematics. A looser l or u, or another slope, leaves true whatever is then proved, and an altered weight is another
-network: these, and damage of every kind, by the SHA-256 of the network and of the whole certificate. Who recomputes the
-digests makes another certificate; no one makes a false one that is proved.
+by the mathematics. A looser l or u, or another slope, leaves true whatever is then proved, and an altered weight is
+another network: these, and damage of every kind, by the SHA-256 of the network and of the whole certificate. Who
+recomputes the digests makes another certificate; no one makes a false one that is proved.
 """
 
 import hashlib
@@ -68,7 +68,7 @@ def read(path):
 
 
 def check(certificate, network):
-    """What the mathematics takes for granted, and the digests: its own last, when each of its fields is known to have one."""
+    """What the mathematics takes for granted, and the digests: its own last, when each field is known to have one."""
     if certificate.network != network.digest:
         raise Rejected("it is of another network, or a weight has changed: the digests of the network differ")
     for name, kind in (("label", int), ("clipped", bool)):
@@ -78,14 +78,17 @@ def check(certificate, network):
     for name in "lusa":
         arrays = getattr(c, name)
         shapes = {n: [(n,), (network.classes - 1, n)][:1 + (name == "a")] for n in sizes}
-        if len(arrays) != len(sizes) or any(v.shape not in shapes[n] or v.dtype not in FLOATS for v, n in zip(arrays, sizes)):
-            raise Rejected(f"{name}: expected a float array for each ReLU, of {sizes} units, got {[v.shape for v in arrays]}")
+        if len(arrays) != len(sizes) or any(
+                v.shape not in shapes[n] or v.dtype not in FLOATS for v, n in zip(arrays, sizes)):
+            raise Rejected(f"{name}: expected a float array for each ReLU, of {sizes} units, "
+                           f"got {[v.shape for v in arrays]}")
         if not all(np.isfinite(v).all() for v in arrays):
             raise Rejected(f"{name}: a NaN or an infinity")
     if not all(((v >= 0) & (v <= 1)).all() for v in c.a):
         raise Rejected("a: a lower slope outside [0, 1]")
     if c.image.dtype != np.uint8 or c.image.shape != (network.units[0],) or c.label not in range(network.classes):
-        raise Rejected(f"image, label: expected {network.units[0]} bytes and a class, got {c.image.shape} and {c.label}")
+        raise Rejected(f"image, label: expected {network.units[0]} bytes and a class, "
+                       f"got {c.image.shape} and {c.label}")
     radii(c)
     if c.digest != c.sealed().digest:
         raise Rejected("it has changed since it was made: its digest differs")

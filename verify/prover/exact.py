@@ -1,19 +1,20 @@
 """The prover: a certificate checked in exact arithmetic. Nothing is rounded, and no code is shared with refbound.
 
-A certificate claims z_m − z_y < 0 for every class m ≠ y and every input x′ with |x′ − x| ≤ ε (and 0 ≤ x′ ≤ 1 if clipped),
-where x = image / 255 and ε, a decimal fraction or one for each pixel, are exact. It carries l and u for the input of every ReLU, and the slopes of
-two lines around each. Weights, l, u and slopes are floating-point numbers, integers times a power of 2. Without a division,
+A certificate claims z_m − z_y < 0 for every class m ≠ y and every input x′ with |x′ − x| ≤ ε (and 0 ≤ x′ ≤ 1 if
+clipped), where x = image / 255 and ε, a decimal fraction or one for each pixel, are exact. It carries l and u for the
+input of every ReLU, and the slopes of two lines around each. Weights, l, u and slopes are floating-point numbers,
+integers times a power of 2. Without a division,
 
-    bounds       l ≤ z ≤ u                   is proved for each ReLU by the interval bound from the claimed box of the one
+    bounds       l ≤ z ≤ u                   proved for each ReLU by the interval bound from the claimed box of the one
                                              before, or else by Definition 1 with the lines s z and s z + b̄, as in CAP
-    upper lines  max(z, 0) ≤ s z + b̄         on [l, u], b̄ = max(l⁺ − s l, u⁺ − s u), for any s: so it is at l and at u,
+    upper lines  max(z, 0) ≤ s z + b̄         on [l, u], b̄ = max(l⁺ − s l, u⁺ − s u), for any s: so it is at l and u,
                                              and a convex function lies below its chord
     lower lines  a z ≤ max(z, 0)             everywhere, for any a in [0, 1]
     margins      C f(x′) ≤ g·x′ + b          Definition 1, and its maximum over the ball: a fraction
 
 A proof is a maximum below 0 for every m. Anything else is not proved, and the exact value says by how much.
 
-Scope: f is the network as a real function with exactly these weights, not one machine's floating-point evaluation of it.
+Scope: f is the network as a real function with exactly these weights, not one machine's floating-point evaluation.
 """
 
 import math
@@ -41,7 +42,7 @@ class Proof(NamedTuple):
 
 
 class Network:
-    """A network as exact matrices: layers [(Matrix, bias (m, 1)), or None for a ReLU], units at the input of each layer.
+    """A network as exact matrices: layers [(Matrix, bias (m, 1)), or None for a ReLU], units at each layer's input.
 
     From what a network file holds: the architecture (a list of dicts), its arrays by name, the shape of an input.
     """
@@ -127,7 +128,7 @@ def definition_1(layers, rows, g, lines, low, high):
 
 
 def prove_box(layers, l, u, box, lines, low, high):
-    """l ≤ z ≤ u at the output of these layers, from the interval bounds `box`, or by Definition 1 with parallel lines."""
+    """l ≤ z ≤ u at these layers' output, from the interval bounds `box`, or by Definition 1 with parallel lines."""
     parallel = [(s, intercept, s) for s, intercept, _ in lines]
     for name, sign, tight in (("l", -1, ~(l <= box[0])), ("u", 1, ~(box[1] <= u))):
         for units in _neighbours(np.flatnonzero(tight), layers):

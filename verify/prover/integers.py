@@ -1,8 +1,8 @@
-"""Exact arrays: Python integers times one shared unit, a fraction; and matrices of floating-point weights that multiply them.
+"""Exact arrays: Python integers times one unit, a fraction; and matrices of floating-point weights that multiply them.
 
     Exact(n, unit)     the numbers n_i · unit
     exact(values)      floating-point numbers are integers times a power of 2: nothing is rounded
-    Matrix             an affine layer, sparse: dense(W) or convolution(W, ...); M @ x, M.magnitude @ r, M.adjoint(rows, g)
+    Matrix             a sparse affine layer: dense(W), convolution(W, ...); M @ x, M.magnitude @ r, M.adjoint(rows, g)
 
 A product of matrices of long integers is made of products of matrices of short ones, as on paper: with N = Σ N_i 2^(iB)
 and x = Σ x_j 2^(jB), N x = Σ N_i x_j 2^((i + j)B), where B is so small that no sum in N_i x_j leaves int64.
@@ -78,7 +78,7 @@ class Matrix:
         """weights: an Exact (k,); places: a sparse array of 1 + the index of a weight; shape: of what comes out."""
         self.shape = shape
         longest = max(np.diff(places.indptr).max(initial=1), np.bincount(places.indices).max(initial=1))
-        self.bits, self.unit = (62 - int(128 * longest).bit_length()) // 2, weights.unit  # of up to 128 sums of such products
+        self.bits, self.unit = (62 - int(128 * longest).bit_length()) // 2, weights.unit  # up to 128 sums of products
         sign = np.where(weights.n < 0, -1, 1)
         self.limbs = [sp.csr_array(((sign * limb)[places.data - 1], places.indices, places.indptr), places.shape)
                       for limb in split(abs(weights.n), self.bits)]
@@ -93,7 +93,7 @@ class Matrix:
         return self._with([limb.T.tocsr() for limb in self.limbs])
 
     def adjoint(self, rows, g):
-        """The product of some rows of the matrix, transposed, with g (len(rows), S), and the inputs where it is not just 0."""
+        """The product of some of its rows, transposed, with g (len(rows), S), and the inputs where it is not just 0."""
         m, n = self.limbs[0].shape
         if np.array_equal(rows, np.arange(m)):
             return np.arange(n), self.transposed @ g
@@ -139,7 +139,8 @@ def convolution(W, inside, stride, padding):
     r, s = i * sh + p - ph, j * sw + q - pw
     index = 1 + ((o * C + c) * kh + p) * kw + q
     here = np.broadcast_to((0 <= r) & (r < H) & (0 <= s) & (s < Wd), (O, h, w, C, kh, kw))
-    row, column, index = (np.broadcast_to(v, here.shape)[here] for v in ((o * h + i) * w + j, (c * H + r) * Wd + s, index))
+    row, column, index = (np.broadcast_to(v, here.shape)[here]
+                          for v in ((o * h + i) * w + j, (c * H + r) * Wd + s, index))
     places = sp.csr_array((index, (row, column)), shape=(O * h * w, C * H * Wd))
     return Matrix(exact(W.ravel()), places, (O, h, w))
 

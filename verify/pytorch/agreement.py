@@ -20,7 +20,8 @@ NETWORKS = {
     **rb.models.MODELS, "mlp": partial(rb.models.mlp, input_shape=(1, 28, 28))}
 VARIANTS = {**{name: (name, {}) for name in rb.METHODS},
             "crown-ibp, slopes given": ("crown-ibp", {"slopes": "drawn"}),
-            "sparse, p = 1/4, q = 3/4": ("sparse", {"p": 0.25, "q": 0.75}), "one-step, η = 1/4": ("one-step", {"eta": 0.25}),
+            "sparse, p = 1/4, q = 3/4": ("sparse", {"p": 0.25, "q": 0.75}),
+            "one-step, η = 1/4": ("one-step", {"eta": 0.25}),
             "alpha": ("alpha", {"steps": 5}), "alpha, own slopes": ("alpha", {"steps": 5, "shared": False}),
             "cap, 10 projections": ("cap", {"projections": 10})}
 

@@ -77,7 +77,8 @@ def widen(layer, r):
     if isinstance(layer, nn.Flatten):
         return layer(r)
     W = layer.weight.abs()
-    return F.linear(r, W) if isinstance(layer, nn.Linear) else F.conv2d(r, W, stride=layer.stride, padding=layer.padding)
+    return (F.linear(r, W) if isinstance(layer, nn.Linear) else
+            F.conv2d(r, W, stride=layer.stride, padding=layer.padding))
 
 
 def row_norms(model, stop, ball):

@@ -3,8 +3,8 @@
     compute = PEERS["auto_LiRPA"].prepare(model, x, "crown-ibp")    # once for a model (rendering.sequential)
     bound = compute(region, y)                                      # a rendering.Bound; None for what it does not show
 
-Nothing is imported until `prepare` is called. Each adapter was run against the release named beside it. None of them takes
-slopes or draws, so that one-step, random, sparse and alpha have no peer; random projections are timed, but not compared.
+Nothing is imported until `prepare` is called. Each adapter was run against the release named beside it. None takes
+slopes or draws, so one-step, random, sparse and alpha have no peer; random projections are timed, not compared.
 """
 
 import importlib.util

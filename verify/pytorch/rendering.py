@@ -21,8 +21,8 @@ from torch import nn
 from .layers import (Ball, adaptive, backward, ball_around, by_adaptive_lines, by_parallel_lines, enclose, interval,
                      layerwise, maximum, projected)
 
-__all__ = ["Bound", "ball_around", "bound", "cross_entropy", "margin_rows", "objective_loss", "robust_loss", "sequential",
-           "small_box"]
+__all__ = ["Bound", "ball_around", "bound", "cross_entropy", "margin_rows", "objective_loss", "robust_loss",
+           "sequential", "small_box"]
 
 
 class Bound(NamedTuple):
@@ -128,7 +128,8 @@ def small_box(ball, x, x_adv, eps, lam):
     eps = torch.as_tensor(eps, dtype=x.dtype).expand(len(x)).view(-1, *(1,) * (x.dim() - 1))
     if ball.norm == math.inf:
         radius = (lam * eps).minimum(ball.radius)
-        return Ball(x_adv.clamp(ball.centre - ball.radius + radius, ball.centre + ball.radius - radius), radius, ball.norm)
+        return Ball(x_adv.clamp(ball.centre - ball.radius + radius, ball.centre + ball.radius - radius),
+                    radius, ball.norm)
     way = x_adv - x
     far = torch.linalg.vector_norm(way.flatten(1), 2, dim=1).view(eps.shape)
     return Ball(x + way * ((1 - lam) * eps / far).clamp(max=1), lam * eps, ball.norm)  # l2

@@ -143,7 +143,8 @@ def trained(arrays, objective, method):
     if "x_adv" not in arrays:
         return {}
     net, ball, y, _ = problem(arrays)
-    own = {"a0": [arrays[f"a0/{k}"] for k in range(len(net.relus))], "eta": float(arrays["eta"])} if method == "one-step" else {}
+    own = ({"a0": [arrays[f"a0/{k}"] for k in range(len(net.relus))], "eta": float(arrays["eta"])}
+           if method == "one-step" else {})
     own |= {name: float(arrays[name]) for name in (*rb.OBJECTIVES[objective].options, "beta", "kappa")}
     out = rb.objective_loss(net, ball, y, objective, method, arrays["x_adv"], **own)
     result = {"margins": out.margins, "loss": out.value, **{f"grad/{name}": d for name, d in out.grads.items()}}

@@ -28,7 +28,8 @@ class Apart(Method):
     """A method that bounds z_m and z_y apart: s̄ = s̄(C⁺) + s̄(C⁻), where C = C⁺ + C⁻."""
 
     def margins(self, net, region, C, pre, options):
-        up, lo = (Method.margins(self, net, region, part, pre, options) for part in (np.maximum(C, 0), np.minimum(C, 0)))
+        up, lo = (Method.margins(self, net, region, part, pre, options)
+                  for part in (np.maximum(C, 0), np.minimum(C, 0)))
         both = up.relaxation._replace(g=up.relaxation.g + lo.relaxation.g, b=up.relaxation.b + lo.relaxation.b)
         return up._replace(s=up.s + lo.s, relaxation=both, worst=(up, lo))
 
@@ -60,7 +61,8 @@ def _tie(arrays, variant):
 
     for rule in (adaptive, bernoulli):
         usual = getattr(relaxation, rule.__name__)
-        yield patch.dict(rb.METHODS, {name: row._replace(slopes=rule) for name, row in rb.METHODS.items() if row.slopes is usual})
+        yield patch.dict(rb.METHODS, {name: row._replace(slopes=rule) for name, row in rb.METHODS.items()
+                                      if row.slopes is usual})
     yield patch.object(layerwise, "adaptive", adaptive)
     yield patch.object(slopes, "adaptive", adaptive)
 
@@ -111,7 +113,7 @@ def explain(name, theirs, arrays, tolerance, recompute):
 
 
 def numbers(a):
-    """An array as float64, or None: of truth values, integers or floats, or of texts, as which a JSON file says "inf"."""
+    """An array as float64, or None: of truth values, integers or floats, or texts, as which a JSON file says "inf"."""
     if a.dtype.kind not in "fiubU":
         return None
     try:

@@ -1,11 +1,11 @@
 """The gradients of g and b in the parameters, for each margin of each example: what (6) is made of.
 
-Definition 1 gives s̄ = g·x* + b with x* the worst case (2). Its gradient in the parameters θ is that at the fixed x* (Danskin):
+Definition 1 gives s̄ = g·x* + b, x* the worst case (2). Its gradient in the parameters θ is that at fixed x* (Danskin):
 
     ∇s̄ = D(x*),    D(x) = ∇_θ (g·x + b) = (∇g)ᵀ x + ∇b
 
-with the lines and all that they depend on, l and u, included. D is linear in (x, 1): D(0) = ∇b, and D(e_i) − D(0) is row i of ∇g.
-The constant lines of `ibp` leave g = 0 and b = s̄. Lower slopes that are not parallel are constants, as in training.
+with the lines and all they depend on, l and u, included. D is linear in (x, 1): D(0) = ∇b, D(e_i) − D(0) is row i of
+∇g. `ibp`'s constant lines leave g = 0 and b = s̄. Lower slopes that are not parallel are constants, as in training.
 """
 
 from typing import NamedTuple
@@ -97,7 +97,8 @@ def flat(net, arrays):
 def moved(net, step):
     """The network at θ + step (P,)."""
     ends = np.cumsum([w.size for w in net.params.values()])[:-1]
-    return net.with_params({name: w + d.reshape(w.shape) for (name, w), d in zip(net.params.items(), np.split(step, ends))})
+    return net.with_params({name: w + d.reshape(w.shape)
+                            for (name, w), d in zip(net.params.items(), np.split(step, ends))})
 
 
 def norm(v):

@@ -4,16 +4,17 @@
 
     L^ε(θ_{t+1}) = L^ε(θ_t) − τ ‖∇L^ε‖ cos φ + τ²/2 uᵀH u,     uᵀH u > 0                               (identity)
 
-the loss falls by τ ‖∇L^ε‖ cos φ (1 − ω/2), where ω = τ uᵀH u / (‖∇L^ε‖ cos φ). If cos φ > 0 and ω lies in 1 ± 1/√2, that is at
-least ‖∇L^ε‖² cos² φ / (4 uᵀH u). With 2 μ L^ε ≤ ‖∇L^ε‖² and uᵀH u ≤ ‖H u‖:
+the loss falls by τ ‖∇L^ε‖ cos φ (1 − ω/2), where ω = τ uᵀH u / (‖∇L^ε‖ cos φ). If cos φ > 0 and ω lies in 1 ± 1/√2,
+that is at least ‖∇L^ε‖² cos² φ / (4 uᵀH u). With 2 μ L^ε ≤ ‖∇L^ε‖² and uᵀH u ≤ ‖H u‖:
 
     L^ε(θ_{t+1}) ≤ L^ε(θ_t) (1 − μ/2 cos² φ ‖H u‖⁻¹)                                                   (4)
 
 with φ the angle between ∇L^ε and ∇L^{ε_t} at θ_t (the paper prints ε_t twice).
 
-What the paper leaves open, and what is taken. I_t: the steps with ω in 1 ± 1/√2, for which the loss falls by 15 to 85 % of what
-its gradient promises. They need cos φ > 0, which the paper does not say. μ: the greatest. H: the mean Hessian along the step,
-weighted by 2 (1 − s), with which (identity) is Taylor's formula. Integrated by parts, it takes gradients alone, kinks or not:
+What the paper leaves open, and what is taken. I_t: the steps with ω in 1 ± 1/√2, for which the loss falls by 15 to 85 %
+of what its gradient promises. They need cos φ > 0, which the paper does not say. μ: the greatest. H: the mean Hessian
+along the step, weighted by 2 (1 − s), with which (identity) is Taylor's formula. Integrated by parts, it takes
+gradients alone, kinks or not:
 
     H Δ = 2 (mean over s in [0, 1] of ∇L^ε(θ_t + s Δ) − ∇L^ε(θ_t))  ≈  ∇L^ε(θ_{t+1}) − ∇L^ε(θ_t)       (5)
 
@@ -61,19 +62,19 @@ def direction(net, near, case):
 
 
 def descent(net, near, ball, case):
-    """The Descent of the shortest step of LENGTHS in I_t against the gradient in the ball `near`; None if cos φ ≤ 0, or if none was found."""
+    """The Descent of the shortest of LENGTHS in I_t down the gradient in `near`; None if cos φ ≤ 0, or if none is."""
     (before, gradient), u = loss(net, ball, case), direction(net, near, case)
     slope = gradient @ u  # ‖∇L^ε‖ cos φ
     for length in LENGTHS if slope > 0 else ():
         after = loss_value(moved(net, -length * u), ball, case.y, case.method, **case.options)
         curvature = 2 * (after - before + length * slope) / length ** 2  # (identity)
         if abs(length * curvature / slope - 1) <= np.sqrt(0.5):
-            return Descent(before, after, slope / norm(gradient), gradient @ gradient / (2 * before), length, curvature, u,
-                           -product(net, -length * u, ball, case) / length)
+            return Descent(before, after, slope / norm(gradient), gradient @ gradient / (2 * before), length, curvature,
+                           u, -product(net, -length * u, ball, case) / length)
 
 
 def product(net, step, ball, case):
-    """H Δ (P,) by (5): Simpson's rule, on halves of an interval as long as that changes anything, for gradients jump."""
+    """H Δ (P,) by (5): Simpson's rule, halving intervals as long as that changes anything, for gradients jump."""
     def at(s):
         return loss(moved(net, s * step), ball, case)[1]
 

@@ -1,15 +1,15 @@
 """Theorem 2, (6): how far the gradient of the loss moves from θ₁ to θ₂, by what g, b and the softmax p move.
 
-∇s̄ = (∇g)ᵀ x* + ∇b (derivatives.py), and ∇L = E Σ_m p_m ∇s̄_m. By ‖x₂* − x₁*‖ ≤ 2ε, ‖x₂*‖ ≤ M, Σ p_m ≤ 1 and Assumption 1,
+∇s̄ = (∇g)ᵀ x* + ∇b (derivatives.py), ∇L = E Σ_m p_m ∇s̄_m. By ‖x₂* − x₁*‖ ≤ 2ε, ‖x₂*‖ ≤ M, Σ p_m ≤ 1 and Assumption 1,
 
     ‖∇b₂ − ∇b₁‖ ≤ L^b ‖θ₂ − θ₁‖  (i),      ‖p₂ − p₁‖ ≤ L^p ‖θ₂ − θ₁‖  (ii),
 
     ‖∇L(θ₂) − ∇L(θ₁)‖ ≤ E max_m (2ε ‖∇g₁‖ + M ‖∇g₂ − ∇g₁‖ + L^(m) ‖θ₂ − θ₁‖),  L^(m) = L^{b(m)} + L^p ‖∇s̄₁‖   (6)
 
-What the paper leaves open, and what is taken. On inputs, so for ε and M: the norm of the ball. For ∇g: the norm of (∇g)ᵀ from
-there to ‖·‖₂; with the spectral or the Frobenius norm (6) is false for l∞. For θ and p: ‖·‖₂; for ∇s̄: the spectral norm.
-M is the least on the balls of the batch. L^b and L^p are the least for these θ₁, θ₂ and all x of the batch: there are none for
-all θ₁, θ₂, as ∇b jumps where a ReLU or a |W| has its kink.
+What the paper leaves open, and what is taken. On inputs, so for ε and M: the norm of the ball. For ∇g: the norm of
+(∇g)ᵀ from there to ‖·‖₂; with the spectral or the Frobenius norm (6) is false for l∞. For θ and p: ‖·‖₂; for ∇s̄: the
+spectral norm. M is the least on the balls of the batch. L^b and L^p are the least for these θ₁, θ₂ and all x of the
+batch: there are none for all θ₁, θ₂, as ∇b jumps where a ReLU or a |W| has its kink.
 """
 
 import itertools
@@ -53,11 +53,12 @@ def change(net, there, ball, case):
 def furthest(ball):
     """M: the greatest ‖x′‖ in the balls, in their own norm."""
     centre, radius, kind = ball.region(np.float64)
-    return float((abs(centre) + radius).max() if kind == np.inf else (np.linalg.norm(centre, kind, axis=1) + radius[:, 0]).max())
+    return float((abs(centre) + radius).max() if kind == np.inf else
+                 (np.linalg.norm(centre, kind, axis=1) + radius[:, 0]).max())
 
 
 def operator_norm(J, kind):
-    """The greatest ‖Jᵀ v‖₂ with ‖v‖ ≤ 1 in the norm of a ball, J (..., n, P): by signs for l∞, by unit vectors for l1."""
+    """The greatest ‖Jᵀ v‖₂ with ‖v‖ ≤ 1 in a ball's norm, J (..., n, P): by signs for l∞, by unit vectors for l1."""
     gram = J @ J.swapaxes(-1, -2)
     if kind == 2:
         return np.sqrt(np.maximum(np.linalg.eigvalsh(gram)[..., -1], 0))

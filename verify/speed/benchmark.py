@@ -1,9 +1,10 @@
 """The time of one training step, refbound's and others', in one interleaved run.
 
-A step is clean logits, bound, loss and gradients in float32, without an optimiser. Every implementation waits in a process of
-its own (worker.py) for its turn, A B C A B C; among them a 2048³ sgemm by NumPy, the rate of the machine itself at that time.
-Anything else that runs there slows PyTorch most: run it alone. On a GPU a step begins and ends with the device idle. The GFLOP of a step are counted (cost.py). Exact cap takes as
-many examples (a power of two, at least one for each thread) as stay below --limit GFLOP; in a sweep, all.
+A step is clean logits, bound, loss and gradients in float32, without an optimiser. Every implementation waits in a
+process of its own (worker.py) for its turn, A B C A B C; among them a 2048³ sgemm by NumPy, the rate of the machine
+itself at that time. Anything else that runs there slows PyTorch most: run it alone. On a GPU a step begins and ends
+with the device idle. The GFLOP of a step are counted (cost.py). Exact cap takes as many examples (a power of two, at
+least one for each thread) as stay below --limit GFLOP; in a sweep, all.
 """
 
 import json
@@ -42,7 +43,8 @@ class Args:
 
     models: tuple = argument(("mlp", "small", "dm_small", "wide"), "networks", choices=tuple(rb.models.MODELS))
     methods: tuple = argument(("ibp", "crown-ibp", "cap-ibp", "one-step", "cap", "cap-50"), "cap-K has K projections")
-    against: tuple = argument(tuple(PEERS), "other implementations, of those that are installed", choices=tuple(PEERS), nargs="*")
+    against: tuple = argument(
+        tuple(PEERS), "other implementations, of those that are installed", choices=tuple(PEERS), nargs="*")
     batch: int = argument(128, "examples in a step")
     eps: float = argument(0.1, "radius of the l∞ ball, clipped to [0, 1]")
     limit: float = argument(20.0, "GFLOP of a step of exact cap: it takes as many examples as stay below")

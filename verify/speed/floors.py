@@ -2,12 +2,12 @@
 
     floor = 2 multiply-adds / the rate of sgemm + bytes / the rate of a copy
 
-Multiply-adds are those of cost.py, pass by pass. Bytes are what has to be moved if nothing is moved twice: a product reads its
-input and writes its output, an outer product reads both, and a ReLU reads and writes each vector that passes it. Weights, windows
-and what lies between two operations on one array are not in the floor.
+Multiply-adds are those of cost.py, pass by pass. Bytes are what has to be moved if nothing is moved twice: a product
+reads its input and writes its output, an outer product reads both, and a ReLU reads and writes each vector that passes
+it. Weights, windows and what lies between two operations on one array are not in the floor.
 
-Every core at once times the passes, refbound's own functions called one by one, on a shard of the trainer's size and one BLAS
-thread, and the two rates: of sgemm (1024³), and of copying an array as large as the shard's largest. The least times count.
+Every core at once times the passes, refbound's own functions one by one, on a shard of the trainer's size and one BLAS
+thread, and the two rates: sgemm (1024³), and copying an array as large as the shard's largest. The least times count.
 """
 
 import itertools
@@ -35,10 +35,11 @@ COLUMNS = "10⁶ multiply-adds", "MB", "ms by sgemm", "ms by copy", "ms"
 
 @dataclass
 class Args:
-    """Print each pass of a training step with its multiply-adds, its bytes, its floor by the machine's rates, and its time."""
+    """Print each pass of a training step with its multiply-adds, bytes, floor by the machine's rates, and time."""
 
     models: tuple = argument(("small", "dm_small"), "networks", choices=tuple(rb.models.MODELS))
-    methods: tuple = argument(("ibp", "crown-ibp", "one-step"), "methods", choices=("ibp", "crown-ibp", "cap-ibp", "one-step"))
+    methods: tuple = argument(
+        ("ibp", "crown-ibp", "one-step"), "methods", choices=("ibp", "crown-ibp", "cap-ibp", "one-step"))
     batch: int = argument(128, "examples in a step")
     repeats: int = argument(25, "times that everything is timed; the least is printed")
     threads: int = argument(0, "cores (0: all)")
@@ -57,7 +58,8 @@ def floors(args):
             of = {name: statistics.mean(core[name] for core in found) for name in found[0]}
             rates.append((of["sgemm"], of["copy"]))
             for name, (work, numbers) in counted(net, method).items():
-                of_pass = 1e-6 * work, 4e-6 * numbers, 2e3 * work / of["sgemm"], 4e3 * numbers / of["copy"], 1e3 * of[name] / shard
+                of_pass = (1e-6 * work, 4e-6 * numbers, 2e3 * work / of["sgemm"], 4e3 * numbers / of["copy"],
+                           1e3 * of[name] / shard)
                 rows.append((f"{model}, {method}: {name}", *(number(examples * value) for value in of_pass)))
     sgemm, copy = (statistics.median(rate) for rate in zip(*rates))
     print(markdown(("pass", *COLUMNS), rows, right=COLUMNS))
@@ -104,7 +106,7 @@ def passes_of(net, method, region, y, a0):
 
 
 def measure(net, method, shard, repeats, core):
-    """The least of a core: {pass: seconds, "whole": those of robust_loss}, and "sgemm" in operations, "copy" in bytes a second."""
+    """The least of a core: {pass: seconds, "whole": robust_loss's}, "sgemm" in operations, "copy" in bytes a second."""
     rng, seen = np.random.default_rng(core), {}
     ball, y = rb.Ball(rng.random((shard, *net.input_shape), dtype=net.dtype), 0.1), rng.integers(0, net.classes, shard)
     a0 = [rng.random((shard, net.units[i]), dtype=net.dtype) for i in net.relus]

@@ -22,7 +22,8 @@ def report(rows, args, load):
     times = [(*case, *(number(row["ms"].get(name)) for name in names), f"{row['ratio']:.2f}" if row["ratio"] else "–")
              for case, row in zip(of, rows)]
     work = [(*case, row["batch"], number(row["gflop"]), f"{100 * row['share']:.0f} %",
-             *(" / ".join(number(row[what].get(name)) for name in ("refbound", row["fastest"])) for what in ours_and_fastest))
+             *(" / ".join(number(row[what].get(name)) for name in ("refbound", row["fastest"]))
+               for what in ours_and_fastest))
             for case, row in zip(of, rows)]
     measured = ["batch", "GFLOP", "of sgemm", *map(HEADINGS.get, ours_and_fastest)]
     where, more = ((f"{args.threads} threads", "MB: peak above the imports") if args.device == "cpu" else

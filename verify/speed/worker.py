@@ -1,12 +1,12 @@
 """One implementation's training step, timed in a process of its own so that two never share threads or memory.
 
-    python -m verify.speed.worker '["refbound", "small", {}, "crown-ibp", null, 128, 0.1, 2, 0, 12.0, "cpu"]'  (a cases.Case)
+    python -m verify.speed.worker '["refbound", "small", {}, "crown-ibp", null, 128, 0.1, 2, 0, 12.0, "cpu"]'
 
-It loads, takes a first step and writes {"ready": its ms}. Then it waits: for each line "run" on standard input it takes
-steps for about BURST seconds, at least one, and writes {"ms": [...]}; for a line "memory" it writes {"mb": the peak
-since the imports}; on a GPU this is what the memory pool of its array module holds, and for a line "launches" it writes
-{"launches": the kernels, copies and fills of one step}. It ends with its input. Images and labels are random, the ball
-l∞, clipped.
+It loads this cases.Case, takes a first step and writes {"ready": its ms}. Then it waits: for each line "run" on
+standard input it takes steps for about BURST seconds, at least one, and writes {"ms": [...]}; for a line "memory" it
+writes {"mb": the peak since the imports}; on a GPU this is what the memory pool of its array module holds, and for a
+line "launches" it writes {"launches": the kernels, copies and fills of one step}. It ends with its input. Images and
+labels are random, the ball l∞, clipped.
 """
 
 import contextlib
@@ -41,7 +41,8 @@ def refbound_step(case):
     shard = parallel.shard_size(net, case.method, projections=case.projections) if case.device == "cpu" else case.batch
     if case.batch < train.Args().batch:
         shard = min(shard, -(-case.batch // case.threads))
-    args = train.Args(method=case.method, batch=case.batch, shard=shard, projections=case.projections, device=case.device)
+    args = train.Args(method=case.method, batch=case.batch, shard=shard, projections=case.projections,
+                      device=case.device)
     images, batch, now = case.dataset(net), np.arange(case.batch), {"eps": case.eps, "beta": 1.0, "kappa": 0.0}
     with parallel.workers(case.threads) as pmap:
         yield lambda: train.gradient(net, train.Minibatch(images, batch, [case.seed], now, args, pmap))
@@ -88,7 +89,7 @@ def timed(step, wait):
 
 
 def on_gpu(case):
-    """(a function that waits for the GPU, one that gives the MB that the implementation's memory pool has there at most)."""
+    """(a function that waits for the GPU, one that gives the MB the implementation's memory pool has there at most)."""
     if case.implementation in ("refbound", "sgemm"):
         cupy = device_module("cuda")
         return cupy.cuda.Device().synchronize, lambda: cupy.get_default_memory_pool().total_bytes() / 2**20
@@ -97,7 +98,7 @@ def on_gpu(case):
 
 
 def launches(step):
-    """What PyTorch's profiler records on the GPU in one step: kernels, copies and fills, CuPy's too. None where it cannot."""
+    """What PyTorch's profiler records on the GPU in a step: kernels, copies, fills, CuPy's too. None if it cannot."""
     with contextlib.suppress(ImportError, RuntimeError):
         from torch.profiler import ProfilerActivity, profile
         with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as seen:

@@ -17,7 +17,7 @@ PROGRAM = 2  # raised where the same problem may have another verdict than befor
 
 
 def problem(args, images=None):
-    """(network, ball, y, config) in float64 of the first args.n images (0: all), of the test set unless a Dataset is given.
+    """(network, ball, y, config) in float64 of the first args.n images (0: all) of a Dataset, by default the test set.
 
     config says what a verdict depends on.
     """
@@ -47,7 +47,8 @@ def least(net, ball, y):
 def default_out(args, kind, ending):
     """Where results go unless --out says so."""
     path = Path(args.model).resolve()
-    return Path("runs") / f"{kind}-{path.name if path.is_dir() else path.stem}-{args.eps:g}{'-no-clip' * args.no_clip}{ending}"
+    return Path("runs") / (f"{kind}-{path.name if path.is_dir() else path.stem}-{args.eps:g}"
+                           f"{'-no-clip' * args.no_clip}{ending}")
 
 
 def same(path, made, config):
@@ -60,7 +61,7 @@ def same(path, made, config):
 def witnessed(net, ball, y, i, x, stored=False):
     """ValueError unless x, run through the network again, is a witness for image i.
 
-    One that a file holds may have been found on another machine: here its margin may be below 0 by as much as rounding can do.
+    One that a file holds may come from another machine: here its margin may be below 0 by as much as rounding can do.
     """
     one = ball[i:i + 1]
     room = float(rounding_allowance(net, one, y[i:i + 1]).max()) if stored else 0.0

@@ -20,18 +20,20 @@ LAST = "attack on the robust"
 
 
 def decide(net, methods, seed, time_limit, chunk):
-    """The verdicts, stages and witnesses of some images, the seconds of each stage, and notes: what failed, of images that are unknown.
+    """The verdicts, stages and witnesses of some images, each stage's seconds, and notes: what failed on unknown ones.
 
-    net in float64; methods: {name: options}, of bounds; chunk: the number of the first image, their Ball and y. ValueError if what is called robust is attacked.
+    net in float64; methods: {name: options}, of bounds; chunk: the number of the first image, their Ball and y.
+    ValueError if what is called robust is attacked.
     """
     first, ball, y = chunk
     bound, rng, left = stream("bound", seed, first), stream("attack", seed, first), np.arange(len(y))
     verdicts, stages, witnesses, failures = ["unknown"] * len(y), [None] * len(y), {}, {}
     answers = {
-        "the network": clean, **{method: partial(certify, method=method, rng=bound, **more) for method, more in methods.items()},
-        "PGD": partial(attack, rng=rng), "cap or crown": tight, "PGD, targeted": partial(attack, rng=rng, targeted=True),
-        "branch and bound": partial(branch, seconds=time_limit / 2),
-        "MILP": partial(exact, seconds=time_limit / 2)}
+        "the network": clean,
+        **{method: partial(certify, method=method, rng=bound, **more) for method, more in methods.items()},
+        "PGD": partial(attack, rng=rng), "cap or crown": tight,
+        "PGD, targeted": partial(attack, rng=rng, targeted=True),
+        "branch and bound": partial(branch, seconds=time_limit / 2), "MILP": partial(exact, seconds=time_limit / 2)}
     seconds = dict.fromkeys([*answers, LAST], 0.0)
     for stage, answer in answers.items():
         started = time.monotonic()
@@ -47,7 +49,8 @@ def decide(net, methods, seed, time_limit, chunk):
     for i, (found, x) in zip(robust, attack(net, ball[robust], y[robust], rng, steps=CHECK) if len(robust) else ()):
         if found == "not robust":
             if margins(net, x, y[i]).max() > rounding_allowance(net, ball[i:i + 1], y[i:i + 1]).max():
-                raise ValueError(f"image {first + i}: robust by {stages[i]}, yet attacked: a bound or the attack is wrong")
+                raise ValueError(f"image {first + i}: robust by {stages[i]}, yet attacked: "
+                                 "a bound or the attack is wrong")
             failures[first + i] = f"robust by {stages[i]} and attacked, both within rounding"
             verdicts[i], stages[i] = UNKNOWN
     seconds[LAST], left = time.monotonic() - started, np.flatnonzero(np.array(verdicts) == "unknown")
@@ -56,7 +59,7 @@ def decide(net, methods, seed, time_limit, chunk):
 
 
 def asked(answer, net, ball, y, images, failures):
-    """What a stage answers; where it fails, as by a bound that overflows, the images one by one: unknown is one that it fails on.
+    """What a stage answers; where it fails, as by a bound that overflows, image by image: unknown where it fails again.
 
     images: their numbers; failures: {number: the first thing that failed}.
     """
@@ -102,7 +105,8 @@ def branch(net, ball, y, seconds):
 
 def exact(net, ball, y, seconds):
     """The MILP, from the same."""
-    answers = (verdict(net, one, label[0], tightest(net, one, TIGHT), least(net, one, label), seconds) for one, label in singly(ball, y))
+    answers = (verdict(net, one, label[0], tightest(net, one, TIGHT), least(net, one, label), seconds)
+               for one, label in singly(ball, y))
     return [(answer.answer, answer.witness) for answer in answers]
 
 
