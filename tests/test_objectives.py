@@ -22,8 +22,8 @@ from refbound.ball import Region
 from refbound.layers import forward
 from refbound.losses import mixed_loss
 from refbound.objectives import small_box
-from trainers import data, table1, train
-from trainers.files import checkpoint
+from trainers import data, train
+from trainers.files import checkpoint, words
 from trainers.inputs.draws import stream
 from trainers.loop import minibatch, optim
 
@@ -328,7 +328,7 @@ def test_a_run_with_settings_that_cannot_be_is_refused(given, words, tmp_path):
     ({}, "IBP"), ({"objective": "mtl-ibp", "alpha": 0.01}, "mtl-ibp (α = 0.01)"),
     ({"objective": "sabr", "lam": 0.4, "method": "one-step", "kappa": (0.2, 0.1)}, "sabr (one-step, λ = 0.4, κ 0.2→0.1)")])
 def test_tables_name_the_objective(given, name):
-    assert table1.heading(asdict(train.Args(**{"method": "ibp", **given}))) == name
+    assert words.heading(asdict(train.Args(**{"method": "ibp", **given}))) == name
 
 
 def test_the_course_has_formula_source_code_and_test_of_every_objective():

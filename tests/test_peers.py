@@ -10,7 +10,7 @@ import pytest
 from networks import ALL, BALLS, batch, build
 
 import refbound as rb
-from trainers.table1 import markdown
+from trainers.files.words import markdown
 from verify import peers
 from verify.pytorch import agreement
 from verify.pytorch.published import HELD, PEERS, Region

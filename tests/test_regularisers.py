@@ -15,8 +15,8 @@ from test_training import SHORT
 import refbound as rb
 from refbound.interval import interval
 from refbound.regularisers import PAIRS, measures, penalty, regularise
-from trainers import data, table1, train
-from trainers.files import checkpoint
+from trainers import data, train
+from trainers.files import checkpoint, words
 from trainers.loop import minibatch, schedule
 
 WIDTHS = (100, 200, 200, 200, 200, 200, 10)
@@ -272,5 +272,5 @@ def test_a_run_from_before_both_is_known_by_its_arguments():
 def test_tables_say_what_a_run_began_from_and_its_weight():
     usual, new = asdict(train.Args()), asdict(train.Args(init="ibp", regularise=0.5))
     before = {key: value for key, value in usual.items() if key not in ("init", "regularise")}
-    assert table1.schedule(usual) == table1.schedule(before)
-    assert table1.schedule(new) == table1.schedule(usual) + ", weights drawn for ibp, regularised (λ = 0.5)"
+    assert words.schedule(usual) == words.schedule(before)
+    assert words.schedule(new) == words.schedule(usual) + ", weights drawn for ibp, regularised (λ = 0.5)"

@@ -9,7 +9,7 @@ from dataclasses import fields
 import pytest
 
 from trainers import study, table1, train
-from trainers.files import checkpoint, record
+from trainers.files import checkpoint, record, words
 from trainers.inputs import arguments, presets
 from trainers.loop import parallel
 
@@ -135,7 +135,7 @@ def test_a_network_trained_on_a_mixture_that_ends_with_ibp_is_verified_by_either
     tiny[1:3] = ["cbp-1-0"]
     study.main(tiny)
     (one,) = record.read([tmp_path / "results"])
-    assert one["result"]["method"] == ["crown-ibp", "ibp"] and table1.heading(one["arguments"]) == "CBP 1→0"
+    assert one["result"]["method"] == ["crown-ibp", "ibp"] and words.heading(one["arguments"]) == "CBP 1→0"
 
 
 @pytest.mark.parametrize("error", [ValueError, FileNotFoundError, RuntimeError])
@@ -177,7 +177,7 @@ def test_the_runs_of_a_study_can_be_trained_and_each_has_a_column(name):
     args = arguments.parse(study.Args, "trainers.study", ["--preset", name])
     given = [study.command(run, options, args)[1] for run, options in presets.runs(presets.STUDIES[name]).items()]
     assert len({one.run for one in given}) == len(given)
-    columns = {table1.heading(record.settings(vars(one))) for one in given}
+    columns = {words.heading(record.settings(vars(one))) for one in given}
     least = {"longer": {"IBP", "OURS", "mtl-ibp (α = 0.5)"}, "search": {"IBP", "CROWN-IBP (β=1), CBP 1→1", "OURS", "CBP 1→0"},
              "objectives": {"IBP", "sabr (λ = 0.5)", "cc-ibp (α = 0.7)", "mtl-ibp (one-step, α = 0.3)"},
              **{f"start-{model}": {"IBP", "ibp (init ibp)", "ibp (init ibp, regularise 0.5)"} for model in ("mlp", "small", "wide")}}
@@ -225,9 +225,9 @@ def test_the_tables_show_mean_and_spread_beside_published_errors(tmp_path, capsy
     ours, paper = cells(printed)[1:3]
     assert ours[:3] == ["0.1", "ours", "1.50 ± 0.00 / 2.50 ± 0.00 / 5.00 ± 1.00 (3)"] and set(ours[3:]) == {"–"}
     assert paper == ["", "published", "1.18 / 2.16 / 3.52", "1.07 / 1.69 / 2.10", "0.80 / 1.73 / 3.19", "1.09 / 1.77 / 2.36", "–"]
-    for words in ("errors, of dm_large", "IBP (Gowal et al. 2018)", "7 epochs, the first 5 by ibp alone, ε = 0 for 0.5 and rising for 5",
+    for text in ("errors, of dm_large", "IBP (Gowal et al. 2018)", "7 epochs, the first 5 by ibp alone, ε = 0 for 0.5 and rising for 5",
                   "3 runs, 1.5 minutes each"):
-        assert words in printed
+        assert text in printed
 
 
 def cells(text):
@@ -318,8 +318,8 @@ def test_runs_that_differ_in_more_than_their_seeds_share_no_cell():
     longer = made("longer", 1, 5.0, epochs=9)
     other_data = made("other", 1, 5.0, data_dir="fashion")
     assert list(table1.tables([other_data]))[0].startswith("Table 1. MNIST from fashion, small")
-    for pair, words in (([made("a", 0, 4.0), longer], "epochs"), ([made("a", 0, 4.0), made("b", 0, 4.0)], "seeds")):
-        with pytest.raises(ValueError, match=f"a.*{words}"):
+    for pair, what in (([made("a", 0, 4.0), longer], "epochs"), ([made("a", 0, 4.0), made("b", 0, 4.0)], "seeds")):
+        with pytest.raises(ValueError, match=f"a.*{what}"):
             list(table1.tables(pair))
     older, moved = made("a", 0, 4.0), made("b", 1, 5.0, crop=1)
     del older["arguments"]["crop"]  # a record from before there was such an option

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from trainers import landscape, table1
-from trainers.files import record
+from trainers.files import record, words
 from trainers.inputs import arguments, presets, published
 
 ROOM = Path(__file__).parent.parent / "trainers"
@@ -59,7 +59,7 @@ def cells(folder="."):
     found = {}
     for one in record.read([record.RESULTS / folder]):
         if one["arguments"]["model"] == "small":
-            found.setdefault((table1.heading(one["arguments"]), one["arguments"]["eps"]), []).append(one)
+            found.setdefault((words.heading(one["arguments"]), one["arguments"]["eps"]), []).append(one)
     return found
 
 
@@ -70,14 +70,14 @@ def printed(text):
 
 def test_the_tables_of_errors_are_what_the_commands_print():
     ours, longer, others = map(cells, (".", "longer", "objectives"))
-    for found, head, columns in ((ours, "IBP | CROWN-IBP (β = 1) | CAP | OURS | CBP 1→0", table1.COLUMNS.values()),
+    for found, head, columns in ((ours, "IBP | CROWN-IBP (β = 1) | CAP | OURS | CBP 1→0", words.COLUMNS.values()),
                                  (longer, "IBP | mtl-ibp (α = 0.5) | OURS", ("IBP", "mtl-ibp (α = 0.5)", "OURS"))):
         assert rows(f"ε | {head}") == [[f"{eps:g}", *(table1.cell(found.get((name, eps))) for name in columns)]
                                        for eps in (0.1, 0.2, 0.3, 0.4)]
     assert rows("other methods | ε | standard / PGD / verified | by") == printed(table1.others(others)[0])
     assert rows("ε | network | PGD | exact | verified | missed") == [row for found in (ours, longer, others)
                                                                      for row in printed(table1.complete(found)[0])]
-    front = [[f"{eps:g}", *(table1.exact(ours[column, eps][0]) for column in ("IBP", table1.COLUMNS["crown-ibp", 1, 1], "OURS"))]
+    front = [[f"{eps:g}", *(table1.exact(ours[column, eps][0]) for column in ("IBP", words.COLUMNS["crown-ibp", 1, 1], "OURS"))]
              for eps in (0.1, 0.2, 0.3, 0.4)]
     assert rows("exact, ε | IBP | CROWN-IBP | OURS", (ROOM.parent / "README.md").read_text()) == front
 
@@ -124,7 +124,7 @@ def test_the_verified_errors_by_start_are_those_of_the_records():
         given = one["arguments"]
         row = found.setdefault((given["model"], given["eps"], given["method"]), {})
         row.setdefault((given["init"], given["regularise"]), []).append(one["result"]["verified_error"])
-    names = {method: name for (method, *beta), name in table1.COLUMNS.items() if beta == [1, 1]}
+    names = {method: name for (method, *beta), name in words.COLUMNS.items() if beta == [1, 1]}
     assert sorted(rows("network, ε | method | usual start | `--init ibp` | and `--regularise 0.5`")) == sorted(
         [f"`{model}`, {eps:g}", names[method].partition(" (")[0],
          *(f"{table1.spread(row[start])} ({len(row[start])})" if start in row else "–" for start in (("uniform", 0), ("ibp", 0), ("ibp", 0.5)))]
@@ -135,7 +135,7 @@ def test_the_search_is_that_of_the_records_and_what_it_chose_is_the_least_in_val
     found, errors = {}, {}
     for one in record.read([record.RESULTS / "search"]):
         given, log = one["arguments"], one["log"]
-        pair = table1.heading(given).partition(" (")[0], f"{given['ramp']:g}", f"{1000 * given['rate']:g}e-3"
+        pair = words.heading(given).partition(" (")[0], f"{given['ramp']:g}", f"{1000 * given['rate']:g}e-3"
         errors.setdefault(pair, {})[given["seed"]] = one["result"]["verified_error"]
         if given["seed"] == 0:
             found[pair] = min(error for error, eps in zip(log["validation_verified_error"], log["validation_eps"]) if eps == given["eps"])
@@ -153,7 +153,7 @@ def test_the_verified_errors_beside_the_papers_are_those_of_its_table_1():
     found, here, front = cells(), [], []
     for eps, errors in published.PAPER["mnist"]["published"].items():
         pairs = []
-        for column, paper in list(zip(table1.COLUMNS.values(), errors))[:4]:
+        for column, paper in list(zip(words.COLUMNS.values(), errors))[:4]:
             runs = found.get((column, eps))
             mean = statistics.mean((one["exact"] or one["result"])["verified_error"] for one in runs) if runs else None
             pairs.append((f"{paper[2]:.2f}" if paper else "–", f"{mean:.2f}" if runs else "–"))

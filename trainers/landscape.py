@@ -12,8 +12,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from . import table1
-from .files import checkpoint, record
+from .files import checkpoint, record, words
 from .inputs import arguments
 from .inputs.arguments import argument
 
@@ -59,10 +58,10 @@ def summary(run):
     phases = {phase: {"probes": len(probes), **{name: mean(measured[name][i] for i in probes) for name in names}}
               for phase, probes in inside.items() if len(probes)}
     verified = (run["exact"] or run["result"]).get("verified_error")
-    return {"run": run["name"], "method": given["method"], "heading": table1.heading(given), "verified_error": verified,
+    return {"run": run["name"], "method": given["method"], "heading": words.heading(given), "verified_error": verified,
             "model": given["model"], "eps": given["eps"], "probe": given["probe"], "phases": phases,
             "alike": {k: v for k, v in sorted(record.settings(given).items())
-                      if k not in table1.ALONE and v is not None},
+                      if k not in words.ALONE and v is not None},
             "probe_seconds": sum(log["probe_seconds"]), "seconds": sum(log["seconds"])}
 
 
@@ -83,7 +82,7 @@ def by_seeds(runs):
                      [model, f"{eps:g}", name, len(of), *measured,
                       ranged([run["verified_error"] for run in of], ".2f")]))
     header = ("network", "ε", "method", "seeds", "variation", "l2 distance", "cosine distance", "verified error")
-    return table1.markdown(header, [row for _, row in sorted(rows, key=lambda row: row[0])])
+    return words.markdown(header, [row for _, row in sorted(rows, key=lambda row: row[0])])
 
 
 def ranged(values, form=".3g"):

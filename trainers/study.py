@@ -16,8 +16,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from . import evaluate, table1, train
-from .files import checkpoint, record
+from . import evaluate, train
+from .files import checkpoint, record, words
 from .inputs import arguments, presets
 from .inputs.arguments import argument
 from .loop import parallel
@@ -132,7 +132,7 @@ def gather(argv, given, results, call):
     call(train, argv)
     folder = Path(given.run)
     result, exact = checkpoint.read_json(folder / "result.json"), folder / "exact.json"
-    if result["estimate"] and not (exact.exists() and table1.same(result, checkpoint.read_json(exact))):
+    if result["estimate"] and not (exact.exists() and words.same(result, checkpoint.read_json(exact))):
         print(f"{folder.name} by exact bounds:")
         call(evaluate, [str(folder), "--out", str(exact), "--method", given.method, "--device", given.device,
                         "--threads", str(given.threads)])  # all else as in training, but for the projections

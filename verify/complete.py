@@ -21,10 +21,10 @@ from tqdm import tqdm
 import refbound as rb
 from trainers.evaluate import OPTIONS, certifiers, held_out
 from trainers.files import checkpoint, record
+from trainers.files.words import markdown
 from trainers.inputs import arguments
 from trainers.inputs.arguments import argument
 from trainers.loop import parallel
-from trainers.table1 import markdown
 
 from .formats.load import Given
 from .verdicts.problem import default_out, exact_error, problem, same, witnessed

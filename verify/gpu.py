@@ -28,9 +28,9 @@ from typing import NamedTuple
 
 import refbound as rb
 from trainers.files import checkpoint
+from trainers.files.words import markdown
 from trainers.inputs import arguments
 from trainers.inputs.arguments import argument
-from trainers.table1 import markdown
 
 from .speed import benchmark
 from .speed.report import report

@@ -14,9 +14,9 @@ import sys
 from dataclasses import dataclass
 from importlib.metadata import version
 
+from trainers.files.words import markdown
 from trainers.inputs import arguments
 from trainers.inputs.arguments import argument
-from trainers.table1 import markdown
 
 from .pytorch.agreement import BETA, KAPPA, NETWORKS, QUANTITIES, of_published, of_rendering
 from .pytorch.published import PEERS

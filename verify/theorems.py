@@ -18,9 +18,9 @@ from tqdm import tqdm
 import refbound as rb
 from refbound.layers import Linear, ReLU
 from trainers.files import checkpoint
+from trainers.files.words import markdown
 from trainers.inputs import arguments
 from trainers.inputs.arguments import argument
-from trainers.table1 import markdown
 
 from .smoothness.derivatives import Case, flat, moved, norm
 from .smoothness.theorem1 import descent, direction, product

@@ -1,1 +1,1 @@
-"""What the commands keep on disk: the folder of a run (checkpoint), and a finished run as one file (record)."""
+"""A run on disk: its folder (checkpoint), one file of it when it is finished (record); and in words (words)."""

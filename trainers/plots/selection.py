@@ -6,7 +6,7 @@ import numpy as np
 
 import refbound as rb
 
-from .. import table1
+from ..files import words
 
 METHODS = ("ibp", "crown-ibp", "cap-ibp", "cap", "crown", "random", "sparse", "one-step")  # in the figures' order
 KEYS = ("data", "data_dir", "limit", "model", "norm", "no_clip", "eps", "train_eps")
@@ -53,20 +53,20 @@ def measured(runs):
 def title(runs):
     """A study in words."""
     of = runs[0]["arguments"]
-    return f"{table1.network(of)}, ε = {of['eps']:g}"
+    return f"{words.network(of)}, ε = {of['eps']:g}"
 
 
 def label(run):
     """A run in short: its method, the rates of sparse, β and κ where not 1 and 0 throughout, cap's projections."""
     of = run["arguments"]
-    words = ["sparse ({:g}, {:g})".format(*rates(run)) if rates(run) else of["method"]]
+    parts = ["sparse ({:g}, {:g})".format(*rates(run)) if rates(run) else of["method"]]
     for name, symbol, usual in (("beta", "β", 1), ("kappa", "κ", 0)):
         first, last = of[name]
         if (first, last) != (usual, usual):
-            words.append(f"{symbol} {first:g}→{last:g}" if first != last else f"{symbol} = {first:g}")
+            parts.append(f"{symbol} {first:g}→{last:g}" if first != last else f"{symbol} = {first:g}")
     if of["projections"]:
-        words.append(f"{of['projections']} projections")
-    return ", ".join(words + table1.start(of))
+        parts.append(f"{of['projections']} projections")
+    return ", ".join(parts + words.start(of))
 
 
 def rates(run):
@@ -84,7 +84,7 @@ def plainest(runs, kind, kinds):
     """{kind: run}: of each kind that there is, the run with the usual start, β = 1, κ = 0, most epochs, least seed."""
     def order(run):
         of = run["arguments"]
-        return (bool(table1.start(of)), tuple(of["beta"]) != (1, 1), tuple(of["kappa"]) != (0, 0),
+        return (bool(words.start(of)), tuple(of["beta"]) != (1, 1), tuple(of["kappa"]) != (0, 0),
                 -of["epochs"], of["seed"])
 
     return {k: min(own, key=order) for k in kinds if (own := [run for run in runs if kind(run) == k])}

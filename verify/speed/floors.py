@@ -21,10 +21,10 @@ import numpy as np
 import refbound as rb
 from refbound.layers import forward, margin_matrix
 from refbound.losses import cross_entropy_vjp
+from trainers.files.words import markdown
 from trainers.inputs import arguments
 from trainers.inputs.arguments import argument
 from trainers.loop import parallel
-from trainers.table1 import markdown
 
 from .cost import layer_costs
 from .report import number

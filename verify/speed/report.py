@@ -6,8 +6,8 @@ the rate of refbound's last point, so that where points follow it, time grows as
 
 import statistics
 
+from trainers.files.words import markdown
 from trainers.plots.colours import COLOURS
-from trainers.table1 import markdown
 
 from .cases import SWEEPS
 
