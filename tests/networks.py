@@ -89,8 +89,8 @@ CONV = {
 }
 ODD = {
     "affine after affine": ([Linear(5, 6), Linear(6, 6), ReLU(), Linear(6, 5), Linear(5, 3)], (5,)),
-    "convolution after convolution": ([Conv2d(2, 2, 1), Conv2d(2, 3, 3, 1, 1), ReLU(), Conv2d(3, 2, 3, 2, 1), Conv2d(2, 2, 2, 1, 1),
-                                       ReLU(), Flatten(), Linear(18, 3)], (2, 4, 4)),
+    "convolution after convolution": ([Conv2d(2, 2, 1), Conv2d(2, 3, 3, 1, 1), ReLU(), Conv2d(3, 2, 3, 2, 1),
+                                       Conv2d(2, 2, 2, 1, 1), ReLU(), Flatten(), Linear(18, 3)], (2, 4, 4)),
     "ReLU on the input": ([ReLU(), Flatten(), Linear(6, 6), ReLU(), Linear(6, 3)], (1, 2, 3)),
     "ReLU after ReLU": ([Linear(5, 6), ReLU(), ReLU(), Linear(6, 6), ReLU(), Linear(6, 3)], (5,)),
     "no ReLU": ([Linear(5, 6), Linear(6, 3)], (5,)),
@@ -113,7 +113,8 @@ def build(name, seed=0, dtype=np.float64):
 def batch(net, ball="inf", N=3, seed=1, eps=None):
     """A ball of BALLS around N random inputs (near 0 and 1 too, where clipping bites), and random labels."""
     rng, (norm, radius, clipped) = np.random.default_rng(seed), BALLS[ball]
-    x, y = rng.uniform(0 if clipped else -0.6, 1, (N, *net.input_shape)).astype(net.dtype), rng.integers(0, net.classes, N)
+    x, y = (rng.uniform(0 if clipped else -0.6, 1, (N, *net.input_shape)).astype(net.dtype),
+            rng.integers(0, net.classes, N))
     if eps is None:
         eps = radius * rng.choice([0, 1], x.shape) * rng.random(x.shape) if "pixel" in ball else radius
     return rb.Ball(x, eps, norm=norm, domain=(0.0, 1.0) if clipped else None), y

@@ -3,12 +3,12 @@
 `cupy` is the module, to be put in sys.modules["cupy"] (the fixture `device` in conftest.py does). It refuses what CuPy
 refuses, and where CuPy would help itself in silence it refuses too, for each such help is a mistake here:
 
-    host arrays        a numpy.ndarray beside a device array: arithmetic, comparisons, functions, assignment (TypeError).
-                       As an index it is taken, as CuPy does, and counted as a copy
+    host arrays        a numpy.ndarray beside a device array: arithmetic, comparisons, functions, assignment
+                       (TypeError). As an index it is taken, as CuPy does, and counted as a copy
     conversion         numpy.asarray(x) raises: x.get() is the one way to the host
     NumPy functions    numpy.maximum(x, 0), numpy.sum(x) raise, where CuPy would call its own
-    functions          only those of standin_functions.py and the tables below, with CuPy's arguments: test_standin.py holds
-                       the tables against CuPy
+    functions          only those of standin_functions.py and the tables below, with CuPy's arguments: test_standin.py
+                       holds the tables against CuPy
     results            stay on the device; a reduction to one number is an array of shape ()
     views              by broadcast_to and as_strided cannot be written: on a GPU that is a race
     indices            out of bounds raise, where CuPy wraps around
@@ -19,8 +19,8 @@ Python numbers and NumPy scalars go along with device arrays and promote as in N
 
     with standin.count() as n:
         rb.robust_loss(net, ball, y, "ibp")
-    n.launches, n.by_name        calls that launch work: an elementwise function, reduction, product, copy or fill; no views
-    n.to_device, n.to_host       copies between the two, bool(x), float(x), int(x) and x.item() among them
+    n.launches, n.by_name    calls that launch work: an elementwise function, reduction, product, copy or fill; no views
+    n.to_device, n.to_host   copies between the two, bool(x), float(x), int(x) and x.item() among them
 """
 
 import collections
@@ -99,7 +99,7 @@ def _on_device(value):
 
 
 def _launching(name, f, creates=False):
-    """f(host arrays), with CuPy's signature, as a function of device arrays; a result that is a view launches nothing."""
+    """f(host arrays), with CuPy's signature, as a function of device arrays; returning a view launches nothing."""
 
     @functools.wraps(f)
     def call(*args, **kwargs):
@@ -158,7 +158,8 @@ UFUNCS = {name: _elementwise(getattr(np, name)) for name in """
 OPERATORS = {"add": "add", "sub": "subtract", "mul": "multiply", "truediv": "true_divide", "floordiv": "floor_divide",
              "mod": "remainder", "pow": "power", "and": "bitwise_and", "or": "bitwise_or", "xor": "bitwise_xor",
              "lshift": "left_shift", "rshift": "right_shift"}
-COMPARISONS = {"lt": "less", "le": "less_equal", "gt": "greater", "ge": "greater_equal", "eq": "equal", "ne": "not_equal"}
+COMPARISONS = {"lt": "less", "le": "less_equal", "gt": "greater", "ge": "greater_equal",
+               "eq": "equal", "ne": "not_equal"}
 _OPERATOR_NAMES = {getattr(np, name).__name__ for name in (*OPERATORS.values(), *COMPARISONS.values())}
 
 
@@ -375,7 +376,8 @@ cupy = _module("cupy", {
     **{name: _launching(name, f, creates=True) for name, f in CREATORS.items()},
     **{name: _launching(name, f) for name, f in FUNCTIONS.items()},
     **{name: getattr(np, name) for name in """bool_ int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32
-                                              float64 dtype promote_types can_cast issubdtype floating integer""".split()},
+                                              float64 dtype promote_types can_cast issubdtype floating integer"""
+       .split()},
     "result_type": lambda *arrays_and_dtypes: np.result_type(*map(_host, arrays_and_dtypes)),
     "lib": _module("cupy.lib", {"stride_tricks": _module("cupy.lib.stride_tricks", {"as_strided": _as_strided})}),
     "linalg": _module("cupy.linalg", {"norm": _launching("norm", _norm)}),

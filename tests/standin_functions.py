@@ -1,6 +1,6 @@
 """CuPy's functions and methods in NumPy, for the stand-in: of CuPy's parameters those that versions 13 and 14 share.
 
-test_standin.py holds their signatures against the real package. They take and give host arrays; standin.py puts them on the device.
+test_standin.py holds their signatures against CuPy. They take and give host arrays; standin.py puts them on the device.
 """
 
 import numpy as np
@@ -85,8 +85,10 @@ FUNCTIONS = {
     "sum": lambda a, axis=None, dtype=None, out=None, keepdims=False: np.sum(a, axis, dtype, out, keepdims),
     "prod": lambda a, axis=None, dtype=None, out=None, keepdims=False: np.prod(a, axis, dtype, out, keepdims),
     "mean": lambda a, axis=None, dtype=None, out=None, keepdims=False: np.mean(a, axis, dtype, out, keepdims),
-    "var": lambda a, axis=None, dtype=None, out=None, ddof=0, keepdims=False: np.var(a, axis, dtype, out, ddof, keepdims),
-    "std": lambda a, axis=None, dtype=None, out=None, ddof=0, keepdims=False: np.std(a, axis, dtype, out, ddof, keepdims),
+    "var": lambda a, axis=None, dtype=None, out=None, ddof=0, keepdims=False:
+        np.var(a, axis, dtype, out, ddof, keepdims),
+    "std": lambda a, axis=None, dtype=None, out=None, ddof=0, keepdims=False:
+        np.std(a, axis, dtype, out, ddof, keepdims),
     "max": lambda a, axis=None, out=None, keepdims=False: np.max(a, axis, out, keepdims),
     "min": lambda a, axis=None, out=None, keepdims=False: np.min(a, axis, out, keepdims),
     "all": lambda a, axis=None, out=None, keepdims=False: np.all(a, axis, out, keepdims),

@@ -103,7 +103,7 @@ def test_the_targeted_attack_finds_no_less_and_stays_in_the_ball(ball):
 
 
 def test_the_targeted_attack_sees_through_an_inactive_unit():
-    """h = max(x − 1, 0), x in [−1, 2], s = h − 1/2: at x = 0 the gradient is 0; the line around h leads to x = 2, where s = 1/2."""
+    """h = max(x − 1, 0), s = h − 1/2, x in [−1, 2]: the gradient at 0 is 0; the line around h leads to s = 1/2 at 2."""
     params = {"0.weight": [[1]], "0.bias": [-1], "2.weight": [[1], [0]], "2.bias": [0, 0.5]}
     layers = [rb.layers.Linear(1, 1), rb.layers.ReLU(), rb.layers.Linear(1, 2)]
     net = rb.Network(layers, {name: np.array(value, float) for name, value in params.items()}, (1,))
@@ -120,12 +120,14 @@ def test_an_input_on_the_edge_of_a_domain_that_float32_rounds_lies_in_its_box(ed
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("mean, std", [(0.1307, 0.3081), (0.2860, 0.3530), (0.4914, 0.2470), (0.4377, 0.1980), (0.5, 0.5), (0.9, 0.1)])
+@pytest.mark.parametrize("mean, std", [(0.1307, 0.3081), (0.2860, 0.3530), (0.4914, 0.2470), (0.4377, 0.1980),
+                                       (0.5, 0.5), (0.9, 0.1)])
 def test_pixels_that_were_rounded_on_another_way_than_their_domain_are_taken_into_it(mean, std, dtype):
-    """Normalised by published constants in four ways, and back to [0, 1]: up to an ulp outside of ends that are rounded once."""
+    """Normalised by published constants in four ways, and back to [0, 1]: up to an ulp beyond ends rounded once."""
     pixels, m, s = np.arange(256).astype(dtype)[None], dtype(mean), dtype(std)
     ways = [(pixels / dtype(255) - m) / s, (pixels - dtype(255 * mean)) / dtype(255 * std),
-            pixels / dtype(255) * dtype(1 / std) - dtype(mean / std), pixels * dtype(1 / (255 * std)) - dtype(mean / std)]
+            pixels / dtype(255) * dtype(1 / std) - dtype(mean / std),
+            pixels * dtype(1 / (255 * std)) - dtype(mean / std)]
     for domain, images in (((0 - mean) / std, (1 - mean) / std), ways), ((0, 1), [x * s + m for x in ways]):
         for x in images:
             ball = rb.Ball(x, 0.1, domain=domain)

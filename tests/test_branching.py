@@ -1,4 +1,4 @@
-"""Branch and bound: its bound is alpha's, its gradients autograd's, its verdicts those of all patterns of the ReLUs and of the MILP."""
+"""Branch and bound: alpha's bound, autograd's gradients, the verdicts of all patterns of the ReLUs and of the MILP."""
 
 import collections
 
@@ -20,14 +20,15 @@ from verify.programs.mixed_integer import check_witness, verdict
 
 
 def random_problem(seed):
-    """A network of two to four layers and at most 8 ReLUs, dense or convolutional, a ball of ε up to half the domain, cut by it or not,
-    and the label of its centre."""
+    """A random network, dense or convolutional, a ball, and the label of its centre.
+    Two to four layers, at most 8 ReLUs; ε is up to half the domain, by which the ball is cut or not."""
     rng = np.random.default_rng(seed)
     if seed % 2:
         layers, shape = [Conv2d(1, 2, 2, 1, 0), ReLU(), Flatten(), Linear(4, 4), ReLU(), Linear(4, 3)], (1, 2, 3)
     else:
         widths = [3, *rng.integers(2, [[8], [4, 4], [3, 3, 2]][seed // 2 % 3], endpoint=True), 3]
-        layers, shape = [layer for n, m in zip(widths, widths[1:]) for layer in (ReLU(), Linear(int(n), int(m)))][1:], (3,)
+        layers, shape = [layer for n, m in zip(widths, widths[1:])
+                         for layer in (ReLU(), Linear(int(n), int(m)))][1:], (3,)
     net = rb.models.initialise(rng, layers, shape, np.float64)
     net = net.with_params({name: 2 * value for name, value in net.params.items()})  # so that more units are unstable
     domain = (0.0, 1.0) if seed % 4 < 2 else None
@@ -96,7 +97,7 @@ def test_the_bound_of_a_part_is_above_its_exact_optimum(seed):
 
 
 def verdicts(seed):
-    """With a counterexample and without: (greatest margin by all patterns, Decision, the MILP's Verdict, ball, label, network)."""
+    """With a counterexample and without: (worst by all patterns, Decision, MILP's Verdict, ball, label, network)."""
     net, ball, y = random_problem(seed)
     now = max(by_patterns(net, ball, m, y[0]) for m in range(net.classes) if m != y[0])
     for worst in (0.01, -0.01):
@@ -128,7 +129,7 @@ def test_what_ends_early_or_is_nan_is_unknown():
         found = branch_and_bound(net, ball, y, pre, **early)[0]
         assert found.answer == "unknown" and found.witness is None and found.bound >= 0 and found.parts == 0
     assert branch_and_bound(net, ball, (y + 1) % 3, pre, limit=0)[0].answer == "not robust"  # at x
-    for ends in ((np.nan, 1), (-np.inf, 1), (-np.inf, -np.inf), (-1, np.inf), (np.inf, np.inf)):  # the chord of each is NaN
+    for ends in ((np.nan, 1), (-np.inf, 1), (-np.inf, -np.inf), (-1, np.inf), (np.inf, np.inf)):  # each chord is NaN
         odd = [tuple(np.full_like(l, end) for end in ends) for l, _ in pre]
         found = branch_and_bound(net, ball, y, odd, limit=5)[0]
         assert found.answer == "unknown" and found.bound == np.inf
@@ -179,4 +180,5 @@ if __name__ == "__main__":
     answers = collections.Counter((worst > 0, found.answer, exact.answer) for seed in range(200)
                                   for worst, found, exact, *_ in verdicts(seed))
     for (attackable, *both), count in sorted(answers.items()):
-        print(f"{count} {'with' if attackable else 'without'} a counterexample: branch and bound {both[0]}, MILP {both[1]}")
+        print(f"{count} {'with' if attackable else 'without'} a counterexample: branch and bound {both[0]}, "
+              f"MILP {both[1]}")

@@ -1,4 +1,4 @@
-"""Certificates: proved in exact arithmetic, rejected where a bit is flipped, never proved where only rounding says so."""
+"""Certificates: proved in exact arithmetic, rejected if a bit is flipped, never proved where only rounding says so."""
 
 import itertools
 from fractions import Fraction
@@ -60,8 +60,8 @@ def test_floats_become_exact_and_sums_and_products_stay_so():
     one_, other_ = (rational(v) for v in values)
     for found, expected in ((one, one_), (one + other, one_ + other_), (one - other, one_ - other_),
                             (one * other, one_ * other_), (one.positive(), np.maximum(one_, 0)),
-                            (one.greatest(other), np.maximum(one_, other_)),
-                            (one.half(), one_ / 2), (one.total(), one_.sum(0)), (integers.exact(np.zeros(3)), np.zeros(3))):
+                            (one.greatest(other), np.maximum(one_, other_)), (one.half(), one_ / 2),
+                            (one.total(), one_.sum(0)), (integers.exact(np.zeros(3)), np.zeros(3))):
         assert (found.n * found.unit == expected).all()
     assert ((one <= other) == (one_ <= other_)).all()
 
@@ -70,8 +70,8 @@ def test_floats_become_exact_and_sums_and_products_stay_so():
 def test_a_matrix_multiplies_exactly_whatever_the_magnitudes(spread):
     rng = np.random.default_rng(spread)
     W = rng.normal(size=(7, 90)) * np.exp2(rng.integers(-spread, spread, (7, 90)))
-    x = Exact(np.array([[int(v) << int(s) for v, s in zip(rng.integers(-9, 9, 4), rng.integers(0, 300, 4))] for _ in range(90)],
-                       object), Fraction(1, 3))
+    x = Exact(np.array([[int(v) << int(s) for v, s in zip(rng.integers(-9, 9, 4), rng.integers(0, 300, 4))]
+                        for _ in range(90)], object), Fraction(1, 3))
     g, matrix, N = Exact(x.n[:7], x.unit), integers.dense(W), rational(W)
     assert (((matrix @ x).n * (matrix @ x).unit) == N @ (x.n * x.unit)).all()
     assert (((matrix.magnitude @ x).n * matrix.unit * x.unit) == abs(N) @ (x.n * x.unit)).all()
@@ -94,7 +94,8 @@ def test_a_convolution_is_its_definition():
         for (i, layer), (matrix, bias) in zip(net.affine, layers, strict=True):
             x = np.random.default_rng(i).integers(-5, 6, (2, *net.shapes[i]))
             y = matrix @ Exact(x.reshape(2, -1).T.astype(object), Fraction(1)) + bias
-            z = layer.apply(net.params[f"{i}.weight"], layer.patches(as_rows(x, float))) + layer.per_unit(net.params[f"{i}.bias"])
+            z = (layer.apply(net.params[f"{i}.weight"], layer.patches(as_rows(x, float)))
+                 + layer.per_unit(net.params[f"{i}.bias"]))
             expected = images(z, net.shapes[i + 1]).reshape(2, -1).T
             np.testing.assert_allclose((y.n * y.unit).astype(float), expected, rtol=1e-12, atol=1e-12)
 
@@ -135,11 +136,12 @@ def test_what_is_proved_holds_at_every_point_and_equals_the_float_bound(name, cl
             for x in points(c, np.random.default_rng(0)):
                 assert all(value <= proof.margins[m] for m, value in exact_margins(net, x, c.label).items())
             wide = net.with_params({k: v.astype(float) for k, v in net.params.items()})
-            ball = rb.Ball(to_float(c.image, float).reshape(1, *net.input_shape), 0.03, domain=(0, 1) if clipped else None)
+            ball = rb.Ball(to_float(c.image, float).reshape(1, *net.input_shape), 0.03,
+                           domain=(0, 1) if clipped else None)
             options = {"steps": 20, "shared": False} if method == "alpha" else {}
             s = rb.margin_bounds(wide, ball, np.array([c.label]), method, **options)[0]
             tolerance = 1e-2 if method == "alpha" else 1e-3  # l, u and slopes have few bits; alpha's steps have signs
-            least = -np.inf if method == "cap" else -tolerance  # a certificate takes the interval bound where it is better
+            least = -np.inf if method == "cap" else -tolerance  # a certificate takes the interval bound if it is better
             assert all(least <= float(v) - s[m] <= tolerance for m, v in proof.margins.items())
 
 
@@ -237,10 +239,12 @@ def test_without_the_digest_the_mathematics_rejects_a_false_bound_and_proves_wha
             for false in (True, False):
                 arrays = [v.copy() for v in getattr(c, kind)]
                 unit, sign = rng.integers(arrays[k].size), 1 if kind == "l" else -1
-                arrays[k][unit] = images(inputs[i], net.shapes[i]).reshape(-1)[unit] + sign * 1e-4 if false else arrays[k][unit] - sign * 0.1
+                arrays[k][unit] = (images(inputs[i], net.shapes[i]).reshape(-1)[unit] + sign * 1e-4 if false
+                                   else arrays[k][unit] - sign * 0.1)
                 changed = c._replace(**{kind: arrays}).sealed()
                 if false:  # x itself goes beyond it
-                    with pytest.raises(Rejected, match=rf"{kind} of ReLU {k}, unit {unit}: tighter than what can be proved"):
+                    with pytest.raises(Rejected,
+                                       match=rf"{kind} of ReLU {k}, unit {unit}: tighter than what can be proved"):
                         prove(changed, network)
                 else:
                     proof = prove(changed, network)
@@ -274,7 +278,8 @@ def test_any_slopes_give_what_is_true():
         for _ in range(3):
             wild = c._replace(s=[rng.normal(size=v.shape) for v in c.s], a=[rng.random(v.shape) for v in c.a]).sealed()
             proof = prove(wild, network)
-            assert all(value <= proof.margins[m] for x in points(c, rng) for m, value in exact_margins(net, x, c.label).items())
+            assert all(value <= proof.margins[m]
+                       for x in points(c, rng) for m, value in exact_margins(net, x, c.label).items())
 
 
 @pytest.mark.parametrize("change, line", [
@@ -338,16 +343,20 @@ def test_the_command_makes_proves_saves_and_reads(tmp_path, capsys):
     assert main([model, "--read", folder]) == 0 and "2 certificates: 2 held" in capsys.readouterr().out
     assert certificate.report([], 0, 0.0, 0.0) == 1  # nothing held where there was nothing
     c = claims.read(Path(folder) / "00017.npz")
-    certificate.write(c._replace(l=[v - 1000 for v in c.l], u=[v + 1000 for v in c.u]).sealed(), Path(folder) / "00017.npz")
+    certificate.write(c._replace(l=[v - 1000 for v in c.l], u=[v + 1000 for v in c.u]).sealed(),
+                      Path(folder) / "00017.npz")
     certificate.write(c._replace(eps="0.02"), Path(folder) / "00018.npz")
     (Path(folder) / "00019.npz").write_bytes(Path(model).read_bytes())
     (Path(folder) / "00020.npz").symlink_to("nowhere")
     capsys.readouterr()
     assert main([model, "--read", folder]) == 1
     out = capsys.readouterr().out
-    assert "5 certificates: 1 held, 1 not proved, 3 rejected" in out and all(f"{i}.npz: rejected" in out for i in ("00019", "00020"))
-    assert "00017.npz: not proved: its worst margin has the exact bound" in out and "00018.npz: rejected: it has changed" in out
-    for arguments, line in (([model], "--eps: a network file does not say"), ([model, "--eps", "x"], "eps: expected a decimal"),
+    assert ("5 certificates: 1 held, 1 not proved, 3 rejected" in out
+            and all(f"{i}.npz: rejected" in out for i in ("00019", "00020")))
+    assert ("00017.npz: not proved: its worst margin has the exact bound" in out
+            and "00018.npz: rejected: it has changed" in out)
+    for arguments, line in (([model], "--eps: a network file does not say"),
+                            ([model, "--eps", "x"], "eps: expected a decimal"),
                             ([model, "--eps", "1e400"], "eps: expected a decimal"),
                             ([model, "--read", str(tmp_path / "none")], "no certificates")):
         with pytest.raises(ValueError, match=line):
@@ -363,18 +372,21 @@ def test_what_was_proved_is_said_and_options_that_would_not_change_it_are_refuse
     pixels = np.full(images[:1].shape, "0.02")
     pixels[0, 0] = "1/10"
     made = [*make(net, images, labels[[0, 0]], "0.03"), *make(net, images[:1], labels[:1], pixels, clipped=False)]
-    for k, said in ((2, "ε = 0.03; clipped to [0, 1]; pairs of an image and its label: 2"),
-                    (3, "ε from 0.02 to 1/10; 2 clipped to [0, 1], the others not; pairs of an image and its label: 2")):
+    for k, said in (
+            (2, "ε = 0.03; clipped to [0, 1]; pairs of an image and its label: 2"),
+            (3, "ε from 0.02 to 1/10; 2 clipped to [0, 1], the others not; pairs of an image and its label: 2")):
         for i, (c, _) in enumerate(made[:k]):
             certificate.write(c, tmp_path / "certificates" / f"{i}.npz")
-        assert main(command) == 0 and f"{k} certificates: {k} held" in (out := capsys.readouterr().out) and f"held: {said}\n" in out
-    for options, got in ((["--eps", "0.3", "--no-clip"], "eps = 0.3, no-clip = True"), (["--n", "1"], "n = 1"), (["--clip"], "no-clip = False")):
+        assert (main(command) == 0 and f"{k} certificates: {k} held" in (out := capsys.readouterr().out)
+                and f"held: {said}\n" in out)
+    for options, got in ((["--eps", "0.3", "--no-clip"], "eps = 0.3, no-clip = True"), (["--n", "1"], "n = 1"),
+                         (["--clip"], "no-clip = False")):
         with pytest.raises(ValueError, match=f"--read: .* expected no other option, got {got}$"):
             main([*command, *options])
 
 
 def test_a_command_that_finds_nothing_to_certify_stops_and_says_what_helps(tmp_path, capsys):
-    """A network that says 3 to everything certifies image 18, 30 and 32 of the test set first: the images that are a 3."""
+    """A network that says 3 to everything certifies image 18, 30 and 32 of the test set first: those that are a 3."""
     net = rb.models.mlp(np.random.default_rng(0), (784, 8, 10), input_shape=(1, 28, 28))
     net.params["3.bias"][3] += 50
     rb.save(net, tmp_path / "net.npz")
@@ -385,7 +397,8 @@ def test_a_command_that_finds_nothing_to_certify_stops_and_says_what_helps(tmp_p
     assert "0 certificates" in out and "18 images among them have no float bound" in out
     assert main([*command, "--give-up", "19"]) == 0
     assert "3 certificates: 3 held" in (out := capsys.readouterr().out) and "stopped" not in out
-    assert main([*command, "--give-up", "10", "--method", "cap"]) == 1 and "a smaller --eps may find some" in capsys.readouterr().out
+    assert (main([*command, "--give-up", "10", "--method", "cap"]) == 1
+            and "a smaller --eps may find some" in capsys.readouterr().out)
     with pytest.raises(ValueError, match="--give-up: expected at least 1"):
         main([*command, "--give-up", "0"])
 
@@ -406,7 +419,8 @@ def test_a_last_layer_times_c_has_the_same_certificates(c):
     net, _, images, labels = problem("dense", seed=1, N=6)
     labels = net(to_float(images, net.dtype)).argmax(1)
     methods = ("cap-ibp", "crown-ibp", "alpha")
-    found, other = (make(n, images, labels, "0.01", methods=methods) for n in (net, last_layer_times(net, np.float32(c))))
+    found, other = (make(n, images, labels, "0.01", methods=methods)
+                    for n in (net, last_layer_times(net, np.float32(c))))
     assert any(bound < 0 for _, bound in found) and any(bound >= 0 for _, bound in found)
     for (one, bound), (two, of_two) in zip(found, other):
         assert of_two == pytest.approx(c * bound, rel=1e-12)
@@ -414,11 +428,12 @@ def test_a_last_layer_times_c_has_the_same_certificates(c):
             assert all((v == w).all() for v, w in zip(getattr(one, kind), getattr(two, kind), strict=True))
 
 
-@pytest.mark.parametrize("field, value", [("label", False), ("label", True), ("label", 0.0), ("eps", float("inf")), ("eps", 0.1),
-                                          ("clipped", "False"), ("clipped", 1), ("label", b"0"), ("label", 1j), ("eps", [b"0.1"]),
-                                          ("label", np.datetime64("2021-01-01")), ("eps", 0.1j), ("clipped", b"True"), ("eps", "1e-999999999")])
+@pytest.mark.parametrize("field, value", [("label", False), ("label", True), ("label", 0.0), ("eps", float("inf")),
+                                          ("eps", 0.1), ("clipped", "False"), ("clipped", 1), ("label", b"0"),
+                                          ("label", 1j), ("eps", [b"0.1"]), ("label", np.datetime64("2021-01-01")),
+                                          ("eps", 0.1j), ("clipped", b"True"), ("eps", "1e-999999999")])
 def test_a_field_of_another_type_is_rejected(field, value, tmp_path):
-    """False is in range(c) too, and an index by it writes nothing: it proved a margin that the network does not have."""
+    """False is in range(c) too, and an index by it writes nothing: it proved a margin the network does not have."""
     _, network, (certificate, *_) = made("dense")
     claims.save(certificate._replace(**{field: value}), tmp_path / "forged.npz")
     with pytest.raises(Rejected, match=f"{field}: expected"):

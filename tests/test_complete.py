@@ -1,4 +1,4 @@
-"""verify.complete: the verdicts of the MILP, whatever stage they come from, and a file of them that can be gone on with."""
+"""verify.complete: the MILP's verdicts, whatever stage they come from, and a file of them that can be gone on with."""
 
 import json
 
@@ -43,7 +43,8 @@ def test_every_verdict_is_that_of_the_milp(model, whole, tmp_path):
     milp.main([model, "--eps", EPS, "--n", str(N), "--out", str(tmp_path / "milp.jsonl")])
     rows = [json.loads(line) for line in (tmp_path / "milp.jsonl").read_text(encoding="utf-8").splitlines()][1:]
     plain = ["not robust" if answer == "misclassified" else answer for answer in whole["verdicts"]]
-    assert plain == [row["answer"] for row in rows] and {"robust", "not robust", "misclassified"} == set(whole["verdicts"])
+    assert (plain == [row["answer"] for row in rows]
+            and {"robust", "not robust", "misclassified"} == set(whole["verdicts"]))
     assert len(set(whole["stages"])) >= 5
     test, net = data.load("mnist", "test"), rb.load(model)
     wrong = net(data.to_float(test.images[:N], np.float32)).argmax(1) != test.labels[:N]
@@ -59,7 +60,8 @@ def test_no_verdict_depends_on_the_stage_that_gives_it(model, whole, tmp_path, m
         with monkeypatch.context() as patch:
             for name in ("certify", "tight", other) if other == "branch" else ("certify", "tight"):
                 patch.setattr(stages, name, nothing)
-            patch.setattr(stages, "attack", lambda *here, **more: (attack if "steps" in more else nothing)(*here, **more))
+            patch.setattr(stages, "attack",
+                          lambda *here, **more: (attack if "steps" in more else nothing)(*here, **more))
             found = run(model, tmp_path / f"{stage}.json")
         assert found["verdicts"] == whole["verdicts"] and set(found["stages"]) == {"the network", last[stage]}
         assert f"0 of {N} images unknown" in capsys.readouterr().out
@@ -108,7 +110,7 @@ def test_a_bound_below_an_attack_stops_the_command(model, tmp_path, monkeypatch)
 def test_a_witness_that_is_none_stops_the_command(model, whole, tmp_path, monkeypatch):
     out, i = tmp_path / "out.json", whole["verdicts"].index("not robust")
     image = data.to_float(data.load("mnist", "test").images[i], np.float64)
-    for message, far in (("within 0.04", 0.2), ("misclassified", 0.0)):  # what is attacked is classified correctly at x itself
+    for message, far in (("within 0.04", 0.2), ("misclassified", 0.0)):  # what is attacked is correct at x itself
         def planted(net, ball, y, *rest, far=far, **more):
             return [("not robust", np.abs(x - far)) for x in ball.x]
 
@@ -126,13 +128,15 @@ def test_a_witness_that_is_none_stops_the_command(model, whole, tmp_path, monkey
 
 def test_the_images_held_out_are_decided_in_the_test_sets_place(few, tmp_path):
     folder, out = tmp_path / "run", tmp_path / "out.json"
-    train.main(["--method", "ibp", "--model", "mlp", "--data-dir", few, "--limit", "256", "--validation", "64", "--batch", "64", "--epochs", "1",
-                "--ramp", "0.5", "--warmup", "0", "--probe", "0", "--run", str(folder), "--threads", "1"])
+    train.main(["--method", "ibp", "--model", "mlp", "--data-dir", few, "--limit", "256", "--validation", "64",
+                "--batch", "64", "--epochs", "1", "--ramp", "0.5", "--warmup", "0", "--probe", "0",
+                "--run", str(folder), "--threads", "1"])
     complete.main([str(folder), "--eps", "0.02", "--held-out", "--jobs", "1", "--out", str(out)])
     x, y = evaluate.held_out(folder)
     wrong = rb.load(folder / "best.npz")(data.to_float(x, np.float32)).argmax(1) != y
     verdicts = json.loads(out.read_text(encoding="utf-8"))["verdicts"]
-    assert len(y) == 64 and [answer == "misclassified" for answer in verdicts] == wrong.tolist() and "robust" in verdicts
+    assert (len(y) == 64 and [answer == "misclassified" for answer in verdicts] == wrong.tolist()
+            and "robust" in verdicts)
     for argv, message in (([str(folder), "--record", "any.json"], "--record: .* got --held-out"),
                           ([str(folder / "best.npz")], "--held-out: expected the folder")):
         with pytest.raises(ValueError, match=message):
@@ -143,7 +147,8 @@ def test_what_a_file_says_against_the_network_is_refused(model, whole, tmp_path)
     out = tmp_path / "out.json"
     for was, says in (("misclassified", "robust"), ("robust", "misclassified")):
         i = whole["verdicts"].index(was)
-        out.write_text(json.dumps({**whole, "verdicts": [*whole["verdicts"][:i], says, *whole["verdicts"][i + 1:]]}), encoding="utf-8")
+        out.write_text(json.dumps({**whole, "verdicts": [*whole["verdicts"][:i], says, *whole["verdicts"][i + 1:]]}),
+                       encoding="utf-8")
         with pytest.raises(ValueError, match=f"out.json: says {says} of image {i}, against the network"):
             run(model, out)
     hit = next(iter(whole["witnesses"]))
@@ -155,7 +160,8 @@ def test_what_a_file_says_against_the_network_is_refused(model, whole, tmp_path)
 def test_networks_of_the_same_arrays_under_other_names_share_no_file(tmp_path):
     layers, rng = [Flatten(), Linear(784, 10), ReLU(), Linear(10, 10), ReLU(), Linear(10, 10)], np.random.default_rng(0)
     net = rb.models.initialise(rng, layers, (1, 28, 28), np.float64)
-    exchanged = {f"{i}.{part}": net.params[f"{j}.{part}"] for i, j in ((1, 1), (5, 3), (3, 5)) for part in ("weight", "bias")}
+    exchanged = {f"{i}.{part}": net.params[f"{j}.{part}"]
+                 for i, j in ((1, 1), (5, 3), (3, 5)) for part in ("weight", "bias")}
     for name, one in (("a", net), ("b", rb.Network(layers, exchanged, (1, 28, 28)))):
         rb.save(one, tmp_path / f"{name}.npz")
     argv, out = ["--eps", "0", "--n", "1", "--jobs", "1"], tmp_path / "out.json"
@@ -167,8 +173,10 @@ def test_networks_of_the_same_arrays_under_other_names_share_no_file(tmp_path):
 def test_a_tie_within_rounding_is_unknown_and_stops_nothing(tmp_path, capsys):
     """Class 0 is ahead of all others by 1e-18, everywhere: the bounds see it, the logits do not."""
     W, bias = np.tile(np.random.default_rng(0).normal(size=784) / 784, (10, 1)), np.array([0.0, *[-1e-18] * 9])
-    rb.save(rb.Network([Flatten(), Linear(784, 10)], {"1.weight": W, "1.bias": bias}, (1, 28, 28)), tmp_path / "tie.npz")
-    complete.main([str(tmp_path / "tie.npz"), "--eps", "0.1", "--n", "4", "--jobs", "1", "--out", str(tmp_path / "out.json")])
+    rb.save(rb.Network([Flatten(), Linear(784, 10)], {"1.weight": W, "1.bias": bias}, (1, 28, 28)),
+            tmp_path / "tie.npz")
+    complete.main([str(tmp_path / "tie.npz"), "--eps", "0.1", "--n", "4", "--jobs", "1",
+                   "--out", str(tmp_path / "out.json")])
     assert "image 3: unknown: robust by ibp and attacked, both within rounding" in capsys.readouterr().out
     assert json.loads((tmp_path / "out.json").read_text())["verdicts"] == [*["misclassified"] * 3, "unknown"]
 
@@ -176,17 +184,18 @@ def test_a_tie_within_rounding_is_unknown_and_stops_nothing(tmp_path, capsys):
 def test_what_cannot_be_gone_on_with_is_refused(model, whole, tmp_path):
     out, text = tmp_path / "out.json", json.dumps(whole)
     out.write_text(text, encoding="utf-8")
-    for change, message in ((["--eps", "0.05"], "eps 0.04, now 0.05"), (["--no-clip"], "domain"), (["--seed", "1"], "seed"),
-                            (["--time-limit", "9"], "time_limit")):
+    for change, message in ((["--eps", "0.05"], "eps 0.04, now 0.05"), (["--no-clip"], "domain"),
+                            (["--seed", "1"], "seed"), (["--time-limit", "9"], "time_limit")):
         with pytest.raises(ValueError, match=message):
             run(model, out, *change)
         assert out.read_text(encoding="utf-8") == text
-    out.write_text(json.dumps({**whole, "config": {key: value for key, value in whole["config"].items() if key != "program"}}), encoding="utf-8")
-    with pytest.raises(ValueError, match="made with program None, now"):  # of a version that may have given other verdicts
+    out.write_text(json.dumps({**whole, "config": {key: value for key, value in whole["config"].items()
+                                                   if key != "program"}}), encoding="utf-8")
+    with pytest.raises(ValueError, match="made with program None, now"):  # of a version whose verdicts may differ
         run(model, out)
     for damaged in ({**whole, "verdicts": whole["verdicts"][1:]}, {**whole, "witnesses": {}}, {"verdicts": []},
-                    {**whole, "seconds": {"ibp": "none"}}, {**whole, "stages": [[] for _ in whole["stages"]]}, {**whole, "verdicts": {}},
-                    {**whole, "witnesses": []}):
+                    {**whole, "seconds": {"ibp": "none"}}, {**whole, "stages": [[] for _ in whole["stages"]]},
+                    {**whole, "verdicts": {}}, {**whole, "witnesses": []}):
         out.write_text(json.dumps(damaged), encoding="utf-8")
         with pytest.raises(ValueError, match="not a file of verdicts"):
             run(model, out)
@@ -195,7 +204,8 @@ def test_what_cannot_be_gone_on_with_is_refused(model, whole, tmp_path):
 def test_arguments_that_cannot_be_are_one_line(model, tmp_path, capsys):
     out = str(tmp_path / "out.json")
     for command, message in (([str(tmp_path / "none"), "--eps", "0.1"], "no such file or folder"), ([model], "--eps"),
-                             ([model, "--eps", "1.5"], "--eps: expected at most 1"), ([model, "--eps", "-1"], "--eps: .*at least 0"),
+                             ([model, "--eps", "1.5"], "--eps: expected at most 1"),
+                             ([model, "--eps", "-1"], "--eps: .*at least 0"),
                              ([model, "--eps", "0.1", "--n", "10001"], "--n: .*10000")):
         with pytest.raises(ValueError, match=message):
             complete.main([*command, "--out", out])
@@ -228,7 +238,8 @@ def test_a_stage_that_fails_on_several_images_is_asked_for_each(model, whole, tm
 
 def test_a_network_that_overflows_leaves_every_image_unknown(model, tmp_path, capsys):
     net = rb.load(model)
-    rb.save(net.with_params({name: 1e160 * value.astype(float) for name, value in net.params.items()}), tmp_path / "huge.npz")
+    rb.save(net.with_params({name: 1e160 * value.astype(float) for name, value in net.params.items()}),
+            tmp_path / "huge.npz")
     found = run(str(tmp_path / "huge.npz"), tmp_path / "out.json", "--n", "3", "--time-limit", "0.1")
     assert found["verdicts"] == ["unknown"] * 3 and found["witnesses"] == {}
     assert "image 2: unknown: margin_bounds: a bound overflowed" in capsys.readouterr().out
@@ -237,9 +248,9 @@ def test_a_network_that_overflows_leaves_every_image_unknown(model, tmp_path, ca
 def test_the_verdicts_are_added_to_the_record_of_the_run(model, whole, tmp_path):
     path, wrong = tmp_path / "run.json", whole["verdicts"].count("misclassified")
     given = {name: None for name in record.READ["arguments"]}
-    one = {"name": "run", "arguments": {**given, "eps": float(EPS), "no_clip": False, "norm": "inf"}, "versions": {}, "log": {},
-           "result": {"standard_error": 100 * wrong / N, "pgd_error": 50.0, "verified_error": 70.0, "estimate": False,
-                      "training_seconds": 1.0}, "landscape": {}}
+    one = {"name": "run", "arguments": {**given, "eps": float(EPS), "no_clip": False, "norm": "inf"}, "versions": {},
+           "log": {}, "result": {"standard_error": 100 * wrong / N, "pgd_error": 50.0, "verified_error": 70.0,
+                                 "estimate": False, "training_seconds": 1.0}, "landscape": {}}
     path.write_text(json.dumps(one), encoding="utf-8")
     run(model, tmp_path / "out.json", "--record", str(path))
     done = record.read_one(path)["complete"]

@@ -75,7 +75,8 @@ def test_idx_of_any_size_gzipped_or_not(small_idx, compressed):
 
 def header(magic, *dimensions):
     """A damage: the header replaced, the values kept."""
-    return lambda content: struct.pack(f">{1 + len(dimensions)}I", magic, *dimensions) + content[4 + 4 * len(dimensions) :]
+    return lambda content: (struct.pack(f">{1 + len(dimensions)}I", magic, *dimensions)
+                            + content[4 + 4 * len(dimensions) :])
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """The library on a device: on a stand-in for CuPy (standin.py, test_standin.py), and on a GPU.
 
-The tests marked gpu need CuPy and a GPU: python -m pytest -m gpu tests/test_device.py. Most are those of the stand-in (`either`).
+Tests marked gpu need CuPy and a GPU: python -m pytest -m gpu tests/test_device.py. Most are the stand-in's (`either`).
 """
 
 import re
@@ -23,14 +23,16 @@ VARIANTS = {**METHODS, "cap, projected": ("cap", {"projections": 5}),
             "crown-ibp, given slopes": ("crown-ibp", {"slopes": "(N, *shape)"}),
             "crown-ibp, given slopes for each margin": ("crown-ibp", {"slopes": "(N, S, *shape)"}),
             "one-step, given a0": ("one-step", {"a0": "(N, *shape)", "eta": 1.0})}
-IN_BOTH = (("rectangular", np.float64, 1e-12), ("stride 1, 2, padding 1", np.float32, 1e-5))  # network, dtype, tolerance
-CASES = [(variant, ball) for variant in VARIANTS for ball in BALLS if variant != "cap, projected" or ball.startswith("inf")]
+IN_BOTH = (("rectangular", np.float64, 1e-12), ("stride 1, 2, padding 1", np.float32, 1e-5))  # net, dtype, tolerance
+CASES = [(variant, ball) for variant in VARIANTS for ball in BALLS
+         if variant != "cap, projected" or ball.startswith("inf")]
 
 
 def moved(xp, net, ball, y):
     """The same, with arrays of the module xp."""
     return (net.with_params({name: xp.asarray(value) for name, value in net.params.items()}),
-            rb.Ball(xp.asarray(ball.x), xp.asarray(np.array(ball.eps)), norm=ball.norm, domain=ball.domain), xp.asarray(y))
+            rb.Ball(xp.asarray(ball.x), xp.asarray(np.array(ball.eps)), norm=ball.norm, domain=ball.domain),
+            xp.asarray(y))
 
 
 def given(options, net, ball):
@@ -54,7 +56,7 @@ def results(net, ball, y, variant):
 
 
 def check_alike(found, expected, xp, tolerance):
-    """The same numbers in the same structure, dtype and shape, and every array one of xp. A GPU sums in an order of its own."""
+    """The same numbers, structure, dtypes and shapes, every array one of xp; a GPU sums in an order of its own."""
     tolerance = tolerance if xp is standin.cupy else max(1e-9, 1000 * tolerance)
     alike(found, expected, xp, tolerance)
 
@@ -101,7 +103,8 @@ def test_pgd_gives_the_same_on_the_device(either, ball):
     for name in ALL:
         problem = build(name), *batch(build(name), ball)
         found, expected = ([rb.pgd(*p, steps=5), rb.pgd(*p, steps=3, step_size=0.05, restarts=2, rng=draws()),
-                            rb.pgd(*p, steps=3, rng=draws(), targeted=True)] for p in (moved(either, *problem), problem))
+                            rb.pgd(*p, steps=3, rng=draws(), targeted=True)]
+                           for p in (moved(either, *problem), problem))
         check_alike(found, expected, either, 1e-12)
 
 
@@ -109,7 +112,8 @@ def test_pgd_gives_the_same_on_the_device(either, ball):
 def test_branch_and_bound_gives_the_same_on_the_device(either, ball):
     problem = build("dense"), *batch(build("dense"), ball)
     for one, other in zip(*(branch_and_bound(*p, limit=20) for p in (moved(either, *problem), problem))):
-        assert one.answer == other.answer and one.parts == other.parts and (one.witness is None) == (other.witness is None)
+        assert (one.answer == other.answer and one.parts == other.parts
+                and (one.witness is None) == (other.witness is None))
         check_alike(one.bound, other.bound, either, 1e-9)
         if other.witness is not None:
             check_alike(one.witness, other.witness, either, 1e-9)
@@ -128,7 +132,8 @@ def test_bounds_with_rounding_give_the_same_on_the_device(either, method):
 def test_an_objective_gives_the_same_on_the_device_and_keeps_float32(either, objective, method):
     for name, dtype, tolerance in IN_BOTH:
         problem = build(name, dtype=dtype), *batch(build(name, dtype=dtype))
-        found, expected = (rb.objective_loss(*p, objective, method, rng=draws(), kappa=0.2) for p in (moved(either, *problem), problem))
+        found, expected = (rb.objective_loss(*p, objective, method, rng=draws(), kappa=0.2)
+                           for p in (moved(either, *problem), problem))
         assert all(grad.dtype == dtype for grad in expected.grads.values()) and expected.margins.dtype == dtype
         check_alike(found, expected, either, tolerance)
 
@@ -188,9 +193,11 @@ def test_host_and_device_do_not_mix(device):
     for call, line in ((lambda: rb.margin_bounds(other, ball, y, "ibp"),
                         "x: expected an array of cupy, as the network's are, got one of numpy"),
                        (lambda: rb.margin_bounds(net, moved_ball, labels, "ibp"), "x: expected an array of numpy"),
-                       (lambda: rb.margin_bounds(other, moved_ball, y, "ibp"), "y: expected labels, an integer array of cupy"),
+                       (lambda: rb.margin_bounds(other, moved_ball, y, "ibp"),
+                        "y: expected labels, an integer array of cupy"),
                        (lambda: rb.pgd(other, moved_ball, y), "y: expected labels, an integer array of cupy"),
-                       (lambda: rb.robust_loss(other, moved_ball, y, "ibp"), "y: expected labels, an integer array of cupy"),
+                       (lambda: rb.robust_loss(other, moved_ball, y, "ibp"),
+                        "y: expected labels, an integer array of cupy"),
                        (lambda: rb.Ball(moved_ball.x, np.full(3, 0.1)), "eps: expected an array of cupy"),
                        (lambda: rb.margin_bounds(other, moved_ball, labels, "cap-ibp", slopes=slopes),
                         "slopes: expected an array of cupy")):
@@ -297,7 +304,8 @@ def test_training_in_float32_stays_in_float32_on_a_gpu(gpu):
 
 if __name__ == "__main__":
     sys.modules["cupy"] = standin.cupy
-    print("operations launched by a training step on `small`, and numbers or small arrays copied to the host and to the device:")
+    print("operations launched by a training step on `small`, "
+          "and numbers or small arrays copied to the host and to the device:")
     for method, projections in (("ibp", None), ("crown-ibp", None), ("cap-ibp", None), ("one-step", None), ("cap", 50)):
         n = launches(standin.cupy, method, 2, projections)
         common = ", ".join(f"{count} {name}" for name, count in n.by_name.most_common(4))

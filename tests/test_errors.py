@@ -40,8 +40,8 @@ def refuses(call, *words):
     ("eps (2,)", dict(eps=[0.1, 0.2])), ("eps (3, 1)", dict(eps=np.full((3, 1), 0.1))),
     ("norm np.inf, 2 or 1 'inf'", dict(norm="inf")), ("norm 3", dict(norm=3)), ("norm None", dict(norm=None)),
     ("eps True", dict(eps=[True, False, True])), ("eps 0.1", dict(eps=["0.1"] * 3)), ("eps number", dict(eps=10**400)),
-    ("domain (1, 0)", dict(domain=(1, 0))), ("domain nan", dict(domain=(0, np.nan))), ("domain finite inf", dict(domain=(0, np.inf))),
-    ("domain finite", dict(domain=(0, 10**400))),
+    ("domain (1, 0)", dict(domain=(1, 0))), ("domain nan", dict(domain=(0, np.nan))),
+    ("domain finite inf", dict(domain=(0, np.inf))), ("domain finite", dict(domain=(0, 10**400))),
     ("domain None norm 2", dict(norm=2, domain=(0, 1)))])
 def test_a_ball_that_cannot_be(words, arguments):
     arguments = {"x": X, "eps": 0.1, **arguments}
@@ -95,8 +95,9 @@ def test_options_that_cannot_be(f, words, method, options):
         refuses(lambda: f(NET, BALL, Y, method, rng=draws(), **options), *words.split())
 
 
-@pytest.mark.parametrize("method, options, what", [("random", {}, "slopes"), ("sparse", {}, "slopes"), ("one-step", {}, "slopes"),
-                                                   ("cap", {"projections": 3}, "projections")])
+@pytest.mark.parametrize("method, options, what", [
+    ("random", {}, "slopes"), ("sparse", {}, "slopes"), ("one-step", {}, "slopes"),
+    ("cap", {"projections": 3}, "projections")])
 @pytest.mark.parametrize("rng", [None, 3, np.random.RandomState(0)])
 def test_what_must_be_drawn_needs_a_generator(method, options, what, rng):
     refuses(lambda: rb.margin_bounds(NET, BALL, Y, method, rng=rng, **options), "rng:", what, "Generator", repr(rng))
@@ -115,8 +116,8 @@ def test_other_refusals_of_the_functions():
     refuses(lambda: rb.pgd(NET, BALL, Y, step_size=np.zeros(2)), "step_size:", "(3,)", "(2,)")
     refuses(lambda: rb.preactivation_bounds(NET, BALL, "foo"), "method:", "'foo'")
     refuses(lambda: rb.preactivation_bounds(NET, X, "ibp"), "ball:", "ndarray")
-    for s, word in ((None, "NoneType"), (np.zeros(3), "(3,)"), (np.full((3, 4), np.nan), "NaN"), (np.full((3, 4), -np.inf), "−∞"),
-                    (np.full((3, 4), None), "object")):
+    for s, word in ((None, "NoneType"), (np.zeros(3), "(3,)"), (np.full((3, 4), np.nan), "NaN"),
+                    (np.full((3, 4), -np.inf), "−∞"), (np.full((3, 4), None), "object")):
         refuses(lambda: rb.certified(s, Y), "s:", word)
     refuses(lambda: rb.certified(np.zeros((3, 4)), Y[:2]), "y:", "(3,)")
     for x in (X[:, :5], X.tolist(), X[0]):
@@ -137,14 +138,16 @@ def test_a_relu_that_makes_0_of_an_overflow_does_not_hide_it():
         return np.array(numbers, np.float32)
 
     net = rb.Network([Linear(2, 2), Linear(2, 1), ReLU(), Linear(1, 2)], {
-        "0.weight": array([-3e38, -3e38], [3e38, 0]), "0.bias": array(0, 0), "1.weight": array([0.25, 0.9]), "1.bias": array(0),
+        "0.weight": array([-3e38, -3e38], [3e38, 0]), "0.bias": array(0, 0),
+        "1.weight": array([0.25, 0.9]), "1.bias": array(0),
         "3.weight": array([0], [1e-38]), "3.bias": array(0, -0.1)}, (2,))
     ball, y = rb.Ball(np.ones((1, 2), np.float32), 0.0), np.array([0])
     for f in (rb.margin_bounds, rb.linear_bound):
         refuses(lambda: f(net, ball, y, "ibp"), f.__name__, "overflowed")
     refuses(lambda: rb.preactivation_bounds(net, ball, "ibp"), "preactivation_bounds", "overflowed")
     assert branch_and_bound(net, ball, y)[0].answer == "unknown"
-    net = rb.Network([Linear(1, 2)], {"0.weight": np.array([[1.5e308], [-1.5e308]]), "0.bias": np.array([0, 1.7e308])}, (1,))
+    net = rb.Network([Linear(1, 2)],
+                     {"0.weight": np.array([[1.5e308], [-1.5e308]]), "0.bias": np.array([0, 1.7e308])}, (1,))
     assert branch_and_bound(net, rb.Ball(np.full((1, 1), 0.6), 0.1), y)[0].answer != "robust"  # s̄ = −∞
 
 
@@ -174,15 +177,16 @@ def test_windows_that_cannot_be(arguments):
     refuses(lambda: Conv2d(1, 1, **arguments), "conv2d:", [*arguments][-1])
 
 
-@pytest.mark.parametrize("make", [lambda: Linear(-1, 3), lambda: Linear(3, "a"), lambda: Linear(3.0, 3), lambda: Linear(True, 3),
-                                  lambda: Conv2d(0, 1, 3), lambda: Conv2d(1, -2, 3)])
+@pytest.mark.parametrize("make", [lambda: Linear(-1, 3), lambda: Linear(3, "a"), lambda: Linear(3.0, 3),
+                                  lambda: Linear(True, 3), lambda: Conv2d(0, 1, 3), lambda: Conv2d(1, -2, 3)])
 def test_layers_of_sizes_that_cannot_be(make):
     refuses(make, "whole number of at least 1, got")
 
 
 @pytest.mark.parametrize("shape", [6, None, "6", (1.5, 4), (0,), (-6,)])
 def test_input_shapes_that_cannot_be(shape):
-    refuses(lambda: rb.Network(NET.layers, NET.params, shape), "input_shape: expected positive whole numbers", repr(shape))
+    refuses(lambda: rb.Network(NET.layers, NET.params, shape),
+            "input_shape: expected positive whole numbers", repr(shape))
 
 
 def test_what_is_printed_says_what_it_is():
@@ -225,9 +229,9 @@ def attack_of(**arguments):
     ("kappa", lambda: rb.robust_loss(NET, BALL, Y, "ibp", kappa=None)),
     ("steps", attack_of(steps=-1)), ("steps", attack_of(steps=1.5)), ("restarts", attack_of(restarts=0, rng=draws())),
     ("restarts", attack_of(restarts=-1)), ("rng", attack_of(rng=3)), ("step_size", attack_of(step_size=np.nan)),
-    ("step_size", attack_of(step_size=-1.0)), ("step_size", attack_of(step_size="a")), ("step_size", attack_of(step_size=np.array("a"))),
-    ("step_size", attack_of(step_size=10**400)), ("params", lambda: rb.Network(NET.layers, None, (6,))),
-    ("targeted", attack_of(targeted=1)),
+    ("step_size", attack_of(step_size=-1.0)), ("step_size", attack_of(step_size="a")),
+    ("step_size", attack_of(step_size=np.array("a"))), ("step_size", attack_of(step_size=10**400)),
+    ("params", lambda: rb.Network(NET.layers, None, (6,))), ("targeted", attack_of(targeted=1)),
     ("0.bias", lambda: NET.with_params({**NET.params, "0.bias": np.full(8, np.nan)})),
     ("params", lambda: rb.Network([ReLU()], {}, (3,))), ("layer 0", lambda: rb.Network([3], {}, (3,))),
     ("conv2d", lambda: Conv2d(1, 1, 3.0))])
@@ -239,10 +243,11 @@ def test_what_should_be_refused_by_name(name, call):
 @pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")
 @pytest.mark.parametrize("unlike", [np.ma.masked_array, np.matrix], ids=["masked", "matrix"])
 def test_masked_arrays_and_matrices_are_refused_wherever_arrays_come_in(unlike):
-    """A matrix multiplies by *, and has two axes whatever is summed; what a masked array hides, it hides from checks too."""
+    """A matrix multiplies by *, and has two axes whatever is summed; what a masked array hides, checks miss too."""
     W, kind = NET.params["0.weight"], type(unlike([[0.5]])).__name__
     for name, call in (("x", ball_of(x=unlike(X))), ("eps", ball_of(eps=unlike(np.full((3, 6), 0.1)))),
-                       ("x", lambda: NET(unlike(X))), ("0.weight", lambda: NET.with_params({**NET.params, "0.weight": unlike(W)})),
+                       ("x", lambda: NET(unlike(X))),
+                       ("0.weight", lambda: NET.with_params({**NET.params, "0.weight": unlike(W)})),
                        ("step_size", attack_of(step_size=unlike(np.full((3, 6), 0.1)))),
                        ("slopes", bounds_of("crown", slopes=[unlike(a) for a in full((3, 8), (3, 7))])),
                        ("y", lambda: rb.margin_bounds(NET, BALL, unlike(Y), "ibp")),

@@ -16,8 +16,8 @@ from trainers.inputs import draws
 
 def test_evaluation_states_what_it_did_and_verified_contains_pgd(few, tmp_path, capsys):
     rb.save(rb.models.mlp(np.random.default_rng(0), input_shape=(1, 28, 28)), tmp_path / "net.npz")
-    evaluate.main([str(tmp_path / "net.npz"), "--data-dir", few, "--eps", "0.01", "--method", "random", "ibp", "--draws", "3",
-                   "--pgd-steps", "5", "--out", str(tmp_path / "out.json")])
+    evaluate.main([str(tmp_path / "net.npz"), "--data-dir", few, "--eps", "0.01", "--method", "random", "ibp",
+                   "--draws", "3", "--pgd-steps", "5", "--out", str(tmp_path / "out.json")])
     printed = capsys.readouterr().out
     assert "ε = 0.01" in printed and "clipped" in printed and "seed 0" in printed and "over draws" in printed
     result = json.loads((tmp_path / "out.json").read_text())
@@ -29,8 +29,10 @@ def test_evaluation_states_what_it_did_and_verified_contains_pgd(few, tmp_path, 
 
 def test_a_run_is_evaluated_as_it_ended_unless_asked_otherwise(few, tmp_path):
     run = tmp_path / "run"
-    train.main([*SHORT, "--method", "crown-ibp", "--beta", "1", "0.5", "--no-clip", "--data-dir", few, "--run", str(run)])
-    kept, found = ["verified_error", "clipped", "method", "standard_error", "pgd_error"], json.loads((run / "result.json").read_text())
+    train.main([*SHORT, "--method", "crown-ibp", "--beta", "1", "0.5", "--no-clip", "--data-dir", few,
+                "--run", str(run)])
+    kept, found = (["verified_error", "clipped", "method", "standard_error", "pgd_error"],
+                   json.loads((run / "result.json").read_text()))
     evaluate.main([str(run), "--out", str(tmp_path / "same.json")])
     same = json.loads((tmp_path / "same.json").read_text())
     assert {k: same[k] for k in kept} == {k: found[k] for k in kept}
@@ -53,7 +55,8 @@ def test_the_images_that_a_run_held_out_are_those_of_its_log(few, tmp_path, caps
     for other in (run, run / "best.npz"):
         with pytest.raises(ValueError, match="--held-out: expected the folder of a run of this version"):
             evaluate.main([str(other), "--eps", "0.1", "--held-out"])
-    for name, value in (("method", ["ibp"]), ("beta", None), ("beta", []), ("norm", "3"), ("data_dir", 5), ("eps", "0.1")):
+    for name, value in (("method", ["ibp"]), ("beta", None), ("beta", []), ("norm", "3"), ("data_dir", 5),
+                        ("eps", "0.1")):
         (run / "config.json").write_text(json.dumps({**config, "arguments": {**config["arguments"], name: value}}))
         with pytest.raises(ValueError, match=f"found {name} .* in its config.json"):
             evaluate.main([str(run)])
@@ -62,12 +65,16 @@ def test_the_images_that_a_run_held_out_are_those_of_its_log(few, tmp_path, caps
 def test_a_method_is_asked_for_the_images_that_those_before_it_left(few, monkeypatch):
     net, test = rb.models.mlp(np.random.default_rng(0), (784, 20, 10), (1, 28, 28)), data.load("mnist", "test", few)
     x, asked, bounds = data.to_float(test.images, np.float32), [], rb.margin_bounds
-    alone = {method: rb.certified(bounds(net, rb.Ball(x, 0.002), test.labels, method), test.labels) for method in ("ibp", "crown")}
-    monkeypatch.setattr(rb, "margin_bounds", lambda net, ball, *rest, **more: asked.append(len(ball)) or bounds(net, ball, *rest, **more))
-    args = evaluate.Args(eps=0.002, method=("ibp", "crown", "ibp"), norm="inf", pgd_steps=0, seed=0, threads=1, shard=len(x))
+    alone = {method: rb.certified(bounds(net, rb.Ball(x, 0.002), test.labels, method), test.labels)
+             for method in ("ibp", "crown")}
+    monkeypatch.setattr(rb, "margin_bounds", lambda net, ball, *rest, **more:
+                        asked.append(len(ball)) or bounds(net, ball, *rest, **more))
+    args = evaluate.Args(eps=0.002, method=("ibp", "crown", "ibp"), norm="inf", pgd_steps=0, seed=0, threads=1,
+                         shard=len(x))
     found = evaluate.evaluate(net, test, args, quiet=True)["verified_error"]
     either, right = alone["ibp"] | alone["crown"], net(x).argmax(1) == test.labels
-    assert asked == [right.sum(), (right & ~alone["ibp"]).sum(), (right & ~either).sum()] and 0 < asked[2] < asked[1] < asked[0]
+    assert (asked == [right.sum(), (right & ~alone["ibp"]).sum(), (right & ~either).sum()]
+            and 0 < asked[2] < asked[1] < asked[0])
     assert found == pytest.approx(100 * (1 - (either & right).mean()))
 
 
@@ -75,7 +82,8 @@ def leading(w, dtype=np.float32):
     """logits 10⁴ + w Σ max(x, 0) for class 1, 10⁴ for 0 and 2: in float32 numbers there are 2⁻¹⁰ apart."""
     second = np.zeros((3, 4), dtype)
     second[1] = w
-    params = {"0.weight": np.eye(4, dtype=dtype), "0.bias": np.zeros(4, dtype), "2.weight": second, "2.bias": np.full(3, 1e4, dtype)}
+    params = {"0.weight": np.eye(4, dtype=dtype), "0.bias": np.zeros(4, dtype),
+              "2.weight": second, "2.bias": np.full(3, 1e4, dtype)}
     return rb.Network([Linear(4, 4), ReLU(), Linear(4, 3)], params, (4,))
 
 
@@ -85,15 +93,18 @@ def near(method, **more):
     return images, evaluate.Args(**{"eps": 0.05, "norm": "inf", "method": (method,), "seed": 0, "threads": 1, **more})
 
 
-@pytest.mark.parametrize("norm, method", [("inf", "ibp"), ("inf", "one-step"), ("inf", "cap"), ("2", "crown"), ("1", "crown-ibp")])
+@pytest.mark.parametrize("norm, method", [("inf", "ibp"), ("inf", "one-step"), ("inf", "cap"), ("2", "crown"),
+                                          ("1", "crown-ibp")])
 def test_a_rounding_tie_is_counted_as_unverified_and_reported(norm, method):
-    """Class 1 leads by 4.9·10⁻⁴ or more: that rounds to 2⁻¹⁰ at x, and to 0 at points of the ball where it is below 2⁻¹¹."""
+    """Class 1 leads by 4.9·10⁻⁴ or more: that rounds to 2⁻¹⁰ at x, and to 0 in the ball where it is below 2⁻¹¹."""
     net, (images, args) = leading(2**-11 * 1.004 / 2.0078), near(method, norm=norm)
     found = evaluate.evaluate(net, images, args, quiet=True)
     assert found["standard_error"] == pytest.approx(100 / 3) and found["pgd_error"] == found["verified_error"] == 100
-    assert found["ties"] == 2 and "2 certified, yet attacked by a rounding error: counted as unverified" in evaluate.report(found)
+    assert (found["ties"] == 2
+            and "2 certified, yet attacked by a rounding error: counted as unverified" in evaluate.report(found))
     wide = evaluate.evaluate(leading(2**-11 * 1.004 / 2.0078, np.float64), images, args, quiet=True)
-    assert wide["ties"] == 0 and wide["verified_error"] == pytest.approx(100 / 3) and "rounding" not in evaluate.report(wide)
+    assert (wide["ties"] == 0 and wide["verified_error"] == pytest.approx(100 / 3)
+            and "rounding" not in evaluate.report(wide))
 
 
 def test_a_rounding_tie_on_the_device_is_the_one_on_the_host(device):
@@ -126,7 +137,8 @@ def test_an_attack_that_leaves_the_ball_stops_the_evaluation(norm, monkeypatch):
 def test_a_misclassified_image_is_not_bounded_and_leaves_the_others_their_draws(few, monkeypatch):
     net, test = rb.models.mlp(np.random.default_rng(0), (784, 20, 10), (1, 28, 28)), data.load("mnist", "test", few)
     asked, bounds = [], rb.margin_bounds
-    monkeypatch.setattr(rb, "margin_bounds", lambda net, ball, y, *rest, **more: asked.append((y, more["a0"])) or bounds(net, ball, y, *rest, **more))
+    monkeypatch.setattr(rb, "margin_bounds", lambda net, ball, y, *rest, **more:
+                        asked.append((y, more["a0"])) or bounds(net, ball, y, *rest, **more))
     args = evaluate.Args(eps=0.3, method=("random",), norm="inf", pgd_steps=0, seed=3, threads=1, shard=100)
     evaluate.evaluate(net, test, args, quiet=True)
     right = net(data.to_float(test.images, np.float32)).argmax(1) == test.labels
@@ -135,15 +147,18 @@ def test_a_misclassified_image_is_not_bounded_and_leaves_the_others_their_draws(
     assert np.array_equal(a0, draws.stream("bound", 3, 0, 0, 0).random((100, 20), np.float32)[right])
 
 
-def test_what_is_certified_is_attacked_by_fewer_steps_what_is_wrong_by_none_and_all_where_nothing_is_certified(few, monkeypatch):
-    net, test, pgd, seen = rb.models.mlp(np.random.default_rng(0), (784, 20, 10), (1, 28, 28)), data.load("mnist", "test", few), rb.pgd, []
+def test_what_is_certified_is_attacked_by_fewer_steps_what_is_wrong_by_none_and_all_where_nothing_is_certified(
+        few, monkeypatch):
+    net, test, pgd, seen = (rb.models.mlp(np.random.default_rng(0), (784, 20, 10), (1, 28, 28)),
+                            data.load("mnist", "test", few), rb.pgd, [])
 
     def spied(net, ball, y, steps, **more):
         seen.append((steps, len(y)))
         return pgd(net, ball, y, steps, **more)
 
     monkeypatch.setattr(rb, "pgd", spied)
-    args = evaluate.Args(eps=0.003, method=("ibp",), norm="inf", seed=0, threads=1, pgd_steps=30, shard=len(test.labels))
+    args = evaluate.Args(eps=0.003, method=("ibp",), norm="inf", seed=0, threads=1, pgd_steps=30,
+                         shard=len(test.labels))
     found, n = evaluate.evaluate(net, test, args, quiet=True), len(test.labels)
     certified, right = (round(n * (1 - found[key] / 100)) for key in ("verified_error", "standard_error"))
     assert 0 < certified < right < n and seen == [(30, right - certified), (evaluate.CHECK, certified)]
@@ -173,16 +188,18 @@ def test_sparse_is_verified_at_its_own_rates(p, q, slope, few):
 
 
 @pytest.mark.parametrize("argv, words", [
-    (["--out", "none/out.json"], "there is no folder none"), (["--out", "."], "found a folder"), (["--n", "101"], "at most the 100"),
-    (["--p", "0.5"], "--p: not an option of ibp"), (["--seed", "-1"], "--seed: expected at least 0"), (["--n", "-5"], "--n: expected at least 0, got -5"),
-    (["--draws", "0"], "--draws: expected at least 1, got 0"), (["--shard", "-1"], "--shard: expected at least 0, got -1"),
-    (["--method", "foo", "--eta", "1"], "foo")])
+    (["--out", "none/out.json"], "there is no folder none"), (["--out", "."], "found a folder"),
+    (["--n", "101"], "at most the 100"), (["--p", "0.5"], "--p: not an option of ibp"),
+    (["--seed", "-1"], "--seed: expected at least 0"), (["--n", "-5"], "--n: expected at least 0, got -5"),
+    (["--draws", "0"], "--draws: expected at least 1, got 0"),
+    (["--shard", "-1"], "--shard: expected at least 0, got -1"), (["--method", "foo", "--eta", "1"], "foo")])
 def test_what_an_evaluation_cannot_do_is_said_before_it_begins(argv, words, few, tmp_path, refused):
     rb.save(rb.models.mlp(np.random.default_rng(0), input_shape=(1, 28, 28)), tmp_path / "net.npz")
     refused(evaluate, [tmp_path / "net.npz", "--data-dir", few, "--eps", "0.1", "--method", "ibp", *argv], words)
 
 
 def test_a_run_is_verified_by_its_method_and_where_the_bound_was_not_minimised_by_alpha_too():
-    assert evaluate.certifiers("ibp", (1, 1)) == ("ibp",) and evaluate.certifiers("crown-ibp", (1, 0)) == ("crown-ibp", "ibp")
+    assert (evaluate.certifiers("ibp", (1, 1)) == ("ibp",)
+            and evaluate.certifiers("crown-ibp", (1, 0)) == ("crown-ibp", "ibp"))
     assert evaluate.certifiers("ibp", (1, 1), "sabr") == ("ibp", "crown-ibp", "alpha")
     assert evaluate.certifiers("crown-ibp", (1, 0.5), "cc-ibp") == ("crown-ibp", "ibp", "alpha")

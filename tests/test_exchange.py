@@ -34,7 +34,8 @@ def reference(onnx, model, x):
 def write_graph(onnx, path, nodes, constants, shape, out=("N", 3), opset=15):
     """An ONNX file of these nodes (operator, inputs, output, attributes), from "x" to the last output; the model."""
     make = onnx.helper
-    nodes = [make.make_node(op, inputs, [output], name=f"the {op} {output}", **more) for op, inputs, output, more in nodes]
+    nodes = [make.make_node(op, inputs, [output], name=f"the {op} {output}", **more)
+             for op, inputs, output, more in nodes]
     value = make.make_tensor_value_info
     graph = make.make_graph(nodes, "test", [value("x", 1, shape)], [value(nodes[-1].output[0], 1, out)],
                             [onnx.numpy_helper.from_array(np.asarray(v), k) for k, v in constants.items()])
@@ -70,21 +71,24 @@ def test_onnx_and_back_gives_the_same_bounds_and_the_reference_runs_it(onnx, tmp
 
 
 GEMM = {"transposed": ("w", {}), "as it stands": ("wt", {"transB": 1}), "scaled": ("w", {"alpha": 0.5, "beta": -2.0})}
-DENSE = {"w": f32(12, 4), "wt": f32(12, 4).T.copy(), "b": f32(4), "v": f32(4, 3), "c": f32(1, 3), "flat": np.array([-1, 12])}
+DENSE = {"w": f32(12, 4), "wt": f32(12, 4).T.copy(), "b": f32(4), "v": f32(4, 3), "c": f32(1, 3),
+         "flat": np.array([-1, 12])}
 CHAINS = {  # name: (nodes, input shape)
-    **{f"Gemm {name}": ([("Gemm", ["x", w, "b"], "h", more), ("Relu", ["h"], "r", {}), ("Gemm", ["r", "v"], "z", {})], (1, 12))
-       for name, (w, more) in GEMM.items()},
+    **{f"Gemm {name}": ([("Gemm", ["x", w, "b"], "h", more), ("Relu", ["h"], "r", {}), ("Gemm", ["r", "v"], "z", {})],
+                        (1, 12)) for name, (w, more) in GEMM.items()},
     "MatMul and Add": ([("MatMul", ["x", "w"], "h", {}), ("Add", ["b", "h"], "a", {}), ("Relu", ["a"], "r", {}),
                         ("MatMul", ["r", "v"], "m", {}), ("Sub", ["m", "c"], "z", {})], ("N", 12)),
     "Flatten of (12, 1)": ([("Flatten", ["x"], "f", {"axis": 1}), ("Gemm", ["f", "w", "b"], "h", {}),
                             ("Relu", ["h"], "r", {}), ("Gemm", ["r", "v"], "z", {})], (1, 12, 1)),
-    "Reshape of an image": ([("Reshape", ["x", "flat"], "f", {}), ("MatMul", ["f", "w"], "h", {}), ("Relu", ["h"], "r", {}),
-                             ("Identity", ["r"], "i", {}), ("Gemm", ["i", "v"], "z", {})], ("N", 3, 2, 2)),
+    "Reshape of an image": ([("Reshape", ["x", "flat"], "f", {}), ("MatMul", ["f", "w"], "h", {}),
+                             ("Relu", ["h"], "r", {}), ("Identity", ["r"], "i", {}),
+                             ("Gemm", ["i", "v"], "z", {})], ("N", 3, 2, 2)),
     "normalised, dense": ([("Sub", ["x", "mean"], "s", {}), ("Div", ["s", "std"], "d", {}), ("Flatten", ["d"], "f", {}),
                            ("Gemm", ["f", "w", "b"], "h", {}), ("Dropout", ["h"], "o", {}), ("Relu", ["o"], "r", {}),
                            ("Gemm", ["r", "v"], "z", {})], ("N", 3, 2, 2)),
-    "normalised by number": ([("Mul", ["std1", "x"], "s", {}), ("Add", ["s", "std1"], "a", {}), ("MatMul", ["a", "w"], "h", {}),
-                              ("Relu", ["h"], "r", {}), ("Gemm", ["r", "v", "c"], "z", {})], ("N", 12)),
+    "normalised by number": ([("Mul", ["std1", "x"], "s", {}), ("Add", ["s", "std1"], "a", {}),
+                              ("MatMul", ["a", "w"], "h", {}), ("Relu", ["h"], "r", {}),
+                              ("Gemm", ["r", "v", "c"], "z", {})], ("N", 12)),
     "normalised, padded convolution": (
         [("Sub", ["x", "mean"], "s", {}), ("Div", ["s", "std"], "d", {}),
          ("Conv", ["d", "k", "b"], "h", {"pads": [1, 0, 1, 0], "strides": [1, 2], "kernel_shape": [3, 2]}),
@@ -95,37 +99,43 @@ CHAINS = {  # name: (nodes, input shape)
                              ("N", 12)),
     "view(size(0), -1)": (
         [("Conv", ["x", "k"], "h", {"pads": [1, 0, 1, 0]}), ("Relu", ["h"], "r", {}), ("Shape", ["r"], "s", {}),
-         ("Gather", ["s", "i0"], "n", {"axis": 0}), ("Unsqueeze", ["n", "axes"], "u", {}), ("Concat", ["u", "rest"], "t", {"axis": 0}),
-         ("Reshape", ["r", "t"], "f", {}), ("Gemm", ["f", "v8"], "z", {})], ("N", 3, 2, 2)),
+         ("Gather", ["s", "i0"], "n", {"axis": 0}), ("Unsqueeze", ["n", "axes"], "u", {}),
+         ("Concat", ["u", "rest"], "t", {"axis": 0}), ("Reshape", ["r", "t"], "f", {}),
+         ("Gemm", ["f", "v8"], "z", {})], ("N", 3, 2, 2)),
     "the graph's own batch": (  # as torch.onnx.export writes nn.Flatten and all its attributes
-        [("Conv", ["x", "k", "b"], "h", {"group": 1, "pads": [1, 0, 1, 0], "auto_pad": "NOTSET", "strides": [1, 1], "dilations": [1, 1]}),
+        [("Conv", ["x", "k", "b"], "h",
+          {"group": 1, "pads": [1, 0, 1, 0], "auto_pad": "NOTSET", "strides": [1, 1], "dilations": [1, 1]}),
          ("Relu", ["h"], "r", {}), ("Reshape", ["r", "own"], "f", {"allowzero": 1}),
          ("Gemm", ["f", "v8"], "z", {"transA": 0, "transB": 0, "alpha": 1.0, "beta": 1.0})], (5, 3, 2, 2)),
     "channels last, then flat": (
-        [("Conv", ["x", "k", "b"], "h", {"pads": [1, 1, 1, 1]}), ("Transpose", ["h"], "t", {"perm": [0, 2, 3, 1]}), ("Relu", ["t"], "r", {}),
-         ("Reshape", ["r", "flat24"], "f", {}), ("Add", ["f", "v24"], "a", {}), ("Gemm", ["a", "w24"], "z", {})], ("N", 3, 2, 2)),
-    "pixels transposed at the input": ([("Transpose", ["x"], "t", {"perm": [0, 3, 2, 1]}), ("Mul", ["t", "row"], "m", {}),
-                                        ("Flatten", ["m"], "f", {}), ("Gemm", ["f", "w", "b"], "z", {})], ("N", 3, 2, 2)),
+        [("Conv", ["x", "k", "b"], "h", {"pads": [1, 1, 1, 1]}), ("Transpose", ["h"], "t", {"perm": [0, 2, 3, 1]}),
+         ("Relu", ["t"], "r", {}), ("Reshape", ["r", "flat24"], "f", {}), ("Add", ["f", "v24"], "a", {}),
+         ("Gemm", ["a", "w24"], "z", {})], ("N", 3, 2, 2)),
+    "pixels transposed at the input": (
+        [("Transpose", ["x"], "t", {"perm": [0, 3, 2, 1]}), ("Mul", ["t", "row"], "m", {}),
+         ("Flatten", ["m"], "f", {}), ("Gemm", ["f", "w", "b"], "z", {})], ("N", 3, 2, 2)),
     "batch norm after affine layers": (
-        [("Conv", ["x", "k", "b"], "h", {"pads": [1, 0, 1, 0]}), ("BatchNormalization", ["h", "b", "v4", "m4", "s4"], "n", {"epsilon": 0.1}),
-         ("Relu", ["n"], "r", {}), ("Flatten", ["r"], "f", {}), ("Gemm", ["f", "w8"], "g", {}), ("Div", ["g", "s4"], "d", {}),
+        [("Conv", ["x", "k", "b"], "h", {"pads": [1, 0, 1, 0]}),
+         ("BatchNormalization", ["h", "b", "v4", "m4", "s4"], "n", {"epsilon": 0.1}), ("Relu", ["n"], "r", {}),
+         ("Flatten", ["r"], "f", {}), ("Gemm", ["f", "w8"], "g", {}), ("Div", ["g", "s4"], "d", {}),
          ("BatchNormalization", ["d", "b", "v4", "m4", "s4"], "z", {})], ("N", 3, 2, 2)),
     "batch norm before affine layers": (
-        [("BatchNormalization", ["x", "m3", "m3", "m3", "s3"], "n", {}), ("Conv", ["n", "k", "b"], "h", {}), ("Relu", ["h"], "r", {}),
-         ("BatchNormalization", ["r", "b", "v4", "m4", "s4"], "o", {}), ("Conv", ["o", "k4"], "p", {"pads": [1, 1, 1, 1]}),
-         ("Relu", ["p"], "q", {}), ("Flatten", ["q"], "f", {}), ("Mul", ["f", "v16"], "m", {}), ("Gemm", ["m", "w16"], "z", {})],
-        ("N", 3, 4, 3)),
+        [("BatchNormalization", ["x", "m3", "m3", "m3", "s3"], "n", {}), ("Conv", ["n", "k", "b"], "h", {}),
+         ("Relu", ["h"], "r", {}), ("BatchNormalization", ["r", "b", "v4", "m4", "s4"], "o", {}),
+         ("Conv", ["o", "k4"], "p", {"pads": [1, 1, 1, 1]}), ("Relu", ["p"], "q", {}), ("Flatten", ["q"], "f", {}),
+         ("Mul", ["f", "v16"], "m", {}), ("Gemm", ["m", "w16"], "z", {})], ("N", 3, 4, 3)),
     "constants of constants": (
         [("Cast", ["wide"], "w32", {"to": 1}), ("Mul", ["w32", "std1"], "w2", {}), ("Identity", ["c"], "b2", {}),
          ("Cast", ["x"], "y", {"to": 1}), ("Gemm", ["y", "w2", "b2"], "z", {})], ("N", 12)),
-    "auto_pad VALID": ([("Conv", ["x", "k", "b"], "h", {"auto_pad": "VALID", "pads": [1, 1, 1, 1]}), ("Flatten", ["h"], "z", {})],
-                       ("N", 3, 3, 2)),
+    "auto_pad VALID": ([("Conv", ["x", "k", "b"], "h", {"auto_pad": "VALID", "pads": [1, 1, 1, 1]}),
+                        ("Flatten", ["h"], "z", {})], ("N", 3, 3, 2)),
 }
-CONSTANTS = {**DENSE, "mean": f32(3, 1, 1), "std": 1 + np.abs(f32(1, 3, 1, 1)), "std1": np.float32([2]), "k": f32(4, 3, 3, 2),
-             "kb": f32(4, 1, 1), "v8": f32(8, 3), "flat8": np.array([0, -1]), "image": np.array([-1, 3, 2, 2]),
-             "i0": np.array(0), "axes": np.array([0]), "rest": np.array([-1]), "own": np.array([5, 8]), "flat24": np.array([-1, 24]),
-             "v24": f32(24), "w24": f32(24, 3), "row": f32(2, 1, 3), "v4": f32(1, 4)[0], "m4": f32(2, 4)[1], "s4": 1 + f32(4) ** 2,
-             "w8": f32(8, 4), "m3": f32(3), "s3": 1 + f32(3) ** 2, "k4": f32(4, 4, 3, 3), "v16": f32(16), "w16": f32(16, 3),
+CONSTANTS = {**DENSE, "mean": f32(3, 1, 1), "std": 1 + np.abs(f32(1, 3, 1, 1)), "std1": np.float32([2]),
+             "k": f32(4, 3, 3, 2), "kb": f32(4, 1, 1), "v8": f32(8, 3), "flat8": np.array([0, -1]),
+             "image": np.array([-1, 3, 2, 2]), "i0": np.array(0), "axes": np.array([0]), "rest": np.array([-1]),
+             "own": np.array([5, 8]), "flat24": np.array([-1, 24]), "v24": f32(24), "w24": f32(24, 3),
+             "row": f32(2, 1, 3), "v4": f32(1, 4)[0], "m4": f32(2, 4)[1], "s4": 1 + f32(4) ** 2, "w8": f32(8, 4),
+             "m3": f32(3), "s3": 1 + f32(3) ** 2, "k4": f32(4, 4, 3, 3), "v16": f32(16), "w16": f32(16, 3),
              "wide": f32(12, 3).astype(float)}
 
 
@@ -141,11 +151,13 @@ def test_what_is_read_computes_what_the_reference_computes(onnx, tmp_path, name)
     assert net.dtype == (np.float32 if single else np.float64) and len(net.input_shape) in (1, 3)
 
 
-@pytest.mark.parametrize("operator, factor, dtype", [("Mul", f32(1, 4)[0], np.float64), ("Mul", np.float32([0.5]), np.float32),
-                                                     ("Div", np.float32([1, 2, -4, 8]), np.float32)])
+@pytest.mark.parametrize("operator, factor, dtype", [
+    ("Mul", f32(1, 4)[0], np.float64), ("Mul", np.float32([0.5]), np.float32),
+    ("Div", np.float32([1, 2, -4, 8]), np.float32)])
 def test_what_is_folded_is_the_files_function_exactly(onnx, tmp_path, operator, factor, dtype):
     """Rounded to float32, W c was another network, and it was this that was certified."""
-    nodes = [("Gemm", ["x", "w", "b"], "h", {}), (operator, ["h", "c"], "a", {}), ("Relu", ["a"], "r", {}), ("Gemm", ["r", "v"], "z", {})]
+    nodes = [("Gemm", ["x", "w", "b"], "h", {}), (operator, ["h", "c"], "a", {}), ("Relu", ["a"], "r", {}),
+             ("Gemm", ["r", "v"], "z", {})]
     constants = {name: CONSTANTS[name] for name in ("w", "b", "v")}
     write_graph(onnx, tmp_path / "net.onnx", nodes, constants | {"c": factor}, ("N", 12))
     net, exact = load_any(tmp_path / "net.onnx"), np.vectorize(Fraction, otypes=[object])
@@ -159,12 +171,14 @@ def test_what_is_folded_is_the_files_function_exactly(onnx, tmp_path, operator, 
     ([0, 0, 0, 0], [("Sub", ["x", "mean"], "s", {}), ("Div", ["s", "std"], "d", {})], [(3, 2)]),
     ([1, 0, 1, 0], [("Div", ["x", "std"], "d", {})], [(3, 2)]),
     ([1, 0, 1, 0], [("Sub", ["x", "mean"], "s", {}), ("Div", ["s", "std"], "d", {})], [(1, 1), (3, 2)])])
-def test_a_normalisation_goes_into_the_convolution_where_padding_does_not_forbid_it(onnx, tmp_path, pads, arithmetic, kernels):
+def test_a_normalisation_goes_into_the_convolution_where_padding_does_not_forbid_it(
+        onnx, tmp_path, pads, arithmetic, kernels):
     flat = {"w": f32(4 * (2 + pads[0] + pads[2]) * 2, 3)}
-    nodes = [*arithmetic, ("Conv", ["d", "k", "b"], "h", {"pads": pads}), ("Relu", ["h"], "r", {}), ("Flatten", ["r"], "f", {}),
-             ("Gemm", ["f", "w"], "z", {})]
+    nodes = [*arithmetic, ("Conv", ["d", "k", "b"], "h", {"pads": pads}), ("Relu", ["h"], "r", {}),
+             ("Flatten", ["r"], "f", {}), ("Gemm", ["f", "w"], "z", {})]
     used = {name for _, inputs, _, _ in nodes for name in inputs}
-    model = write_graph(onnx, tmp_path / "net.onnx", nodes, {k: v for k, v in {**CONSTANTS, **flat}.items() if k in used}, ("N", 3, 4, 3))
+    model = write_graph(onnx, tmp_path / "net.onnx", nodes,
+                        {k: v for k, v in {**CONSTANTS, **flat}.items() if k in used}, ("N", 3, 4, 3))
     net = load_any(tmp_path / "net.onnx")
     assert [layer.kernel_size for layer in net.layers if isinstance(layer, Conv2d)] == kernels
     x = f32(5, 3, 4, 3)
@@ -176,17 +190,19 @@ def test_half_precision_is_read_as_the_same_numbers_in_float32(onnx, tmp_path, k
     """Powers of 2 and 3 / 4, which both hold exactly; as a Constant node and as an initialiser."""
     W = np.float32([[1, -0.5], [0.75, 2**-14]])
     half = onnx.helper.make_tensor("w", getattr(onnx.TensorProto, kind), W.shape, W.ravel().tolist())
-    nodes = [onnx.helper.make_node("Constant", [], ["k"], value=half), onnx.helper.make_node("MatMul", ["x", "k"], ["h"]),
-             onnx.helper.make_node("MatMul", ["h", "w"], ["z"])]
+    nodes = [onnx.helper.make_node("Constant", [], ["k"], value=half),
+             onnx.helper.make_node("MatMul", ["x", "k"], ["h"]), onnx.helper.make_node("MatMul", ["h", "w"], ["z"])]
     infos = [onnx.helper.make_tensor_value_info(name, half.data_type, ["N", 2]) for name in "xz"]
-    onnx.save(onnx.helper.make_model(onnx.helper.make_graph(nodes, "half", infos[:1], infos[1:], [half])), tmp_path / "net.onnx")
+    onnx.save(onnx.helper.make_model(onnx.helper.make_graph(nodes, "half", infos[:1], infos[1:], [half])),
+              tmp_path / "net.onnx")
     net = load_any(tmp_path / "net.onnx")
     assert net.dtype == np.float32 and all((net.params[f"{i}.weight"] == W.T).all() for i in (0, 1))
 
 
 def test_constant_nodes_are_constants_and_may_be_transposed(onnx, tmp_path):
     value = onnx.numpy_helper.from_array(f32(3, 4))
-    model = write_graph(onnx, tmp_path / "net.onnx", [("Constant", [], "k", {"value": value}), ("Transpose", ["k"], "t", {}),
+    model = write_graph(onnx, tmp_path / "net.onnx", [("Constant", [], "k", {"value": value}),
+                                                      ("Transpose", ["k"], "t", {}),
                                                       ("MatMul", ["x", "t"], "z", {})], {}, ("N", 4))
     np.testing.assert_allclose(load_any(tmp_path / "net.onnx")(f32(5, 4)), reference(onnx, model, f32(5, 4)), rtol=1e-5)
 
@@ -212,33 +228,46 @@ REFUSED = {
                 "node the Reshape z (Reshape): expected a shape of the batch and 4 numbers, got [-1, 3, 2, 2]"),
     "shapes": ([("MatMul", ["x", "v"], "z", {})],
                "node the MatMul z (MatMul): linear: expected an input of shape (4,), got (12,)"),
-    "missing initialiser": ([("Gemm", ["x", "w", "none"], "z", {})],
-                            "node the Gemm z (Gemm): expected inputs that are initialisers or outputs of nodes before, got 'none'"),
-    "Gemm's bias": ([("Gemm", ["x", "w", "v8"], "z", {})], "node the Gemm z (Gemm): expected a bias of 4 numbers, got (8, 3)"),
+    "missing initialiser": (
+        [("Gemm", ["x", "w", "none"], "z", {})],
+        "node the Gemm z (Gemm): expected inputs that are initialisers or outputs of nodes before, got 'none'"),
+    "Gemm's bias": ([("Gemm", ["x", "w", "v8"], "z", {})],
+                    "node the Gemm z (Gemm): expected a bias of 4 numbers, got (8, 3)"),
     "Div by 0": ([("Div", ["x", "zero"], "z", {})], "node the Div z (Div): expected a divisor without zeros"),
-    "NaN": ([("MatMul", ["x", "w"], "h", {}), ("Add", ["h", "nan"], "z", {})], "node the Add z (Add): expected finite constants"),
+    "NaN": ([("MatMul", ["x", "w"], "h", {}), ("Add", ["h", "nan"], "z", {})],
+            "node the Add z (Add): expected finite constants"),
     "bias": ([("MatMul", ["x", "w"], "h", {}), ("Add", ["h", "k"], "z", {})],
              "node the Add z (Add): expected constants that broadcast to (4,), got (4, 3, 3, 2)"),
     "a foreign operator": ([("MatMul", ["x", "w"], "h", {}), ("Relu", ["h"], "z", {"domain": "com.example"})],
                            "node the Relu z (Relu): expected an operator of ONNX itself, got one of com.example"),
-    "a foreign constant": ([("Identity", ["w"], "h", {"domain": "com.example"}), ("MatMul", ["x", "h"], "z", {})],
-                           "node the Identity h (Identity): expected an operator of ONNX itself, got one of com.example"),
+    "a foreign constant": (
+        [("Identity", ["w"], "h", {"domain": "com.example"}), ("MatMul", ["x", "h"], "z", {})],
+        "node the Identity h (Identity): expected an operator of ONNX itself, got one of com.example"),
     "an attribute of none": ([("Gemm", ["x", "wt"], "z", {"transC": 1})], "node the Gemm z (Gemm): "),
     "an attribute of another type": ([("Gemm", ["x", "w"], "z", {"transB": 0.5})], "node the Gemm z (Gemm): "),
-    "Pad's float called value": ([("Pad", ["x"], "z", {"pads": [0, 0, 0, 0], "value": 0.0})], "node the Pad z (Pad): expected one of Gemm"),
+    "Pad's float called value": ([("Pad", ["x"], "z", {"pads": [0, 0, 0, 0], "value": 0.0})],
+                                 "node the Pad z (Pad): expected one of Gemm"),
     "a random constant": ([("RandomNormal", [], "r", {"shape": [4]}), ("Add", ["x", "r"], "z", {})],
                           "node the RandomNormal r (RandomNormal): expected one of Constant, "),
-    "all images in one": ([("Reshape", ["x", "one"], "z", {})], "node the Reshape z (Reshape): expected a shape of the batch and 12"),
-    "several images in one": ([("Reshape", ["x", "six"], "z", {})], "node the Reshape z (Reshape): expected a shape of the batch and 12"),
+    "all images in one": ([("Reshape", ["x", "one"], "z", {})],
+                          "node the Reshape z (Reshape): expected a shape of the batch and 12"),
+    "several images in one": ([("Reshape", ["x", "six"], "z", {})],
+                              "node the Reshape z (Reshape): expected a shape of the batch and 12"),
     "a zero that is a zero": ([("Reshape", ["x", "flat8"], "z", {"allowzero": 1})], "node the Reshape z (Reshape): "),
-    "the batch transposed": ([("Transpose", ["x"], "z", {})], "node the Transpose z (Transpose): expected a perm that starts with 0"),
-    "units out of order": ([("Reshape", ["x", "image"], "i", {}), ("Conv", ["i", "k"], "h", {}), ("Transpose", ["h"], "t", {"perm": [0, 3, 2, 1]}),
-                            ("Conv", ["t", "k"], "z", {})], "node the Conv h (Conv): conv2d: kernel"),
-    "the batch as a number": ([("Shape", ["x"], "s", {}), ("Cast", ["s"], "n", {"to": 1}), ("Gather", ["n", "i0"], "g", {}),
-                               ("Add", ["x", "g"], "z", {})], "node the Add z (Add): expected shapes of the data only in a Reshape"),
-    "float64 among float32": ([("MatMul", ["x", "wide"], "z", {})], "node the MatMul z (MatMul): expected constants of the type of the input"),
-    "a name twice": ([("MatMul", ["x", "w"], "h", {}), ("Relu", ["h"], "x", {})], "node the Relu x (Relu): expected an output of a new name"),
-    "batch norm in training": ([("BatchNormalization", ["x", *["f"] * 4], "z", {"training_mode": 1})], "node the BatchNormalization z"),
+    "the batch transposed": ([("Transpose", ["x"], "z", {})],
+                             "node the Transpose z (Transpose): expected a perm that starts with 0"),
+    "units out of order": ([("Reshape", ["x", "image"], "i", {}), ("Conv", ["i", "k"], "h", {}),
+                            ("Transpose", ["h"], "t", {"perm": [0, 3, 2, 1]}), ("Conv", ["t", "k"], "z", {})],
+                           "node the Conv h (Conv): conv2d: kernel"),
+    "the batch as a number": ([("Shape", ["x"], "s", {}), ("Cast", ["s"], "n", {"to": 1}),
+                               ("Gather", ["n", "i0"], "g", {}), ("Add", ["x", "g"], "z", {})],
+                              "node the Add z (Add): expected shapes of the data only in a Reshape"),
+    "float64 among float32": ([("MatMul", ["x", "wide"], "z", {})],
+                              "node the MatMul z (MatMul): expected constants of the type of the input"),
+    "a name twice": ([("MatMul", ["x", "w"], "h", {}), ("Relu", ["h"], "x", {})],
+                     "node the Relu x (Relu): expected an output of a new name"),
+    "batch norm in training": ([("BatchNormalization", ["x", *["f"] * 4], "z", {"training_mode": 1})],
+                               "node the BatchNormalization z"),
     "kernel_shape": ([("Reshape", ["x", "image"], "i", {}), ("Conv", ["i", "k"], "z", {"kernel_shape": [1, 1]})],
                      "node the Conv z (Conv): expected kernel_shape (3, 2), as the weights, got [1, 1]"),
 }
@@ -247,7 +276,8 @@ REFUSED = {
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_a_network_cannot_hold_is_refused_by_node_and_operator(onnx, tmp_path, name):
     nodes, line = REFUSED[name]
-    more = {"zero": np.zeros(12, np.float32), "nan": np.full(4, np.nan, np.float32), "six": np.array([-1, 6]), "one": np.array([1, -1]), "f": f32(12)}
+    more = {"zero": np.zeros(12, np.float32), "nan": np.full(4, np.nan, np.float32), "six": np.array([-1, 6]),
+            "one": np.array([1, -1]), "f": f32(12)}
     write_graph(onnx, tmp_path / "net.onnx", nodes, CONSTANTS | more, ("N", 12))
     with pytest.raises(ValueError) as caught:
         load_any(tmp_path / "net.onnx")
@@ -277,7 +307,8 @@ def test_a_damaged_file_is_one_line(onnx, tmp_path):
 @pytest.mark.skipif(not VNN.exists(), reason=f"{VNN.name} is not here")
 def test_a_network_of_vnn_comp_converts_and_is_evaluated(onnx, tmp_path):
     def run(*command):
-        return subprocess.run([sys.executable, "-m", *command], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        return subprocess.run([sys.executable, "-m", *command],
+                              cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert "784 → 256 → relu → 256 → relu → 10" in run("verify.exchange", str(VNN), str(tmp_path / "net.npz"))
     x = draws().random((4, 784), np.float32)
     expected = reference(onnx, onnx.load(VNN), x[:, :, None])
@@ -327,16 +358,18 @@ def test_linear_layers_need_no_architecture(torch, tmp_path):
         net = torch.nn.Sequential(*[Linear(6, 6) if i in modules else ReLU() for i in range(modules[-1] + 1)])
         torch.save(net.state_dict(), tmp_path / "net.pt")
         x = torch.rand(5, 6)
-        np.testing.assert_allclose(read_torch(tmp_path / "net.pt")(x.numpy()), net(x).detach().numpy(), rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(read_torch(tmp_path / "net.pt")(x.numpy()), net(x).detach().numpy(),
+                                   rtol=1e-5, atol=1e-6)
     image = read_torch(tmp_path / "net.pt", input_shape=(1, 2, 3))
     assert image.input_shape == (1, 2, 3) and isinstance(image.layers[0], Flatten)
 
 
-@pytest.mark.parametrize("names", [("layers.0", "layers.1"), ("0", "1", "2"), ("fc1", "fc2"), ("a.0", "b.2"), ("f.0", "f.2", "g.4"),
-                                   ("net.0", "head")])
+@pytest.mark.parametrize("names", [("layers.0", "layers.1"), ("0", "1", "2"), ("fc1", "fc2"), ("a.0", "b.2"),
+                                   ("f.0", "f.2", "g.4"), ("net.0", "head")])
 def test_what_stands_between_layers_is_not_guessed_from_names_that_do_not_say_it(torch, tmp_path, names):
     """A ModuleList's forward may do anything between: read as layer after layer, it was another function."""
-    state = {f"{name}.{kind}": torch.eye(2) if kind == "weight" else torch.zeros(2) for name in names for kind in ("weight", "bias")}
+    state = {f"{name}.{kind}": torch.eye(2) if kind == "weight" else torch.zeros(2)
+             for name in names for kind in ("weight", "bias")}
     torch.save(state, tmp_path / "net.pth")
     with pytest.raises(ValueError, match="do not say what stands between the layers; expected --architecture"):
         read_torch(tmp_path / "net.pth")
@@ -350,7 +383,8 @@ def test_what_stands_between_layers_is_not_guessed_from_names_that_do_not_say_it
 def test_layers_that_a_file_has_in_another_order_are_refused(torch, tmp_path, names):
     """As one that is sorted by name: it would be another network, whatever the architecture."""
     torch.save({f"{name}.weight": torch.eye(2) for name in names}, tmp_path / "net.pth")
-    (tmp_path / "net.json").write_text(json.dumps([{"type": "linear", "in_features": 2, "out_features": 2}] * len(names)))
+    (tmp_path / "net.json").write_text(
+        json.dumps([{"type": "linear", "in_features": 2, "out_features": 2}] * len(names)))
     with pytest.raises(ValueError, match="expected layers in the order of the network"):
         read_torch(tmp_path / "net.pth", tmp_path / "net.json")
 
@@ -366,9 +400,12 @@ def test_bfloat16_is_read_as_the_numbers_that_it_holds(torch, tmp_path):
 FOREIGN = {  # what is no weight of a dense or convolutional layer, by the words that name it
     "sparse": (lambda t, W: W.to_sparse(), "torch.sparse_coo"), "complex": (lambda t, W: W.cfloat(), "torch.complex64"),
     "integers": (lambda t, W: W.int(), "torch.int32"), "truth values": (lambda t, W: W > 0, "torch.bool"),
-    "another dtype": (lambda t, W: W.double(), "float64"), "eight bits": (lambda t, W: W.to(t.float8_e4m3fn), "torch.float8_e4m3fn"), "no data": (lambda t, W: W.to("meta"), "meta"),
-    "a number": (lambda t, W: W[0, 0], r"shape \(\)"), "three axes": (lambda t, W: W[None], r"shape \(1, 5, 4\)"),
-    "NaN": (lambda t, W: W * np.nan, "finite"), "a layer of another size": (lambda t, W: W[:, :3], r"shape \(3,\), got \(4,\)"), "a bias of another size": (lambda t, W: W[:3], r"shape \(3,\), got float32 \(5,\)"),
+    "another dtype": (lambda t, W: W.double(), "float64"),
+    "eight bits": (lambda t, W: W.to(t.float8_e4m3fn), "torch.float8_e4m3fn"),
+    "no data": (lambda t, W: W.to("meta"), "meta"), "a number": (lambda t, W: W[0, 0], r"shape \(\)"),
+    "three axes": (lambda t, W: W[None], r"shape \(1, 5, 4\)"), "NaN": (lambda t, W: W * np.nan, "finite"),
+    "a layer of another size": (lambda t, W: W[:, :3], r"shape \(3,\), got \(4,\)"),
+    "a bias of another size": (lambda t, W: W[:3], r"shape \(3,\), got float32 \(5,\)"),
 }
 
 
@@ -386,8 +423,8 @@ def test_the_state_dict_loads_into_the_sequential_of_its_names(torch, tmp_path):
     net = build("stride 1, 2, padding 1", dtype=np.float32)
     save_any(net, tmp_path / "net.pth")
     modules = {Linear: lambda layer: torch.nn.Linear(layer.in_features, layer.out_features),
-               Conv2d: lambda layer: torch.nn.Conv2d(layer.in_channels, layer.out_channels, layer.kernel_size, layer.stride,
-                                                     layer.padding),
+               Conv2d: lambda layer: torch.nn.Conv2d(layer.in_channels, layer.out_channels, layer.kernel_size,
+                                                     layer.stride, layer.padding),
                Flatten: lambda _: torch.nn.Flatten(), ReLU: lambda _: torch.nn.ReLU()}
     sequential = torch.nn.Sequential(*[modules[type(layer)](layer) for layer in net.layers])
     sequential.load_state_dict(torch.load(tmp_path / "net.pth", weights_only=True))
@@ -409,7 +446,8 @@ def test_what_a_state_dict_does_not_say_is_asked_for(torch, tmp_path):
                             (("net.pth", tmp_path / "net.json"), "expected --input-shape"),
                             (("damaged.pth",), "damaged.pth: expected a state_dict, .* cannot be read as one"),
                             (("one bit.pth", tmp_path / "net.json", (2, 5, 4)), "cannot be read as one .BadZipFile"),
-                            (("layer norm.pth",), r"1.weight: expected that of a Linear or Conv2d layer, got shape \(2,\)"),
+                            (("layer norm.pth",),
+                             r"1.weight: expected that of a Linear or Conv2d layer, got shape \(2,\)"),
                             (("checkpoint.pth",), "names of tensors alone, got 'state_dict', 'epoch'"),
                             (("norm.pth",), "1.running_mean: expected weights")):
         with pytest.raises(ValueError, match=line) as caught:
@@ -427,7 +465,8 @@ def test_the_command_converts_by_the_endings(onnx, tmp_path, capsys):
     same_bounds(net, rb.load(tmp_path / "c.npz"))
     assert "6 → 8 → relu → 7 → relu → 4" in capsys.readouterr().out
     for arguments, line in ((("a.npz", "b.txt"), "expected a name that ends in"),
-                            (("a.npz", "b.onnx", "--input-shape", "6"), "expected with a"), (("none.npz", "b.onnx"), "none.npz")):
+                            (("a.npz", "b.onnx", "--input-shape", "6"), "expected with a"),
+                            (("none.npz", "b.onnx"), "none.npz")):
         with pytest.raises((ValueError, OSError), match=line):
             main([str(tmp_path / a) if "." in a else a for a in arguments])
 
@@ -435,7 +474,8 @@ def test_the_command_converts_by_the_endings(onnx, tmp_path, capsys):
 def test_what_is_put_in_by_a_guess_is_listed(torch, tmp_path, capsys):
     for modules, line in (((0, 2), "6 → 6 → relu → 6, 84 parameters, float32 (relu assumed:"),
                           ((1,), "6 → 6, 42 parameters, float32 (nothing assumed:")):
-        state = {f"{i}.{kind}": torch.ones(6, 6) if kind == "weight" else torch.ones(6) for i in modules for kind in ("weight", "bias")}
+        state = {f"{i}.{kind}": torch.ones(6, 6) if kind == "weight" else torch.ones(6)
+                 for i in modules for kind in ("weight", "bias")}
         torch.save(state, tmp_path / "net.pth")
         main([str(tmp_path / "net.pth"), str(tmp_path / "net.npz")])
         assert line in capsys.readouterr().out
@@ -449,18 +489,20 @@ def test_commands_of_trainers_name_the_command_that_converts(tmp_path, ending):
 
 
 def test_safetensors_are_converted_by_a_line_that_is_said(tmp_path):
-    with pytest.raises(ValueError, match=r"torch.save\(safetensors.torch.load_file\('.*net.safetensors'\), 'net.pth'\)"):
+    with pytest.raises(ValueError,
+                       match=r"torch.save\(safetensors.torch.load_file\('.*net.safetensors'\), 'net.pth'\)"):
         load_any(tmp_path / "net.safetensors")
 
 
 COMMANDS = {"trainers.evaluate": (evaluate.main, ("--pgd-steps", "0", "--threads", "1")),
-            "verify.milp": (milp.main, ("--n", "40")), "verify.certificate": (certificate.main, ("--n", "20", "--method", "crown-ibp")),
+            "verify.milp": (milp.main, ("--n", "40")),
+            "verify.certificate": (certificate.main, ("--n", "20", "--method", "crown-ibp")),
             "verify.tightness": (tightness.main, ("--n", "8", "--pgd-steps", "1"))}
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_network_of_other_images_is_suspected_aloud(tmp_path, monkeypatch, capsys, command):
-    """Classes by the nearest mean: scores W x + b above 0. Of inverted pixels, W (1 − x) + b, half and more are wrong."""
+    """Classes by the nearest mean: scores W x + b > 0; of inverted pixels, W (1 − x) + b, half or more are wrong."""
     main, options = COMMANDS[command]
     images, y = (a[:100] for a in data.load("mnist", "test"))
     monkeypatch.setattr(data, "load", lambda *_: data.Dataset(images, y))
@@ -470,7 +512,8 @@ def test_a_network_of_other_images_is_suspected_aloud(tmp_path, monkeypatch, cap
     for name, weight, bias in (("right", W, b), ("inverted", -W, b + W.sum(1))):
         params = {"0.weight": weight, "0.bias": bias, "2.weight": np.eye(10), "2.bias": np.zeros(10)}
         layers = [Linear(784, 10), ReLU(), Linear(10, 10)]
-        rb.save(rb.Network(layers, {k: v.astype(np.float32) for k, v in params.items()}, (784,)), tmp_path / f"{name}.npz")
+        rb.save(rb.Network(layers, {k: v.astype(np.float32) for k, v in params.items()}, (784,)),
+                tmp_path / f"{name}.npz")
         out = ("--out", str(tmp_path / f"{name}.jsonl")) if command == "verify.milp" else ()
         main([str(tmp_path / f"{name}.npz"), "--eps", "0.001", *options, *out])
         assert ("transposed images, inverted pixels (1 − x)" in capsys.readouterr().err) == (name == "inverted")
@@ -498,7 +541,8 @@ def test_a_run_is_verified_as_it_was_trained_unless_asked_otherwise(tmp_path):
     nothing = {"eps": None, "no_clip": None, "data_dir": None}
     with pytest.raises(ValueError, match="--eps: a network file does not say its ε"):
         as_the_run(SimpleNamespace(model="net.onnx", **nothing))
-    for other, line in (({"norm": "2"}, "--norm inf, got one of 2"), ({"data": "svhn"}, "--data mnist, got one of svhn")):
+    for other, line in (({"norm": "2"}, "--norm inf, got one of 2"),
+                        ({"data": "svhn"}, "--data mnist, got one of svhn")):
         (tmp_path / "config.json").write_text(json.dumps({"arguments": RUN | other}))
         with pytest.raises(ValueError, match=line):
             as_the_run(SimpleNamespace(model=str(tmp_path), **nothing))

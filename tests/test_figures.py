@@ -1,4 +1,4 @@
-"""The figures: each is drawn from small made-up results, what is drawn are the numbers given, and what is missing is said."""
+"""The figures: each is drawn from small made-up results, shows the numbers given, and says what is missing."""
 
 import json
 import math
@@ -14,7 +14,8 @@ import refbound as rb
 from trainers import data, figures, landscape, table1, train
 from trainers.files import checkpoint, record
 from trainers.plots import colours
-from trainers.plots import gradients, jumps, learning, planes, relaxations, selection, sparsity, style, subject, sweep, violins
+from trainers.plots import (gradients, jumps, learning, planes, relaxations, selection, sparsity, style, subject,
+                            sweep, violins)
 from verify import tightness
 
 COLUMNS = ("time", *learning.COLUMNS, *sparsity.SHARES)
@@ -22,16 +23,18 @@ COLUMNS = ("time", *learning.COLUMNS, *sparsity.SHARES)
 
 def args(**more):
     """What the figures are given, as the command gives it."""
-    return SimpleNamespace(**{"model": None, "eps": None, "network": None, "n": 6, "seed": 0, "threads": 1, "data_dir": None, **more})
+    return SimpleNamespace(**{"model": None, "eps": None, "network": None, "n": 6, "seed": 0, "threads": 1,
+                              "data_dir": None, **more})
 
 
 def made_up(name, probes=5, network=None, **more):
-    """A run as the reader gives it: its landscape counts up, with slopes empty at the first probe and, for ibp, at all."""
+    """A run as the reader gives it: its landscape counts up, slopes empty at the first probe and, for ibp, at all."""
     given = asdict(train.Args(model="mlp", epochs=3, warmup=0.25, ramp=1.5, **more))
     landscape = {column: [(k + 1) / (c + 2) for k in range(probes)] for c, column in enumerate(COLUMNS)}
     for share in sparsity.SHARES:
         landscape[share] = [None if k == 0 or given["method"] == "ibp" else 0.5 for k in range(probes)]
-    return {"name": name, "arguments": given, "versions": {}, "result": {}, "log": {}, "landscape": landscape, "network": network}
+    return {"name": name, "arguments": given, "versions": {}, "result": {}, "log": {}, "landscape": landscape,
+            "network": network}
 
 
 def of_every_kind(**more):
@@ -42,7 +45,7 @@ def of_every_kind(**more):
 
 @pytest.fixture
 def results(tmp_path):
-    """A folder of results files of every kind, with networks of few units beside those of ibp, crown-ibp and one-step."""
+    """A folder of results of every kind, with networks of few units beside those of ibp, crown-ibp and one-step."""
     folder = tmp_path / "results"
     folder.mkdir()
     for k, run in enumerate(of_every_kind(eps=0.02)):
@@ -58,7 +61,8 @@ def results(tmp_path):
 def test_every_figure_is_drawn_and_its_numbers_are_written(results, few, tmp_path, capsys):
     out = tmp_path / "figures"
     assert figures.main([str(results), "--out", str(out), "--n", "6", "--data-dir", few, "--threads", "1"]) == 0
-    assert {path.name for path in out.iterdir()} == {f"{name}.{kind}" for name in figures.FIGURES for kind in ("png", "json")}
+    assert {path.name for path in out.iterdir()} == {
+        f"{name}.{kind}" for name in figures.FIGURES for kind in ("png", "json")}
     for name, module in figures.FIGURES.items():
         assert (out / f"{name}.png").stat().st_size > 20_000
         again = module.numbers(record.read([results]), args(data_dir=few))
@@ -72,7 +76,8 @@ def test_the_tables_are_what_their_commands_print(tmp_path, capsys):
     capsys.readouterr()
     for module in (table1, landscape):
         module.main([])
-        assert all(part in (tmp_path / "tables.md").read_text() for part in capsys.readouterr().out.strip().split("\n\n"))
+        assert all(part in (tmp_path / "tables.md").read_text()
+                   for part in capsys.readouterr().out.strip().split("\n\n"))
 
 
 def test_what_is_missing_is_said_and_the_rest_is_drawn(tmp_path, monkeypatch, capsys):
@@ -120,11 +125,13 @@ def test_a_run_folder_reads_as_its_results_file(tmp_path):
     folder = tmp_path / "mine"
     folder.mkdir()
     rows = [dict(zip(run["landscape"], row)) for row in zip(*run["landscape"].values())]
-    checkpoint.write_log(folder / "landscape.csv", [{k: "" if v is None else v for k, v in row.items()} for row in rows])
+    checkpoint.write_log(folder / "landscape.csv",
+                         [{k: "" if v is None else v for k, v in row.items()} for row in rows])
     checkpoint.write_log(folder / "log.csv", [{"epoch": 1, "seconds": 2.5, "probe_seconds": 0}])
     checkpoint.write_json(folder / "config.json", {"arguments": run["arguments"], "versions": {}})
     (found,) = record.read([folder])
-    assert found == {**record.rounded(json.loads(json.dumps(run))), "log": {"epoch": [1], "seconds": [2.5], "probe_seconds": [0]}, "exact": None}
+    assert found == {**record.rounded(json.loads(json.dumps(run))),
+                     "log": {"epoch": [1], "seconds": [2.5], "probe_seconds": [0]}, "exact": None}
     rb.save(rb.models.mlp(np.random.default_rng(0), widths=(4, 2)), folder / "best.npz")
     assert record.read([folder])[0]["network"] == str(folder / "best.npz")
 
@@ -161,7 +168,8 @@ def test_of_a_methods_runs_the_plainest_is_shown():
     assert selection.by_method([started, mixed, other, longer]) == {"crown-ibp": longer}
     assert selection.label(started) == "crown-ibp, init ibp, regularise 0.5"
     assert selection.by_method([mixed]) == {"crown-ibp": mixed} and selection.label(mixed) == "crown-ibp, β 1→0"
-    sparse, cap = made_up("s", method="sparse", p=0.0, q=0.5), made_up("c", method="cap", projections=50, kappa=(0.5, 0.5))
+    sparse, cap = (made_up("s", method="sparse", p=0.0, q=0.5),
+                   made_up("c", method="cap", projections=50, kappa=(0.5, 0.5)))
     assert selection.label(sparse) == "sparse (0, 0.5)" and selection.label(cap) == "cap, κ = 0.5, 50 projections"
     assert selection.plainest([sparse, mixed], selection.rates, selection.VARIANTS) == {(0, 0.5): sparse}
 
@@ -226,19 +234,21 @@ def test_sparsity_shows_the_variants_and_the_shares():
     assert [(v["p"], v["q"]) for v in found["variants"]] == list(selection.VARIANTS)
     assert all(v["loss"] == runs[-1]["landscape"]["loss"] for v in found["variants"])
     assert list(found["shares"]) == [m for m in selection.METHODS if m not in ("ibp", "sparse")]
-    assert all(points[share] == [None, 0.5, 0.5, 0.5, 0.5] for points in found["shares"].values() for share in sparsity.SHARES)
+    assert all(points[share] == [None, 0.5, 0.5, 0.5, 0.5]
+               for points in found["shares"].values() for share in sparsity.SHARES)
 
 
 def test_loss_and_gap_of_the_violins_by_hand():
-    """Two classes, y = 1. Bounds of the one margin: by a 0 and log 3 in two draws, by b log 7; the least of all is 0, or −1 by
-    alpha. L = log(1 + exp s̄): log 2, log 4 and log 8."""
+    """Two classes, y = 1, and bounds of the one margin: by a 0 and log 3 in two draws, by b log 7.
+    The least of all is 0, or −1 by alpha. L = log(1 + exp s̄): log 2, log 4 and log 8."""
     def s(*margins):
         return np.array([[[m, 0.0]] for m in margins])
 
     bounds = {"a": s(0, math.log(3)), "b": s(math.log(7))}
     for best, least in ((1.0, 0), (-1.0, -1)):
         found = violins.measures(bounds, s(best)[0])
-        assert found["a"]["loss"] == pytest.approx([math.log(2), math.log(4)]) and found["b"]["loss"] == pytest.approx([math.log(8)])
+        assert (found["a"]["loss"] == pytest.approx([math.log(2), math.log(4)])
+                and found["b"]["loss"] == pytest.approx([math.log(8)]))
         assert found["a"]["gap"] == pytest.approx([-least, math.log(3) - least])
         assert found["b"]["gap"] == pytest.approx([math.log(7) - least])
 
@@ -255,7 +265,8 @@ def one(results, few):
 def test_a_data_set_that_does_not_fit_the_network_is_said(results, tmp_path):
     folder = written(tmp_path, ("test", bytes_of(9, 4, 8), np.arange(9)))
     runs, given = record.read([results]), args(data_dir=folder)
-    with pytest.raises(selection.Missing, match=r"expected inputs \(1, 4, 8\), as the data, got \(1, 28, 28\) \(--data-dir\)"):
+    with pytest.raises(selection.Missing,
+                       match=r"expected inputs \(1, 4, 8\), as the data, got \(1, 28, 28\) \(--data-dir\)"):
         subject.load(subject.fixed(runs, given), given)
 
 
@@ -273,7 +284,8 @@ def test_violins_show_the_loss_of_the_bounds(one):
 def test_gradients_are_those_of_the_bounds_and_0_for_ibp(one):
     runs, given, net, test, ball = one
     found = gradients.numbers(runs, given)
-    assert found["y"] == test.labels[0] and found["m"] == np.argsort(net(ball.x)[0])[-1 - (net(ball.x)[0].argmax() == found["y"])]
+    assert (found["y"] == test.labels[0]
+            and found["m"] == np.argsort(net(ball.x)[0])[-1 - (net(ball.x)[0].argmax() == found["y"])])
     assert set(found["methods"]) == set(gradients.METHODS) and np.shape(found["image"]) == (28, 28)
     assert not np.any(found["methods"]["ibp"]["g"])
     low, high = np.clip(ball.x[0, 0] - 0.02, 0, 1), np.clip(ball.x[0, 0] + 0.02, 0, 1)
@@ -315,16 +327,18 @@ def test_relaxations_by_hand():
 
 
 def test_jumps_are_where_a_slope_changes_and_as_worked_by_hand():
-    """With a the slope of z₃ and b its bias, s̄ of crown-ibp is (−5 a z₃ + 3 z₄ + 6)/5 + 1: 4 at a = 0, the greatest z₄ being 3; at a = 1
-    (−2 h1 − 8 h2 − 5 b + 11)/5 ≤ (−2 z1 − 5 b + 11)/5 ≤ (13 − 5 b)/5, 5.1 at b = −5/2.
-    One-step has the slope 0 of z₂, too: from b = −1/2 on (−2 h1 − 8 h2 − 5 b + 11)/5 ≤ (−z1 − 5 b + 11)/5 ≤ (12 − 5 b)/5, by a₁ = 1/2."""
+    """With a the slope of z₃ and b its bias, s̄ of crown-ibp is (−5 a z₃ + 3 z₄ + 6)/5 + 1.
+    At a = 0 it is 4, the greatest z₄ being 3; at a = 1 (−2 h1 − 8 h2 − 5 b + 11)/5 ≤ (−2 z1 − 5 b + 11)/5 ≤
+    (13 − 5 b)/5, 5.1 at b = −5/2. One-step has the slope 0 of z₂, too: from b = −1/2 on
+    (−2 h1 − 8 h2 − 5 b + 11)/5 ≤ (−z1 − 5 b + 11)/5 ≤ (12 − 5 b)/5, by a₁ = 1/2."""
     found = jumps.numbers([], args())
     b, moves = np.array(found["b"]), {}
     for method, values in found["s"].items():
         at = np.flatnonzero(np.abs(np.diff(values)) > jumps.LEAP)
         moves[method] = [round((b[i] + b[i + 1]) / 2, 6) for i in at]
         if method in found["slope"]:
-            assert [round((b[i] + b[i + 1]) / 2, 6) for i in np.flatnonzero(np.abs(np.diff(found["slope"][method])) > 0.5)] == moves[method]
+            assert [round((b[i] + b[i + 1]) / 2, 6)
+                    for i in np.flatnonzero(np.abs(np.diff(found["slope"][method])) > 0.5)] == moves[method]
     assert moves == {"ibp": [], "crown-ibp": [-2.5], "cap-ibp": [], "one-step": [-0.5]}
     for method, tie, above in (("crown-ibp", -2.5, (13 - 5 * b) / 5), ("one-step", -0.5, (12 - 5 * b) / 5)):
         np.testing.assert_allclose(found["s"][method], np.where(b < tie, 4, above))
@@ -364,7 +378,7 @@ def test_the_dots_are_the_way_of_the_worst_case_and_end_at_the_bound(method):
 
 
 def test_pinched_shows_definition_1_and_the_lp():
-    """As test_lp computes it: unit 1 lets z₂ go from −3 to 1, its lines cross at (−2, −1/2); Definition 1 gives 3/4, the LP 1/2."""
+    """As in test_lp: unit 1 puts z₂ in [−3, 1], its lines cross at (−2, −1/2); Definition 1 gives 3/4, the LP 1/2."""
     found = planes.PLANES["pinched"].numbers([], args())
     first, second = found["units"]
     assert found["s"] == 0.75 and found["crossing"] == [-2, -0.5] and (first["z"], second["z"]) == (-2, -3)
@@ -385,4 +399,5 @@ def test_runs_on_other_data_or_other_radii_are_no_study_together():
 
 
 def test_the_norm_of_a_gradient_is_that_of_all_its_channels():
-    assert gradients.picture(np.array([[[1.0]], [[-1.0]]])) == [[0.0]] and gradients.picture(np.ones((3, 1, 1))) == [[1.0]]
+    assert (gradients.picture(np.array([[[1.0]], [[-1.0]]])) == [[0.0]]
+            and gradients.picture(np.ones((3, 1, 1))) == [[1.0]])

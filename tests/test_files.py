@@ -34,7 +34,8 @@ def test_a_network_is_copied_and_pickled_and_follows_its_parameters():
     net = build("dense", dtype=np.float32)
     ball, y = batch(net)
     s = rb.margin_bounds(net, ball, y, "crown-ibp")
-    for other in (copy.deepcopy(net), pickle.loads(pickle.dumps(net)), rb.Network(net.layers, net.params.items(), (6,))):
+    for other in (copy.deepcopy(net), pickle.loads(pickle.dumps(net)),
+                  rb.Network(net.layers, net.params.items(), (6,))):
         np.testing.assert_array_equal(rb.margin_bounds(other, ball, y, "crown-ibp"), s)
     for name, value in net.params.items():
         net.params[name] = value.astype(np.float64)
@@ -80,7 +81,8 @@ def test_a_file_written_by_numpy_alone_is_a_network(tmp_path):
 def test_a_file_of_the_other_byte_order_has_the_same_draws(saved):
     path, arrays = saved
     net = rb.load(path)
-    np.savez(path, **{name: a.astype(a.dtype.newbyteorder("S")) if a.dtype.kind == "f" else a for name, a in arrays.items()})
+    np.savez(path, **{name: a.astype(a.dtype.newbyteorder("S")) if a.dtype.kind == "f" else a
+                      for name, a in arrays.items()})
     ball, y = rb.Ball(np.full((1, *net.input_shape), 0.5, net.dtype), 0.1), np.zeros(1, int)
     one, other = (rb.margin_bounds(of, ball, y, "random", rng=np.random.default_rng(0)) for of in (net, rb.load(path)))
     assert (one == other).all()

@@ -1,4 +1,4 @@
-"""Files mutated at random: what verify.formats reads computes what onnx's reference or torch computes; all else is one line.
+"""Files mutated at random: what verify.formats reads computes as onnx's reference or torch does; all else is one line.
 
     python -m pytest -m slow tests/test_fuzz.py      10,000 files
 """
@@ -18,11 +18,13 @@ FEW, MANY = 500, 5000
 SIZES = [pytest.param(FEW), pytest.param(MANY, marks=pytest.mark.slow)]
 NAMES = ("x", "h", "w", "z", "", "new", "value", "0", "é\n")
 NUMBERS = (-2, -1, 0, 1, 2, 3, 7, 2**31 - 1, 2**40)
-ATTRIBUTES = {"transA": 1, "transB": 1, "alpha": 0.5, "beta": -2.0, "axis": 0, "pads": [0, 1, 0, 1], "auto_pad": "SAME_UPPER",
-              "strides": [2, 1], "group": 2, "dilations": [2, 2], "perm": [0, 3, 1, 2], "to": 11, "training_mode": 1, "epsilon": 0.5,
-              "value": 0.0, "allowzero": 1, "broadcast": 1, "start": 1, "kernel_shape": [1, 1], "axes": [0], "value_ints": [3]}
-OPERATORS = ("Gemm", "MatMul", "Conv", "Relu", "Flatten", "Reshape", "Transpose", "Add", "Sub", "Mul", "Div", "BatchNormalization", "Shape",
-             "Identity", "Dropout", "Cast", "Sigmoid", "Pad", "Squeeze", "Unsqueeze", "Constant", "Slice", "Concat", "Gather", "new")
+ATTRIBUTES = {"transA": 1, "transB": 1, "alpha": 0.5, "beta": -2.0, "axis": 0, "pads": [0, 1, 0, 1],
+              "auto_pad": "SAME_UPPER", "strides": [2, 1], "group": 2, "dilations": [2, 2], "perm": [0, 3, 1, 2],
+              "to": 11, "training_mode": 1, "epsilon": 0.5, "value": 0.0, "allowzero": 1, "broadcast": 1, "start": 1,
+              "kernel_shape": [1, 1], "axes": [0], "value_ints": [3]}
+OPERATORS = ("Gemm", "MatMul", "Conv", "Relu", "Flatten", "Reshape", "Transpose", "Add", "Sub", "Mul", "Div",
+             "BatchNormalization", "Shape", "Identity", "Dropout", "Cast", "Sigmoid", "Pad", "Squeeze", "Unsqueeze",
+             "Constant", "Slice", "Concat", "Gather", "new")
 VALUES = (np.nan, np.inf, 0.0, -1.0, 1e30)
 
 
@@ -81,7 +83,8 @@ def tensor(onnx, rng, model):
     if kind == 0:
         array = array.astype(pick(rng, (np.float16, np.float64, np.int32, np.int64, np.bool_, np.complex64)))
     elif kind == 1:
-        array = pick(rng, (array[None], array.reshape(-1), array.T, array.reshape(-1)[:1], array.reshape(-1)[:0], array[..., None]))
+        array = pick(rng, (array[None], array.reshape(-1), array.T, array.reshape(-1)[:1], array.reshape(-1)[:0],
+                           array[..., None]))
     elif kind == 2 and array.size:
         array = array.copy()
         array.reshape(-1)[int(rng.integers(array.size))] = pick(rng, VALUES if array.dtype.kind == "f" else NUMBERS[:7])
@@ -127,14 +130,16 @@ def between(onnx, rng, model):
     op, more = pick(rng, OPERATORS), [t.name for t in graph.initializer]
     more = [pick(rng, more) for _ in range(int(rng.integers(3)))] if more else []
     if rng.random() < 0.9:
-        op, values = pick(rng, (("Reshape", pick(rng, ([0, -1], [-1, 4], [0, 4, -1], [0, 2, -1, 2], [0, 0, 4], [1, -1], [-1, 3, 2, 2]))),
-                                ("Transpose", []), *((op, f32(*size)) for op in ("Add", "Sub", "Mul", "Div") for size in
-                                                     ((1,), (4,), (3,), (4, 1, 1), (3, 1, 1), (1, 3, 2, 2), (2, 2), (12,), (16,), (1, 8)))))
+        op, values = pick(rng, (
+            ("Reshape", pick(rng, ([0, -1], [-1, 4], [0, 4, -1], [0, 2, -1, 2], [0, 0, 4], [1, -1], [-1, 3, 2, 2]))),
+            ("Transpose", []), *((op, f32(*size)) for op in ("Add", "Sub", "Mul", "Div") for size in (
+                (1,), (4,), (3,), (4, 1, 1), (3, 1, 1), (1, 3, 2, 2), (2, 2), (12,), (16,), (1, 8)))))
         graph.initializer.append(onnx.numpy_helper.from_array(np.asarray(values), f"constant {len(graph.node)}"))
         more = [] if op == "Transpose" else [graph.initializer[-1].name]
     node = onnx.helper.make_node(op, [before.output[0], *more], [name])
     if op == "Transpose":
-        node.attribute.append(onnx.helper.make_attribute("perm", pick(rng, ([0, 2, 1], [0, 1], [0, 2, 3, 1], [0, 3, 2, 1], [0, 1, 3, 2]))))
+        node.attribute.append(onnx.helper.make_attribute(
+            "perm", pick(rng, ([0, 2, 1], [0, 1], [0, 2, 3, 1], [0, 3, 2, 1], [0, 1, 3, 2]))))
     graph.node.insert(i + 1, node)
 
 
@@ -236,14 +241,17 @@ def changed(torch, rng, state):  # noqa: F811
     kind = rng.integers(9)
     dtypes = (torch.float16, torch.bfloat16, torch.float64, torch.int64, torch.bool, torch.complex64, torch.float8_e5m2)
     if kind == 0:
-        items[i] = (pick(rng, ("1.weight", "3.weight", "2.bias", "weight", "a.0.weight", "x.2.weight", "0", "", 3, "²weight", "é\n.bias")), value)
+        items[i] = (pick(rng, ("1.weight", "3.weight", "2.bias", "weight", "a.0.weight", "x.2.weight", "0", "", 3,
+                               "²weight", "é\n.bias")), value)
     elif kind == 1 and isinstance(value, torch.Tensor):
         items[i] = (key, value.to(pick(rng, dtypes)))
     elif kind == 2 and isinstance(value, torch.Tensor):
-        items[i] = (key, pick(rng, (value[None], value.reshape(-1), value.reshape(-1)[:0], value.sum(), value.mT if value.ndim > 1 else value,
+        items[i] = (key, pick(rng, (value[None], value.reshape(-1), value.reshape(-1)[:0], value.sum(),
+                                    value.mT if value.ndim > 1 else value,
                                     value.repeat(2, *[1] * (value.ndim - 1)) if value.ndim else value)))
     elif kind == 3 and isinstance(value, torch.Tensor):
-        items[i] = (key, pick(rng, (value.to_sparse(), value.to("meta"), value.expand(2, *value.shape), torch.nn.Parameter(value.float()))))
+        items[i] = (key, pick(rng, (value.to_sparse(), value.to("meta"), value.expand(2, *value.shape),
+                                    torch.nn.Parameter(value.float()))))
     elif kind == 4:
         items[i] = (key, pick(rng, (None, 1.5, [value], {"weight": value}, "text")))
     elif kind == 5:
@@ -264,7 +272,8 @@ def sequential(torch, state):  # noqa: F811
     modules = []
     for i in range(max(numbers) + 1):
         weight = state.get(f"{prefix}.{i}.weight".lstrip("."))
-        linear = None if weight is None else torch.nn.Linear(*weight.shape[::-1], bias=f"{prefix}.{i}.bias".lstrip(".") in state)
+        linear = None if weight is None else torch.nn.Linear(
+            *weight.shape[::-1], bias=f"{prefix}.{i}.bias".lstrip(".") in state)
         modules.append(linear or (torch.nn.ReLU() if i > min(numbers) else torch.nn.Identity()))
     module = torch.nn.Sequential(*modules)
     module.load_state_dict({key.removeprefix(f"{prefix}."): value.float() for key, value in state.items()})
@@ -272,7 +281,8 @@ def sequential(torch, state):  # noqa: F811
 
 
 @pytest.mark.parametrize("files", SIZES)
-def test_a_mutated_state_dict_is_read_as_the_sequential_of_its_names_or_refused_in_one_line(torch, tmp_path, files):  # noqa: F811
+def test_a_mutated_state_dict_is_read_as_the_sequential_of_its_names_or_refused_in_one_line(
+        torch, tmp_path, files):  # noqa: F811
     rng, path, read = np.random.default_rng(files), tmp_path / "net.pth", 0
     for _ in range(files):
         names = pick(rng, ((0, 2, 4), (1, 3, 4), (0, 3, 6)))

@@ -86,7 +86,8 @@ def test_the_objectives_of_a_case_are_what_the_public_function_gives(name):
     for variant, (objective, method) in golden_cases.TRAINED.items():
         given = {name: float(a[name]) for name in rb.OBJECTIVES[objective].options}
         given |= {k: v for k, v in options(a, method).items() if k in ("a0", "eta")}
-        out = rb.objective_loss(net, ball, y, objective, method, a["x_adv"], beta=float(a["beta"]), kappa=float(a["kappa"]), **given)
+        out = rb.objective_loss(net, ball, y, objective, method, a["x_adv"],
+                                beta=float(a["beta"]), kappa=float(a["kappa"]), **given)
         assert a[f"{variant}/loss"] == out.value
         np.testing.assert_array_equal(a[f"{variant}/margins"], out.margins)
         for key, d in out.grads.items():
@@ -96,9 +97,9 @@ def test_the_objectives_of_a_case_are_what_the_public_function_gives(name):
 
 
 def test_the_cases_are_what_their_names_say():
-    def kinds(name, k):
+    def kinds(name, k):  # unstable, inactive, dead
         l, u = (golden_cases.golden(name)[f"ibp/preactivation/{k}/{end}"] for end in "lu")
-        return [int(where.sum()) for where in ((l < 0) & (u > 0), u <= 0, (l == 0) & (u == 0))]  # unstable, inactive, dead
+        return [int(where.sum()) for where in ((l < 0) & (u > 0), u <= 0, (l == 0) & (u == 0))]
 
     assert [kinds("stable", k)[0] for k in (0, 1)] == [0, 0] and kinds("stable", 0)[1] > 0
     assert kinds("dead", 0)[0] > 0 and kinds("dead", 0)[2] == 2 and kinds("dead", 0)[1] >= 4
@@ -166,7 +167,8 @@ def test_any_one_array_altered_by_a_millionth_is_the_one_named(name, tmp_path, c
     a[at] += 1e-6
     status, said = checked(capsys, write(tmp_path, name, {**shipped, key: a}))
     assert status == 1 and [*said["differ"]] == [key] and not said["missing"] and not said["unknown"]
-    assert f"at [{', '.join(map(str, at))}]: {float(a[at])!r}, expected {float(shipped[key][at])!r}" in said["differ"][key]
+    assert (f"at [{', '.join(map(str, at))}]: {float(a[at])!r}, expected {float(shipped[key][at])!r}"
+            in said["differ"][key])
 
 
 def test_missing_unknown_nan_and_misshapen_arrays_are_reported_as_such(tmp_path, capsys):
@@ -188,9 +190,10 @@ def test_missing_unknown_nan_and_misshapen_arrays_are_reported_as_such(tmp_path,
 def test_what_is_no_real_number_differs_though_it_can_be_cast_to_one(tmp_path, capsys):
     a = golden_cases.golden("hand")["ibp/margins"]
     for kind in ("complex128", "datetime64[s]", "timedelta64[s]", "U9", "S9", "O"):
-        assert conventions.difference(a.astype(int).astype(kind), a) == (np.inf, f"not numbers that float64 holds, but {np.dtype(kind)}")
+        assert conventions.difference(a.astype(int).astype(kind), a) == (
+            np.inf, f"not numbers that float64 holds, but {np.dtype(kind)}")
     assert all(conventions.difference(a.astype(kind), a)[0] == 0 for kind in ("int8", "uint16", "float16"))
-    assert conventions.difference(np.array(["-inf", "inf"]), np.array([-np.inf, np.inf]))[0] == 0  # as a JSON file has it
+    assert conventions.difference(np.array(["-inf", "inf"]), np.array([-np.inf, np.inf]))[0] == 0  # as in a JSON file
     (tmp_path / "hand.json").write_text(json.dumps({"ibp/margins": [[0, 10**400], [3, 0]]}))
     status, said = checked(capsys, tmp_path / "hand.json")
     assert status == 1 and "not numbers that float64 holds, but object" in said["differ"]["ibp/margins"]
@@ -218,7 +221,8 @@ def test_an_exercise_in_plain_lists_is_told_what_is_missing_of_what_it_began(tmp
     with pytest.raises(ValueError, match="hand.json: .*: ibp: expected a number, lists of equal lengths, or a shape"):
         golden.main(["check", str(path)])
     path.write_text('{"ibp/margins": [[0, 4], [4]]}')
-    with pytest.raises(ValueError, match="hand.json: .*: ibp/margins: expected a number, lists of equal lengths, or a shape"):
+    with pytest.raises(ValueError,
+                       match="hand.json: .*: ibp/margins: expected a number, lists of equal lengths, or a shape"):
         golden.main(["check", str(path)])
 
 
@@ -245,7 +249,7 @@ def test_another_references_folder_and_json_are_taken(tmp_path, capsys):
 
 
 def test_a_reference_whose_case_cannot_be_computed_is_one_clear_line(tmp_path):
-    """It explains a difference by computing the case otherwise. An error of refbound's own would be no fault of the reference."""
+    """It explains a difference by computing the case otherwise; an error of refbound is no fault of the reference."""
     whole = golden_cases.golden("hand")
     (tmp_path / "hand.json").write_text('{"ibp/margins": [[0, 7], [3, 0]]}')
     without_y = {name: a for name, a in whole.items() if name != "y"}
@@ -351,7 +355,8 @@ def test_a_last_layer_that_is_not_merged_is_recognised_in_linear_bounds(tmp_path
     n, c = len(net.layers), net.classes
 
     def upper(sign):  # (N, c): upper bounds of ± each logit
-        params = {**net.params, f"{n - 1}.weight": np.vstack([sign * net.params[f"{n - 1}.weight"], 0 * net.params[f"{n - 1}.weight"][:1]]),
+        params = {**net.params, f"{n - 1}.weight": np.vstack([sign * net.params[f"{n - 1}.weight"],
+                                                              0 * net.params[f"{n - 1}.weight"][:1]]),
                   f"{n - 1}.bias": np.append(sign * net.params[f"{n - 1}.bias"], 0)}
         wider = rb.Network([*net.layers[:-1], Linear(net.units[n - 1], c + 1)], params, net.input_shape)
         return {m: rb.margin_bounds(wider, ball, 0 * y + c, m)[:, :c] for m in ("crown-ibp", "cap-ibp", "cap", "crown")}
@@ -372,7 +377,8 @@ def test_slopes_that_each_margin_chooses_for_itself_are_recognised(name, tmp_pat
     s = np.zeros((N, c))
     for n in range(N):
         for m in set(range(c)) - {y[n]}:
-            params = {**net.params, f"{i}.weight": net.params[f"{i}.weight"][[y[n], m]], f"{i}.bias": net.params[f"{i}.bias"][[y[n], m]]}
+            params = {**net.params, f"{i}.weight": net.params[f"{i}.weight"][[y[n], m]],
+                      f"{i}.bias": net.params[f"{i}.bias"][[y[n], m]]}
             pair = rb.Network([*net.layers[:-1], Linear(net.units[i], 2)], params, net.input_shape)
             given = {**one, "a0": [a0[n:n + 1] for a0 in one["a0"]]}
             s[n, m] = rb.margin_bounds(pair, ball[n:n + 1], np.array([0]), "one-step", **given)[0, 1]
@@ -422,5 +428,6 @@ def test_without_answers_the_right_number_is_not_told(capsys, tmp_path):
     (tmp_path / "hand.json").write_text(json.dumps({"ibp/margins": [[0, 7], [3, 0]], "crown/margins": [0, 3.6]}))
     _, told = checked(capsys, str(tmp_path / "hand.json"))
     _, hidden = checked(capsys, "--no-answers", str(tmp_path / "hand.json"))
-    assert "7.0, expected 4.0" in told["differ"]["ibp/margins"] and hidden["differ"]["ibp/margins"].endswith("at [0, 1]: 7.0")
+    assert ("7.0, expected 4.0" in told["differ"]["ibp/margins"]
+            and hidden["differ"]["ibp/margins"].endswith("at [0, 1]: 7.0"))
     assert "expected (2, 2)" in hidden["differ"]["crown/margins"]

@@ -1,4 +1,4 @@
-"""The PyTorch rendering as an implementation that is held against the reference outputs: it agrees, for every method."""
+"""The PyTorch rendering as an implementation held against the reference outputs: it agrees, for every method."""
 
 import numpy as np
 import pytest
@@ -35,7 +35,8 @@ def rendered(name):
             loss, s = rendering.objective_loss(
                 model, region, tensors["x"], tensors["y"], objective, method, tensors["x_adv"], box,
                 **{name: float(arrays[name]) for name in ("alpha", "beta", "kappa")}, **options)
-            found |= {f"{variant}/{key}": a for key, a in with_gradient(model, loss, {"margins": full(s, arrays)}).items()}
+            found |= {f"{variant}/{key}": a
+                      for key, a in with_gradient(model, loss, {"margins": full(s, arrays)}).items()}
     return found
 
 
@@ -51,7 +52,8 @@ def with_gradient(model, loss, result):
     """The result, the loss and its gradient in every parameter."""
     names, params = zip(*model.named_parameters())
     grads = torch.autograd.grad(loss, params, allow_unused=True)
-    grads = {f"grad/{n}": (g if g is not None else torch.zeros_like(w)).numpy() for n, w, g in zip(names, params, grads)}
+    grads = {f"grad/{n}": (g if g is not None else torch.zeros_like(w)).numpy()
+             for n, w, g in zip(names, params, grads)}
     return {**result, "loss": loss.item(), **grads}
 
 
@@ -60,7 +62,8 @@ def one(model, region, tensors, method, options, arrays):
     labels, weights = tensors["y"], (float(arrays["beta"]), float(arrays["kappa"]))
     bound = rendering.bound(model, region, labels, method, **options)
     loss = rendering.robust_loss(model, region, tensors["x"], labels, method, *weights, **options)
-    result = {"loss": loss.item(), **{key: full(a, arrays) for key, a in (("margins", bound.s), ("g", bound.g), ("b", bound.b))}}
+    result = {"loss": loss.item(),
+              **{key: full(a, arrays) for key, a in (("margins", bound.s), ("g", bound.g), ("b", bound.b))}}
     for k, pair in enumerate(bound.pre):
         result |= {f"preactivation/{k}/{end}": z.detach().numpy() for end, z in zip("lu", pair)}
     return with_gradient(model, loss, result) if method != "alpha" else result

@@ -1,4 +1,4 @@
-"""The command for a machine with a GPU, on the stand-in for CuPy, which takes its place in the processes that it starts too."""
+"""The command for a machine with a GPU, on the stand-in for CuPy, also in the processes that it starts."""
 
 import contextlib
 import json
@@ -18,8 +18,8 @@ from verify import gpu
 from verify.speed import benchmark, cases, worker
 
 ROOT = Path(__file__).parents[1]
-FEW = ("--model", "mlp", "--method", "ibp", "--epochs", "2", "--warmup", "0", "--ramp", "1", "--milestones", "--batch", "50",
-       "--validation", "100", "--probe", "0")
+FEW = ("--model", "mlp", "--method", "ibp", "--epochs", "2", "--warmup", "0", "--ramp", "1", "--milestones",
+       "--batch", "50", "--validation", "100", "--probe", "0")
 SMALLER = {"tests": ("-k", "stays_in_float32"),
            "speed": ("--models", "mlp", "--methods", "ibp", "--repeats", "1", "--batch", "8"),
            "train": FEW, "epoch": (*FEW[:3], "one-step", *FEW[4:])}
@@ -32,11 +32,13 @@ def cupy_is(source, folder, monkeypatch):
 
 
 def test_without_cupy_or_a_gpu_it_is_one_line(tmp_path, monkeypatch):
-    for source, words in (("raise ImportError('libcublas.so.12: cannot open')", "CuPy, which does not load (libcublas.so.12: cannot open)"),
+    for source, words in (("raise ImportError('libcublas.so.12: cannot open')",
+                           "CuPy, which does not load (libcublas.so.12: cannot open)"),
                           ("import sys, standin\nsys.modules['cupy'] = standin.cupy\n"
                            "standin.cupy.cuda.runtime.getDeviceCount = lambda: 0", "a GPU, and CuPy finds none")):
         cupy_is(source, tmp_path, monkeypatch)
-        done = subprocess.run([sys.executable, "-m", "verify.gpu", "--out", tmp_path / "out"], cwd=ROOT, capture_output=True, text=True)
+        done = subprocess.run([sys.executable, "-m", "verify.gpu", "--out", tmp_path / "out"],
+                              cwd=ROOT, capture_output=True, text=True)
         assert (done.returncode, done.stdout) == (1, "") and not (tmp_path / "out").exists()
         assert done.stderr == f"error: device: 'cuda' needs {words}\n"
 
@@ -45,7 +47,8 @@ def test_every_part_runs_on_the_stand_in(device, few, tmp_path, monkeypatch, cap
     cupy_is("import sys, standin\nsys.modules['cupy'] = standin.cupy", tmp_path, monkeypatch)
     data = {"train": ("--data-dir", few), "epoch": ("--data-dir", few)}
     for name, part in gpu.PARTS.items():
-        monkeypatch.setitem(gpu.PARTS, name, part._replace(command=(*part.command, *SMALLER[name], *data.get(name, ()))))
+        monkeypatch.setitem(gpu.PARTS, name,
+                            part._replace(command=(*part.command, *SMALLER[name], *data.get(name, ()))))
     assert gpu.main(["--out", str(tmp_path), "--seconds", "300", "0", "0", "0"]) == 0, (tmp_path / "gpu.md").read_text()
     result = json.loads((tmp_path / "gpu.json").read_text())
     parts = result["parts"]
@@ -53,7 +56,8 @@ def test_every_part_runs_on_the_stand_in(device, few, tmp_path, monkeypatch, cap
     assert "1 passed" in parts["tests"]["says"]
     (row,) = parts["speed"]["rows"]
     assert row["device"] == "cuda" and row["ms"]["refbound"] > 0 and row["mb"] == {"refbound": 1}
-    assert parts["train"]["versions"]["gpu"] == "the stand-in" and parts["train"]["arguments"]["device"] == "cuda" and 0 <= parts["train"]["verified_error"] <= 100
+    assert (parts["train"]["versions"]["gpu"] == "the stand-in" and parts["train"]["arguments"]["device"] == "cuda"
+            and 0 <= parts["train"]["verified_error"] <= 100)
     assert parts["epoch"]["epoch"] == 1 and parts["epoch"]["seconds"] > 0
     page = (tmp_path / "gpu.md").read_text()
     assert page in capsys.readouterr().out and "FAILED" not in page and "\n| mlp   | ibp    |     8 |" in page

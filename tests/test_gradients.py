@@ -14,8 +14,9 @@ from refbound.losses import mixed_loss
 
 VARIANTS = {**TRAINED, "cap, projected": ("cap", {"projections": 5})}  # projections know l∞ only
 WEIGHTS = {"beta 1": (1, 0), "mixed": (0.6, 0.3), "ibp": (0, 0), "clean": (0.5, 1)}  # (β, κ)
-WAYS = ("ibp", "one-step", "cap", "crown")  # one of each way back to the parameters: what differs beside is the rule of the slopes
-CASES = ([(name, variant, ball, "mixed") for name in ALL for variant in VARIANTS for ball in BALLS if ball == "inf" or variant in WAYS] +
+WAYS = ("ibp", "one-step", "cap", "crown")  # one of each way back to the parameters; the others differ in slope rules
+CASES = ([(name, variant, ball, "mixed") for name in ALL for variant in VARIANTS for ball in BALLS
+          if ball == "inf" or variant in WAYS] +
          [("dense", variant, "inf", weights) for variant in VARIANTS for weights in ("beta 1", "ibp", "clean")] +
          [("rectangular", variant, "l2", "beta 1") for variant in VARIANTS])
 DEAD = ["ReLU after ReLU", "ReLU at the end"]  # some g are 0, where the gradient of autograd's ‖g‖₂ is NaN
@@ -47,7 +48,8 @@ class Problem:
         """The mean loss, by the same forward code on whatever arrays the parameters are."""
         beta, kappa = self.weights
         mixture = (rb.METHODS[self.method], beta), (rb.METHODS["ibp"], 1 - beta)
-        return anp.mean(mixed_loss(with_params(self.net, params), self.region, self.x, self.y, mixture, self.held, kappa).value)
+        return anp.mean(mixed_loss(
+            with_params(self.net, params), self.region, self.x, self.y, mixture, self.held, kappa).value)
 
     def hand_written(self):
         return rb.robust_loss(self.net, self.ball, self.y, self.method, *self.weights, **self.options, rng=draws())

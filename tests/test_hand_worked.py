@@ -47,16 +47,19 @@ def test_what_is_no_theorem_has_its_counterexample():
     (net, ball, y), (one, around, labels) = hand(), unit()
     half = [np.full((2, 2), 0.5)] * 2
     assert rb.margin_bounds(net, ball, y, "cap-ibp")[0, 1] == 4.25 > rb.margin_bounds(net, ball, y, "ibp")[0, 1] == 4
-    assert rb.margin_bounds(one, around, labels, "crown-ibp")[0, 1] == 3 > rb.margin_bounds(one, around, labels, "ibp")[0, 1] == 1
-    assert rb.margin_bounds(net, ball, y, "one-step", a0=half)[0, 1] > rb.margin_bounds(net, ball, y, "crown-ibp")[0, 1] + 0.3
+    assert (rb.margin_bounds(one, around, labels, "crown-ibp")[0, 1] == 3
+            > rb.margin_bounds(one, around, labels, "ibp")[0, 1] == 1)
+    assert (rb.margin_bounds(net, ball, y, "one-step", a0=half)[0, 1]
+            > rb.margin_bounds(net, ball, y, "crown-ibp")[0, 1] + 0.3)
     for label, start in enumerate((3.95, 2.05)):  # the step raises both
         at = ball[:1], np.array([label])
         moved, held = (other_margins(rb.margin_bounds(net, *at, method, a0=[a[:1] for a in half]), at[1])[0]
                        for method in ("one-step", "random"))
         assert moved > held + 0.04 and abs(held - start) < 1e-12
-    # z1 = x in [−1, 1], z2 = −h1, s = −h2. By intervals z2 ∈ [−1, 0], so h2 = 0. By CAP h1 ≥ x/2 ≥ −1/2, so z2 ∈ [−1, 1/2], and
-    # with ā = 1/3 s ≤ −z2/3 = h1/3 ≤ (x/2 + 1/2)/3 ≤ 1/3.
-    params = {"0.weight": [[1]], "0.bias": [0], "2.weight": [[-1]], "2.bias": [0], "4.weight": [[0], [-1]], "4.bias": [0, 0]}
+    # z1 = x in [−1, 1], z2 = −h1, s = −h2. By intervals z2 ∈ [−1, 0], so h2 = 0. By CAP h1 ≥ x/2 ≥ −1/2, so
+    # z2 ∈ [−1, 1/2], and with ā = 1/3 s ≤ −z2/3 = h1/3 ≤ (x/2 + 1/2)/3 ≤ 1/3.
+    params = {"0.weight": [[1]], "0.bias": [0], "2.weight": [[-1]], "2.bias": [0],
+              "4.weight": [[0], [-1]], "4.bias": [0, 0]}
     net = rb.Network([Linear(1, 1), ReLU(), Linear(1, 1), ReLU(), Linear(1, 2)],
                      {name: np.array(value, float) for name, value in params.items()}, (1,))
     ball, y = rb.Ball(np.zeros((1, 1)), 1.0, domain=None), np.array([0])
@@ -138,12 +141,15 @@ def test_certified_says_that_every_other_margin_bound_is_negative():
     ("small", 16*16 + 16 + 32*256 + 32 + 32*7*7*100 + 100 + 100*10 + 10),
     ("dm_small", 16*16 + 16 + 32*256 + 32 + 32*13*13*100 + 100 + 100*10 + 10),
     ("dm_small_valid", 16*16 + 16 + 32*256 + 32 + 32*10*10*100 + 100 + 100*10 + 10),
-    ("dm_medium", 32*9 + 32 + 32*512 + 32 + 64*288 + 64 + 64*1024 + 64 + 64*7*7*512 + 512 + 512*512 + 512 + 512*10 + 10),
-    ("dm_medium_valid", 32*9 + 32 + 32*512 + 32 + 64*288 + 64 + 64*1024 + 64 + 64*4*4*512 + 512 + 512*512 + 512 + 512*10 + 10),
+    ("dm_medium", 32*9 + 32 + 32*512 + 32 + 64*288 + 64 + 64*1024 + 64
+     + 64*7*7*512 + 512 + 512*512 + 512 + 512*10 + 10),
+    ("dm_medium_valid", 32*9 + 32 + 32*512 + 32 + 64*288 + 64 + 64*1024 + 64
+     + 64*4*4*512 + 512 + 512*512 + 512 + 512*10 + 10),
     ("dm_large", 64*9 + 64 + 64*576 + 64 + 128*576 + 128 + 2*(128*1152 + 128) + 128*14*14*512 + 512 + 512*10 + 10)])
 def test_the_named_networks_have_as_many_parameters_as_their_layers_say(name, parameters):
-    """Weights and biases, layer by layer; the pictures before the first dense layer are 13, 10, 7, 4 and 14 units wide in dm_…"""
-    assert parameters == {"small": 166406, "dm_small_valid": 329606, "dm_medium_valid": 893418}.get(name, parameters)  # published
+    """Weights and biases, by layer; the pictures before the first dense layer of dm_… are 13, 10, 7, 4 and 14 wide."""
+    # as published, where they are
+    assert parameters == {"small": 166406, "dm_small_valid": 329606, "dm_medium_valid": 893418}.get(name, parameters)
     net = rb.models.MODELS[name](draws())
     assert sum(p.size for p in net.params.values()) == parameters and net.dtype == np.float32
 

@@ -116,7 +116,8 @@ def test_the_jump_at_the_tie_of_the_hand_worked_network():
     (−10 x1 + 6 x2 + 14)/5 ≤ 6 at a = 1: 2.4. Label 1 takes its upper line."""
     net, ball, y = hand()
     half = [np.full((2, 2), 0.5)] * 2
-    for method, expected in (("crown-ibp", 2.4), ("crown", 2.4), ("cap-ibp", 0), ("cap", 0), ("ibp", 0), ("one-step", 0)):
+    for method, expected in (("crown-ibp", 2.4), ("crown", 2.4),
+                             ("cap-ibp", 0), ("cap", 0), ("ibp", 0), ("one-step", 0)):
         options = {"a0": [a[:1] for a in half]} if method == "one-step" else {}
         assert jump(net, ball[:1], y[:1], method, h=1e-9, **options) == pytest.approx(expected, abs=1e-7)
         options = {"a0": [a[:1] for a in half]} if method == "one-step" else {}
@@ -126,12 +127,13 @@ def test_the_jump_at_the_tie_of_the_hand_worked_network():
 
 
 def test_the_jump_takes_the_unit_nearest_to_its_tie_in_any_layer():
-    """With biases 1/2 of z2 and −11/4 of z3, z3 in [−11/4, 11/4] is on the tie and nothing else: its slope alone goes from 0 to 1."""
+    """With biases 1/2 of z2 and −11/4 of z3, z3 in [−11/4, 11/4] alone is on the tie: its slope goes from 0 to 1."""
     net, ball, y = hand()
     net = net.with_params({**net.params, "0.bias": np.array([1.0, 0.5]), "2.bias": np.array([-2.75, 0.0])})
     slopes = [(l + u > 0).astype(float) for l, u in rb.preactivation_bounds(net, ball, "ibp")]
     assert slopes[1][:, 0].tolist() == [0, 0]
-    before, after = (rb.margin_bounds(net, ball, y, "crown-ibp", slopes=[slopes[0], slopes[1] + np.array([a, 0])]) for a in (0, 1))
+    before, after = (rb.margin_bounds(net, ball, y, "crown-ibp", slopes=[slopes[0], slopes[1] + np.array([a, 0])])
+                     for a in (0, 1))
     expected = np.abs(after - before).max(1).mean()
     assert expected > 0.1 and jump(net, ball, y, "crown-ibp", h=1e-9) == pytest.approx(expected, abs=1e-7)
 
@@ -140,7 +142,7 @@ def test_the_jump_takes_the_unit_nearest_to_its_tie_in_any_layer():
 
 @pytest.mark.parametrize("p, q", RATES)
 def test_sparse_slopes_have_the_rates_p_and_q(p, q):
-    """Of n draws at rate r, the share of ones is within 5 √(r (1 − r) / n) of r: a deviation of 5 σ; none at 0 and 1."""
+    """Of n draws at rate r the share of ones is within 5 √(r (1 − r) / n) of r: a deviation of 5 σ; none at 0 and 1."""
     rng = np.random.default_rng(0)
     l, u = -rng.random((400, 500)), rng.random((400, 500))
     ones = bernoulli([(l, u)], [rng.random((400, 500))], p, q)[0]
@@ -174,8 +176,8 @@ def test_variation_is_exactly_zero_at_step_length_0_with_the_start_held(method):
                  np.zeros(10))
     assert variation(held) == 0
     rng = draws()
-    redrawn = along(lambda params: loss_value(net.with_params(params), ball, y, method, rng=rng), net.params, grads, 0.1,
-                    np.zeros(10))
+    redrawn = along(lambda params: loss_value(net.with_params(params), ball, y, method, rng=rng), net.params, grads,
+                    0.1, np.zeros(10))
     assert variation(redrawn) > 0  # as in the published code
 
 
@@ -204,8 +206,8 @@ def test_a_probe_measures_what_its_formulas_say(few):
     grads = minibatch.gradient(net, step)[1]
     after = net.with_params({name: w - 0.01 * np.sign(grads[name]) for name, w in net.params.items()})
     row = probe.probe(net, after, grads, step)
-    losses = [minibatch.gradient(net.with_params({k: w - float(0.01 * t) * grads[k] for k, w in net.params.items()}), step)[0]
-              for t in LENGTHS]
+    losses = [minibatch.gradient(net.with_params({k: w - float(0.01 * t) * grads[k] for k, w in net.params.items()}),
+                                 step)[0] for t in LENGTHS]
     assert row["least_loss"] == min(losses) and row["greatest_loss"] == max(losses)
     assert (row["l2_distance"], row["cosine_distance"]) == distances(grads, minibatch.gradient(after, step)[1])
     raw = net.with_params({name: w - 0.01 * grads[name] for name, w in net.params.items()})
@@ -262,7 +264,8 @@ def test_the_table_gives_the_means_of_each_phase(few, tmp_path, capsys):
     landscape.main([run, "--out", str(tmp_path / "out.json")])
     printed = capsys.readouterr().out
     assert all(phase in printed for phase in landscape.PHASES) and "every 5 steps" in printed
-    rows, [summary] = checkpoint.read_log(f"{run}/landscape.csv"), json.loads((tmp_path / "out.json").read_text())["runs"]
+    rows, [summary] = (checkpoint.read_log(f"{run}/landscape.csv"),
+                       json.loads((tmp_path / "out.json").read_text())["runs"])
     ramp = [row["variation"] for row in rows if 0.5 <= row["time"] < 1.5]  # SHORT: --warmup 0.5 --ramp 1
     assert summary["phases"]["ramp"]["probes"] == len(ramp)
     assert summary["phases"]["ramp"]["variation"] == pytest.approx(sum(ramp) / len(ramp), rel=1e-5)  # of six digits
@@ -284,10 +287,12 @@ def test_a_run_without_probes_and_a_flag_without_probes_are_refused(few, tmp_pat
 
 def test_means_over_the_seeds_by_hand():
     def run(seed, method, l2, error):
-        return {"run": f"{method}-{seed}", "model": "mlp", "eps": 0.1, "heading": method, "verified_error": error, "alike": {},
-                "phases": {"ramp": {"variation": 0.5, "l2_distance": l2, "cosine_distance": None}}}
-    _, _, first, second = landscape.by_seeds([run(0, "IBP", 1.0, 9.0), run(0, "OURS", 2.0, 3.0), run(1, "OURS", 4.0, 4.0)]).splitlines()
-    assert [cell.strip() for cell in first.split("|")[3:-1]] == ["OURS", "2", "0.5", "3 (2 to 4)", "–", "3.50 (3.00 to 4.00)"]
+        return {"run": f"{method}-{seed}", "model": "mlp", "eps": 0.1, "heading": method, "verified_error": error,
+                "alike": {}, "phases": {"ramp": {"variation": 0.5, "l2_distance": l2, "cosine_distance": None}}}
+    _, _, first, second = landscape.by_seeds(
+        [run(0, "IBP", 1.0, 9.0), run(0, "OURS", 2.0, 3.0), run(1, "OURS", 4.0, 4.0)]).splitlines()
+    assert [cell.strip() for cell in first.split("|")[3:-1]] == [
+        "OURS", "2", "0.5", "3 (2 to 4)", "–", "3.50 (3.00 to 4.00)"]
     assert [cell.strip() for cell in second.split("|")[3:-1]] == ["IBP", "1", "0.5", "1", "–", "9.00"]
 
 
@@ -300,4 +305,5 @@ def test_runs_that_differ_in_more_than_their_seeds_are_not_averaged():
 
     others = [{"data_dir": "fashion"}, {"epochs": 9}, {"norm": "2"}, {"train_eps": 0.2}]
     rows = landscape.by_seeds([summary(0), summary(1), *(summary(2, **more) for more in others)]).splitlines()[2:]
-    assert sorted([cell.strip() for cell in row.split("|")[4:6]] for row in rows) == [["1", "3"]] * 4 + [["2", "1.5 (1 to 2)"]]
+    assert (sorted([cell.strip() for cell in row.split("|")[4:6]] for row in rows)
+            == [["1", "3"]] * 4 + [["2", "1.5 (1 to 2)"]])

@@ -24,7 +24,7 @@ def convolutions(draw):
 
 
 def convolve(layer, W, x):
-    """The definition, entry by entry: z[o, i, j] = Σ W[o, c, a, b] x[c, s i + a − p, s j + b − p], x (N, C, H, W) 0 outside."""
+    """By definition, z[o, i, j] = Σ W[o, c, a, b] x[c, s i + a − p, s j + b − p], x (N, C, H, W) 0 outside."""
     (_, _, H, Wd), (sh, sw), (ph, pw) = x.shape, layer.stride, layer.padding
     z = np.zeros((len(x), len(W), *layer.window.out))
     for o, i, j in np.ndindex(z.shape[1:]):
@@ -48,7 +48,8 @@ def random_triple(layer, lead=(), N=2):
 def test_a_convolution_is_its_sum_over_the_kernel(layer):
     W, x, _ = random_triple(layer)
     (H, Wd, C), out = layer.window.shape, (len(W), *layer.window.out)
-    np.testing.assert_array_equal(images(layer.apply(W, layer.patches(x)), out), convolve(layer, W, images(x, (C, H, Wd))))
+    np.testing.assert_array_equal(images(layer.apply(W, layer.patches(x)), out),
+                                  convolve(layer, W, images(x, (C, H, Wd))))
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)

@@ -91,20 +91,22 @@ def test_margins_equal_their_two_line_lp():
 
 
 def test_a_pinched_lp_is_below_definition_1():
-    """One unit behind another. x ∈ [−2, 2], z1 = x: ā = 1/2, b̄ = 1. With a̲ = 1, h1 ≥ x reaches −2, where h ≥ 0 was assumed:
-    z2 = h1 − 1 ∈ [−1, 1] by intervals, ā = b̄ = 1/2, a̲ = 1/4; and s = −h2 for y = 1, after a row of logits (0, h2).
+    """One unit behind another. x ∈ [−2, 2], z1 = x: ā = 1/2, b̄ = 1. With a̲ = 1, h1 ≥ x reaches −2, where h ≥ 0 was
+    assumed: z2 = h1 − 1 ∈ [−1, 1] by intervals, ā = b̄ = 1/2, a̲ = 1/4; and s = −h2 for y = 1, of the logits (0, h2).
     Definition 1: −h2 ≤ −z2/4 = (1 − h1)/4 ≤ (1 − x)/4 ≤ 3/4.   The LP has h2 ≤ (z2 + 1)/2 besides, so z2 ≥ −2:
     the lines cross at z2/4 = (z2 + 1)/2, and there −h2 = 1/2."""
-    params = {"0.weight": [[1]], "0.bias": [0], "2.weight": [[1]], "2.bias": [-1], "4.weight": [[0], [1]], "4.bias": [0, 0]}
+    params = {"0.weight": [[1]], "0.bias": [0], "2.weight": [[1]], "2.bias": [-1],
+              "4.weight": [[0], [1]], "4.bias": [0, 0]}
     net = rb.Network([Linear(1, 1), ReLU(), Linear(1, 1), ReLU(), Linear(1, 2)],
                      {name: np.array(value, float) for name, value in params.items()}, (1,))
-    ball, y, slopes = rb.Ball(np.zeros((1, 1)), 2.0, domain=None), np.array([1]), [np.ones((1, 1)), np.full((1, 1), 0.25)]
+    ball, y, slopes = (rb.Ball(np.zeros((1, 1)), 2.0, domain=None), np.array([1]),
+                       [np.ones((1, 1)), np.full((1, 1), 0.25)])
     assert np.isclose(rb.margin_bounds(net, ball, y, "crown-ibp", slopes=slopes)[0, 0], 0.75)
     pre = [(l[0], u[0]) for l, u in rb.preactivation_bounds(net, ball, "crown-ibp")]
     s, pinched, found = two_line_lp(net, ball, 1, pre, [a[0] for a in slopes])
     assert np.allclose(s, [0.5, 0]) and pinched.tolist() == [True, False] and found.all()
-    # crown-ibp's own slopes, at an end of [l, u]: x ∈ [−2, 3], z2 = 2 − h1 ∈ [−1, 2], s = h2 ≤ (2 z2 + 2)/3 ≤ (6 − 2 x)/3 ≤ 10/3,
-    # but h2 ≥ z2 crosses that line at z2 = u = 2
+    # crown-ibp's own slopes, at an end of [l, u]: x ∈ [−2, 3], z2 = 2 − h1 ∈ [−1, 2],
+    # s = h2 ≤ (2 z2 + 2)/3 ≤ (6 − 2 x)/3 ≤ 10/3, but h2 ≥ z2 crosses that line at z2 = u = 2
     params |= {"2.weight": [[-1]], "2.bias": [2]}
     net = rb.Network(net.layers, {name: np.array(value, float) for name, value in params.items()}, (1,))
     ball, y = rb.Ball(np.full((1, 1), 0.5), 2.5, domain=None), np.array([0])
@@ -127,7 +129,8 @@ def test_two_line_lp_of_the_hand_worked_network(method):
 def test_triangle_lp_is_never_above_a_method_with_the_same_bounds():
     for seed in range(FIFTY):
         net, ball, y = random_network(seed)
-        for stage, methods in (("ibp", ("crown-ibp", "cap-ibp", "random", "one-step")), ("cap", ["cap"]), ("crown", ["crown"])):
+        for stage, methods in (("ibp", ("crown-ibp", "cap-ibp", "random", "one-step")),
+                               ("cap", ["cap"]), ("crown", ["crown"])):
             pre = [(l[0], u[0]) for l, u in rb.preactivation_bounds(net, ball, stage)]
             least = triangle_lp(net, ball, y[0], pre, others(y[0], 3))
             for method in methods:
@@ -145,7 +148,7 @@ def test_triangle_lp_without_unstable_units_is_the_network():
 # ---- weak duality ----
 
 def programs(monkeypatch, seed):
-    """[(the arguments of weak_duality, HiGHS's optimum of C v)] of the triangle and the two-line LPs of a random network."""
+    """[(the arguments of weak_duality, HiGHS's optimum of C v)] of a random network's triangle and two-line LPs."""
     net, ball, y = random_network(seed)
     real_duality, real_linprog, calls, optima = lp.weak_duality, lp.linprog, [], []
     with monkeypatch.context() as patch:
@@ -180,7 +183,7 @@ def test_the_dual_bound_equals_the_optimum_and_is_never_below_it(monkeypatch):
 
 
 def test_the_dual_bound_is_one_whatever_the_multipliers(monkeypatch):
-    """Of multipliers that are off, negative or nothing. The dual objective alone, b·λ, is none: it falls below the optimum."""
+    """Of multipliers that are off, negative or 0. The dual objective b·λ alone is none: it falls below the optimum."""
     rng, below = np.random.default_rng(0), 0
     for seed in range(12):
         for (folded, C, a_lo, least, *multipliers), optimum in programs(monkeypatch, seed):
@@ -192,7 +195,8 @@ def test_the_dual_bound_is_one_whatever_the_multipliers(monkeypatch):
                 assert bound >= max([optimum - 1e-12, *met]), seed
                 lower, upper, ends = (np.maximum(value, 0) for value in off)
                 a = folded.u / (folded.u - folded.l)
-                below += upper @ (a * (folded.z0 - folded.l)) - lower @ (a_lo * folded.z0) + ends @ folded.inputs.b < optimum
+                below += (upper @ (a * (folded.z0 - folded.l)) - lower @ (a_lo * folded.z0)
+                          + ends @ folded.inputs.b < optimum)
             nothing = [0 * value for value in multipliers]
             assert lp.weak_duality(folded, C, a_lo, least, *nothing) >= optimum - 1e-12
     assert below > 10
@@ -213,9 +217,11 @@ def test_an_lp_of_a_last_layer_times_c_is_c_times_the_lp(c):
     for seed in range(12):
         net, ball, y = random_network(seed)
         _, pre, slopes = lines_of(net, ball, y, "crown-ibp")
-        for solve in (lambda net: triangle_lp(net, ball, y[0], pre), lambda net: two_line_lp(net, ball, y[0], pre, slopes).s):
+        for solve in (lambda net: triangle_lp(net, ball, y[0], pre),
+                      lambda net: two_line_lp(net, ball, y[0], pre, slopes).s):
             expected = solve(net)
-            np.testing.assert_allclose(solve(last_layer_times(net, c)), c * expected, rtol=0, atol=c * 1e-9 * np.abs(expected).max())
+            np.testing.assert_allclose(solve(last_layer_times(net, c)), c * expected,
+                                       rtol=0, atol=c * 1e-9 * np.abs(expected).max())
 
 
 @pytest.mark.parametrize("scale", [1e-9, 1.0, 1e9])

@@ -1,4 +1,4 @@
-"""The main job, with few images, on machines that are not ours, as far as this one can play them: the same digits on each.
+"""The main job, with few images, on machines that are not ours, as far as this one plays them: the same digits on each.
 
 Other cores and less memory are set by what the system has for that; another system by taking away what it lacks.
 """
@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-JOB = ("--limit", "128", "--validation", "40", "--epochs", "1", "--ibp-epochs", "0", "--warmup", "0", "--ramp", "1", "--milestones", "--probe", "0")
+JOB = ("--limit", "128", "--validation", "40", "--epochs", "1", "--ibp-epochs", "0",
+       "--warmup", "0", "--ramp", "1", "--milestones", "--probe", "0")
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="set by system calls of Linux")
 TRAIN = """
 from trainers import train
@@ -30,7 +31,8 @@ class ctypes:
         raise {error}
 parallel.ctypes = ctypes
 """
-MACOS = ABSENT.format(error="AttributeError('no mallopt')") + "remove((os, 'sched_getaffinity')); parallel.processes.sys = type('mac', (), {'platform': 'darwin'})"
+MACOS = ABSENT.format(error="AttributeError('no mallopt')") + (
+    "remove((os, 'sched_getaffinity')); parallel.processes.sys = type('mac', (), {'platform': 'darwin'})")
 WITHOUT_FORK = ABSENT.format(error="TypeError") + """
 import multiprocessing
 multiprocessing.get_all_start_methods = lambda: ["spawn"]
@@ -40,7 +42,8 @@ remove((os, "sched_getaffinity"), (os, "fork"), (os, "getloadavg"), (os, "killpg
 MACHINES = [
     pytest.param("import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})", 0, marks=LINUX, id="one core"),
     pytest.param("", 4, id="4 cores"), pytest.param("", 16, id="16 cores"),
-    pytest.param("import resource; resource.setrlimit(resource.RLIMIT_DATA, (2**31, 2**31))", 2, marks=LINUX, id="2 GB"),
+    pytest.param("import resource; resource.setrlimit(resource.RLIMIT_DATA, (2**31, 2**31))", 2,
+                 marks=LINUX, id="2 GB"),
     pytest.param(MACOS, 2, id="macOS"), pytest.param(WITHOUT_FORK, 2, id="no fork")]
 
 

@@ -35,7 +35,8 @@ def tiny(seed):
     net = rb.models.initialise(rng, layers, shape, np.float64)
     params = {name: 2 * value for name, value in net.params.items()}  # so that more units are unstable
     norm, domain = ((INF, (0.0, 1.0)), (INF, None), (1, None))[seed % 3]
-    return net.with_params(params), rb.Ball(rng.random((1, *shape)), 0.5, norm=norm, domain=domain), int(rng.integers(3))
+    return (net.with_params(params), rb.Ball(rng.random((1, *shape)), 0.5, norm=norm, domain=domain),
+            int(rng.integers(3)))
 
 
 def slack(net, ball, y):
@@ -45,15 +46,16 @@ def slack(net, ball, y):
 
 
 def by_patterns(net, ball, m, y, signs=()):
-    """max z_m − z_y: for each on/off pattern of all ReLUs, or of those whose signs (1, −1, 0: any) it keeps, a linear program over the
-    inputs that have it."""
+    """max z_m − z_y: for each on/off pattern of all ReLUs, or of those whose signs (1, −1, 0: any) it keeps, a linear
+    program over the inputs that have it."""
     x, eps, n, best = ball.x.ravel(), ball.eps[0], net.units[0], -np.inf
     low, high = x - eps, x + eps
     if ball.domain is not None:
         low, high = np.maximum(low, ball.domain[0]), np.minimum(high, ball.domain[1])
     corners = np.array(list(itertools.product((1, -1), repeat=n)))
     sides = (corners, corners @ x + eps) if ball.norm == 1 else (np.zeros((0, n)), np.zeros(0))
-    choices = [{1: (1,), -1: (0,)}.get(int(sign), (0, 1)) for sign in signs] or [(0, 1)] * sum(net.units[i] for i in net.relus)
+    choices = ([{1: (1,), -1: (0,)}.get(int(sign), (0, 1)) for sign in signs]
+               or [(0, 1)] * sum(net.units[i] for i in net.relus))
     for pattern in itertools.product(*choices):
         M, c, (rows, ends), left = np.eye(n), np.zeros(n), sides, np.array(pattern)
         for i, layer in enumerate(net.layers):
@@ -64,7 +66,7 @@ def by_patterns(net, ball, m, y, signs=()):
             elif isinstance(layer, Flatten):
                 M, c = layer.reorder(M.T).T, layer.reorder(c)
             else:
-                A = layer.apply(net.params[f"{i}.weight"], layer.patches(np.eye(net.units[i]))).T  # its columns, one by one
+                A = layer.apply(net.params[f"{i}.weight"], layer.patches(np.eye(net.units[i]))).T  # column by column
                 M, c = A @ M, A @ c + layer.per_unit(net.params[f"{i}.bias"])
         found = linprog(M[y] - M[m], rows, ends, bounds=np.stack([low, high], 1))
         if found.status == 0:
@@ -84,8 +86,8 @@ def test_exact_margins_are_the_best_of_all_patterns(seed):
 def test_exact_margins_of_the_hand_worked_network():
     """y = 0: s = h4 − h3 + 1. At (1, 1): h1 = 3, h2 = 0, z3 = 2, z4 = 3, s = 2. Where z3 ≥ 0, h4 ≤ max(0, h1 − h2) and
     h3 = h1 + h2 − 1 give s ≤ 2; where z3 < 0, h1 < 1 and s ≤ 1 + h1. So s* = 2.
-    y = 1: s = h3 − h4 − 1. At (1, −1): h1 = 1, h2 = 2, z3 = 2, z4 < 0, s = 1. If z4 ≥ 0, s ≤ 2 h2 − 2 ≤ h1 + h2 − 2, and
-    h1 + h2 ≤ 1 + 2 x1 ≤ 3 where both are positive, h1 = 0 or h2 = 0 giving less. So s* = 1."""
+    y = 1: s = h3 − h4 − 1. At (1, −1): h1 = 1, h2 = 2, z3 = 2, z4 < 0, s = 1. If z4 ≥ 0, s ≤ 2 h2 − 2 ≤ h1 + h2 − 2,
+    and h1 + h2 ≤ 1 + 2 x1 ≤ 3 where both are positive, h1 = 0 or h2 = 0 giving less. So s* = 1."""
     net, ball, y = hand()
     for n, expected in enumerate((2, 1)):
         exact = exact_margins(net, ball[n:n + 1], y[n], tightest(net, ball[n:n + 1], TIGHT), classes=[1 - y[n]])[0]
@@ -138,7 +140,8 @@ def shifted(shift):
     return net.with_params({**net.params, "4.bias": bias}), ball[1:], y[1]
 
 
-@pytest.mark.parametrize("shift, answer", [(-0.01, "robust"), (-1e-4, "unknown"), (0.01, "not robust"), (1.0, "not robust")])
+@pytest.mark.parametrize("shift, answer", [
+    (-0.01, "robust"), (-1e-4, "unknown"), (0.01, "not robust"), (1.0, "not robust")])
 def test_a_margin_within_slack_of_zero_is_not_called_robust(shift, answer):
     net, ball, y = shifted(shift)
     found = verdict(net, ball, y, tightest(net, ball, TIGHT))
@@ -243,7 +246,7 @@ def test_inputs_and_radius_times_t_change_no_verdict_and_no_optimum(t):
 @pytest.mark.parametrize("hat, drop", [((0.33, 0.37, 0.41), 0.02), ((0.496, 0.5, 0.504), 0.001)])
 @pytest.mark.parametrize("u", [1e-3, 3e-6, 1e-6, 2.5e-7, 3e-8, 1e-10])
 def test_what_hangs_on_a_unit_thinner_than_a_tolerance_is_never_robust(u, hat, drop, sign):
-    """The first unit is active on the last u of the input's range alone (or inactive, with sign −1), and a hat over a part of that."""
+    """The first unit is active (sign −1: inactive) on the last u of the input's range alone; a hat is on part of it."""
     hat = np.array(hat)
     if sign == 1:
         W, bias = np.ones((1, 1)), np.array([u - 1])
@@ -266,27 +269,30 @@ def test_what_hangs_on_a_unit_thinner_than_a_tolerance_is_never_robust(u, hat, d
 
 
 def test_the_gain_is_how_far_errors_in_the_units_may_move_a_margin():
-    """One unit whose h goes to two others by 3 and −2, and these to the margin by 1 and 4; sizes 1, 5 and 2, that of the margin 13."""
+    """A unit's h goes to two others by 3 and −2, these to the margin by 1 and 4; sizes 1, 5 and 2, the margin's 13."""
     net = rb.Network([Linear(1, 1), ReLU(), Linear(1, 2), ReLU(), Linear(2, 2)], {
-        "0.weight": np.ones((1, 1)), "0.bias": np.zeros(1), "2.weight": np.array([[3.0], [-2.0]]), "2.bias": np.zeros(2),
+        "0.weight": np.ones((1, 1)), "0.bias": np.zeros(1),
+        "2.weight": np.array([[3.0], [-2.0]]), "2.bias": np.zeros(2),
         "4.weight": np.array([[0.0, 0], [1, 4]]), "4.bias": np.zeros(2)}, (1,))
     pre = [(np.array([-1.0]), np.array([1.0])), (np.array([-1.0, -2.0]), np.array([5.0, 2.0]))]
     folded = fold(net, rb.Ball(np.zeros((1, 1)), 1.0, domain=None), 0, pre)
-    assert folded.gain(1, 0) == pytest.approx(((3 + 2 * 4) + 5 * 1 + 2 * 4) / 13, rel=1e-14) and folded.margin(1, 0)[2] == 13
+    assert (folded.gain(1, 0) == pytest.approx(((3 + 2 * 4) + 5 * 1 + 2 * 4) / 13, rel=1e-14)
+            and folded.margin(1, 0)[2] == 13)
 
 
 def tent():
     """(net, ball, pre) whose margin is 1/4 − |x − 0.3| on [−1, 1]."""
     net = rb.Network([Linear(1, 2), ReLU(), Linear(2, 2)], {
-        "0.weight": np.array([[1.0], [-1]]), "0.bias": np.array([-0.3, 0.3]), "2.weight": np.array([[0.0, 0], [-1, -1]]),
-        "2.bias": np.array([0, 0.25])}, (1,))
+        "0.weight": np.array([[1.0], [-1]]), "0.bias": np.array([-0.3, 0.3]),
+        "2.weight": np.array([[0.0, 0], [-1, -1]]), "2.bias": np.array([0, 0.25])}, (1,))
     ball = rb.Ball(np.zeros((1, 1)), 1.0, domain=None)
     return net, ball, [(l[0], u[0]) for l, u in rb.preactivation_bounds(net, ball, "ibp")]
 
 
 @pytest.mark.parametrize("said, outcome", [
     (lambda presolve: mixed_integer.INFEASIBLE * (not presolve), "HiGHS contradicts itself"),  # as it has done
-    (lambda presolve: mixed_integer.INFEASIBLE, "HiGHS contradicts itself"), (lambda presolve: mixed_integer.INFEASIBLE * presolve, "not robust"),
+    (lambda presolve: mixed_integer.INFEASIBLE, "HiGHS contradicts itself"),
+    (lambda presolve: mixed_integer.INFEASIBLE * presolve, "not robust"),
     (lambda presolve: mixed_integer.LIMIT if presolve else mixed_integer.INFEASIBLE, "unknown")])
 def test_nothing_is_robust_where_highs_contradicts_itself_or_has_no_time_to_say_it_again(said, outcome, monkeypatch):
     """The margin is −0.05 at the centre of the ball, and to call it infeasible is a lie."""
@@ -308,7 +314,8 @@ def test_an_optimum_below_another_point_is_an_error(monkeypatch):
     assert exact_margins(net, ball, 0, pre)[1].bound == pytest.approx(0.25)
 
     def solve(folded, m, y, seconds, floor=None, presolve=False):
-        return real(folded, m, y, seconds, floor, presolve) if floor is not None else (mixed_integer.OPTIMAL, np.ones_like(folded.inputs.low), -0.45)
+        return (real(folded, m, y, seconds, floor, presolve) if floor is not None
+                else (mixed_integer.OPTIMAL, np.ones_like(folded.inputs.low), -0.45))
 
     monkeypatch.setattr(mixed_integer, "solve", solve)
     with pytest.raises(RuntimeError, match="HiGHS contradicts itself on class 1"):
@@ -362,7 +369,8 @@ def test_an_interrupted_run_goes_on_where_it_stopped(model, tmp_path, monkeypatc
     assert ", ".join(f"{n} {answer}" for answer, n in counted.items()) in capsys.readouterr().out
 
 
-def test_an_image_that_the_solver_fails_on_is_unknown_and_the_others_go_on(model, tmp_path, monkeypatch, capsys, failing_milp):
+def test_an_image_that_the_solver_fails_on_is_unknown_and_the_others_go_on(
+        model, tmp_path, monkeypatch, capsys, failing_milp):
     command = [str(model), "--eps", "0.1", "--n", "12", "--out"]
     monkeypatch.setattr(rb, "pgd", lambda net, ball, *rest, **more: ball.x)  # what is not robust is found by the solver
     milp.main([*command, str(tmp_path / "whole.jsonl")])
@@ -374,14 +382,16 @@ def test_an_image_that_the_solver_fails_on_is_unknown_and_the_others_go_on(model
     unknown = [row["image"] for row in failed if row["answer"] == "unknown"]
     assert unknown and len(unknown) < 12 and f"{len(unknown)} unknown of 12 images" in printed
     assert all(f"image {i}: unknown: milp: HiGHS failed on class" in printed for i in unknown)
-    assert [row for row in failed if row["image"] not in unknown] == [row for row in whole if row["image"] not in unknown]
+    assert ([row for row in failed if row["image"] not in unknown]
+            == [row for row in whole if row["image"] not in unknown])
     assert all(failed[i]["bound"] >= whole[i]["bound"] and failed[i]["witness"] is None for i in unknown)
 
 
 def test_a_stored_witness_may_be_off_by_rounding_and_by_no_more():
-    """z = (0, h − 1/2), h = max(x, 0): misclassified from x = 1/2 on. One ulp below, another machine may have found it."""
+    """z = (0, h − 1/2), h = max(x, 0): misclassified from x = 1/2 on. One ulp below, another machine may find it."""
     net = rb.Network([Linear(1, 1), ReLU(), Linear(1, 2)], {
-        "0.weight": np.array([[1.0]]), "0.bias": np.zeros(1), "2.weight": np.array([[0.0], [1]]), "2.bias": np.array([0, -0.5])}, (1,))
+        "0.weight": np.array([[1.0]]), "0.bias": np.zeros(1),
+        "2.weight": np.array([[0.0], [1]]), "2.bias": np.array([0, -0.5])}, (1,))
     ball, below = rb.Ball(np.array([[0.4]]), 0.2), [np.nextafter(0.5, 0)]
     y = np.array([0])
     witnessed(net, ball, y, 0, [0.5])
@@ -415,9 +425,10 @@ def test_results_of_another_computation_are_refused(model, tmp_path):
     with pytest.raises(ValueError, match="model"):
         milp.main(command)
     del row["witness"]
-    contrary = [json.dumps(head) + "\n" + json.dumps({**row, "witness": None, "answer": "robust"} | change) for change in
-                ({"answer": "not robust"}, {"witness": [0.0]}, {"image": 1}, {"answer": ["robust"]})]
-    for damaged in (*contrary, json.dumps(head) + "\n" + json.dumps(row), text[:-20], text.replace("robust", "sturdy"), text + text.splitlines()[1], "[]", ""):
+    contrary = [json.dumps(head) + "\n" + json.dumps({**row, "witness": None, "answer": "robust"} | change)
+                for change in ({"answer": "not robust"}, {"witness": [0.0]}, {"image": 1}, {"answer": ["robust"]})]
+    for damaged in (*contrary, json.dumps(head) + "\n" + json.dumps(row), text[:-20],
+                    text.replace("robust", "sturdy"), text + text.splitlines()[1], "[]", ""):
         out.write_text(damaged, encoding="utf-8")
         with pytest.raises(ValueError, match="not a file of verdicts"):
             milp.main(command)
@@ -436,8 +447,9 @@ def test_a_saved_witness_is_run_again(model, tmp_path):
 
 def test_the_command_says_in_a_line_what_it_cannot_do(model, tmp_path, capsys):
     given = [str(model), "--eps", "0.1"]
-    for argv, word in (([str(tmp_path / "none.npz")], "none.npz"), ([str(model)], "--eps"), ([*given, "--n", "0"], "--n"),
-                       ([*given, "--eps", "-1"], "eps"), ([*given, "--time-limit", "0"], "--time-limit")):
+    for argv, word in (([str(tmp_path / "none.npz")], "none.npz"), ([str(model)], "--eps"),
+                       ([*given, "--n", "0"], "--n"), ([*given, "--eps", "-1"], "eps"),
+                       ([*given, "--time-limit", "0"], "--time-limit")):
         with pytest.raises(SystemExit) as stopped:
             arguments.run(lambda argv=argv: milp.main([*argv, "--out", str(tmp_path / "out.jsonl")]))
         line, = capsys.readouterr().err.strip().splitlines()

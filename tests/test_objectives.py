@@ -27,7 +27,8 @@ from trainers.files import checkpoint, words
 from trainers.inputs.draws import stream
 from trainers.loop import minibatch, optim
 
-SETTING = {"robust": {}, "sabr": {"lam": 0.4}, "mtl-ibp": {"alpha": 0.3}, "cc-ibp": {"alpha": 0.3}, "exp-ibp": {"alpha": 0.3}}
+SETTING = {"robust": {}, "sabr": {"lam": 0.4},
+           "mtl-ibp": {"alpha": 0.3}, "cc-ibp": {"alpha": 0.3}, "exp-ibp": {"alpha": 0.3}}
 MIXED = ("mtl-ibp", "cc-ibp", "exp-ibp")
 METHODS = ("ibp", "crown-ibp", "one-step")
 each = pytest.mark.parametrize("objective", SETTING)
@@ -79,11 +80,12 @@ class Attacked(Problem):
         return anp.mean((1 - kappa) * self.row.loss(bound.s, s_adv, self.setting.get("alpha")) + kappa * clean.value)
 
     def hand_written(self):
-        return rb.objective_loss(self.net, self.ball, self.y, self.objective, self.method, self.x_adv, draws(), **self.setting,
-                                 beta=self.weights[0], kappa=self.weights[1])
+        return rb.objective_loss(self.net, self.ball, self.y, self.objective, self.method, self.x_adv, draws(),
+                                 **self.setting, beta=self.weights[0], kappa=self.weights[1])
 
 
-@pytest.mark.parametrize("name, ball", [("dense", "inf"), ("stride 1, 2, padding 1", "inf"), ("rectangular", "l2"), ("no ReLU", "l1")])
+@pytest.mark.parametrize("name, ball", [
+    ("dense", "inf"), ("stride 1, 2, padding 1", "inf"), ("rectangular", "l2"), ("no ReLU", "l1")])
 @by
 @each
 def test_the_gradient_of_an_objective_is_autograds(objective, method, name, ball):
@@ -106,7 +108,8 @@ def test_the_gradient_of_an_objective_is_its_central_difference(objective, metho
 def test_an_objective_is_its_formula_of_margin_bounds_and_of_the_margins_at_the_attack(objective, method, name, ball):
     net, ball, y, x_adv = attacked(name, ball)
     out = rb.objective_loss(net, ball, y, objective, method, x_adv, draws(), **SETTING[objective], kappa=0.2)
-    s, s_adv = rb.margin_bounds(net, ball, y, method, rng=None if method != "one-step" else draws()), margins(net(x_adv), y)
+    s, s_adv = (rb.margin_bounds(net, ball, y, method, rng=None if method != "one-step" else draws()),
+                margins(net(x_adv), y))
     if objective == "sabr":
         region, given = by_hand(ball, x_adv, 0.4), rb.checks.method_options(net, ball, method, {"rng": draws()})
         s = with_true_class(rb.METHODS[method].bound(net, region, y, given).s, y)
@@ -138,7 +141,8 @@ def test_at_alpha_or_lambda_1_an_objective_is_the_robust_loss(method, ball):
     net, ball, y, x_adv = attacked(ball=ball)
     robust = rb.robust_loss(net, ball, y, method, rng=draws())
     for objective, setting in SETTING.items():
-        same(rb.objective_loss(net, ball, y, objective, method, x_adv, draws(), **dict.fromkeys(setting, 1.0)), robust, 1e-14)
+        same(rb.objective_loss(net, ball, y, objective, method, x_adv, draws(), **dict.fromkeys(setting, 1.0)),
+             robust, 1e-14)
 
 
 @by
@@ -203,12 +207,13 @@ def test_without_points_an_objective_attacks_by_itself_in_8_steps(objective):
     net, ball, y, _ = attacked()
     for rng in (None, draws()):
         x_adv = climb(net, ball, y, 8, rng and draws())
-        same(rb.objective_loss(net, ball, y, objective, rng=rng), rb.objective_loss(net, ball, y, objective, x_adv=x_adv))
+        same(rb.objective_loss(net, ball, y, objective, rng=rng),
+             rb.objective_loss(net, ball, y, objective, x_adv=x_adv))
 
 
 @pytest.mark.parametrize("far", [40, 102, 2000])
 def test_losses_that_are_rounded_away_leave_a_finite_gradient(far):
-    """In float32 exp(−102) has one digit left, and exp(−2000) none; the attack's loss is the one so small, or both are."""
+    """In float32 exp(−102) has one digit left, exp(−2000) none; the attack's loss is the one so small, or both are."""
     net = build("dense", dtype=np.float32)
     net = net.with_params({**net.params, "4.bias": np.float32([far, 0, 0, 0])})
     (ball, _), y = batch(net, eps=0.0), np.zeros(3, int)
@@ -241,8 +246,8 @@ def test_arguments_that_cannot_be_are_refused_in_one_line(given, line):
 
 # ---- in training ----
 
-OBJECTIVE = ["--eps", "0.05", "--objective", "exp-ibp", "--method", "one-step", "--alpha", "0.2", "--attack-steps", "2", "--l1", "1e-4",
-             "--kappa", "0.2", "0.1"]
+OBJECTIVE = ["--eps", "0.05", "--objective", "exp-ibp", "--method", "one-step", "--alpha", "0.2",
+             "--attack-steps", "2", "--l1", "1e-4", "--kappa", "0.2", "0.1"]
 REGULARISED = ["--init", "ibp", "--regularise", "0.5", "--ramp", "2.5"]  # so that ε still rises where a run goes on
 
 
@@ -251,7 +256,8 @@ def step_of(few, **more):
     args = train.Args(model="mlp", batch=30, shard=10, crop=0, data_dir=few, **more)
     images = data.load("mnist", "train", few)
     now = {"eps": 0.05, "beta": 1.0, "kappa": 0.2, "rate": 0.01}
-    return train.new_network(args, np, images.images.shape[1:], 10), minibatch.Minibatch(images, np.arange(30), [0, 1, 2], now, args, map)
+    return (train.new_network(args, np, images.images.shape[1:], 10),
+            minibatch.Minibatch(images, np.arange(30), [0, 1, 2], now, args, map))
 
 
 @each
@@ -263,7 +269,8 @@ def test_the_gradient_of_a_minibatch_is_that_of_the_objective_with_the_draws_of_
     x, losses, total = data.to_float(here.train.images, np.float32), [], None
     for index in range(3):
         part = slice(10 * index, 10 * index + 10)
-        ball, y, given = rb.Ball(x[part], 0.05), here.train.labels[part], {"rng": stream("bound", 0, 1, 2, index, 0), "kappa": 0.2}
+        ball, y, given = (rb.Ball(x[part], 0.05), here.train.labels[part],
+                          {"rng": stream("bound", 0, 1, 2, index, 0), "kappa": 0.2})
         if objective == "robust":
             out = rb.robust_loss(net, ball, y, "one-step", **given)
         else:
@@ -277,7 +284,8 @@ def test_the_gradient_of_a_minibatch_is_that_of_the_objective_with_the_draws_of_
         np.testing.assert_array_equal(grads[key], grad)
 
 
-def test_a_run_is_the_same_for_any_threads_and_when_it_goes_on_with_an_objective_and_regularisers(few, tmp_path, interrupted_in_epoch_3):
+def test_a_run_is_the_same_for_any_threads_and_when_it_goes_on_with_an_objective_and_regularisers(
+        few, tmp_path, interrupted_in_epoch_3):
     arguments = [*SHORT, *OBJECTIVE, *REGULARISED, "--probe", "5", "--data-dir", few]
     for threads in ("1", "2"):
         train.main([*arguments, "--threads", threads, "--run", str(tmp_path / threads)])
@@ -289,7 +297,8 @@ def test_a_run_is_the_same_for_any_threads_and_when_it_goes_on_with_an_objective
 
 def test_a_run_is_the_same_on_the_device_with_an_objective_and_regularisers(few, tmp_path, device):
     for name in ("cpu", "cuda"):
-        train.main([*SHORT, *OBJECTIVE, *REGULARISED, "--data-dir", few, "--limit", "200", "--device", name, "--run", str(tmp_path / name)])
+        train.main([*SHORT, *OBJECTIVE, *REGULARISED, "--data-dir", few, "--limit", "200",
+                    "--device", name, "--run", str(tmp_path / name)])
     ours, theirs = (rb.load(tmp_path / name / "model.npz").params for name in ("cpu", "cuda"))
     for key, value in ours.items():
         np.testing.assert_allclose(theirs[key], value, rtol=0, atol=1e-3)
@@ -317,7 +326,8 @@ def test_a_run_from_before_the_objectives_is_known_by_its_arguments(few, tmp_pat
 @pytest.mark.parametrize("given, words", [
     (["--alpha", "0.5"], "alpha: not an option of 'robust'"),
     (["--objective", "sabr", "--lam", "2"], "lam: expected a number in [0, 1], got 2"),
-    (["--l1", "-1"], "--l1: expected at least 0"), (["--attack-steps", "0"], "--attack-steps: expected at least 1, got 0")])
+    (["--l1", "-1"], "--l1: expected at least 0"),
+    (["--attack-steps", "0"], "--attack-steps: expected at least 1, got 0")])
 def test_a_run_with_settings_that_cannot_be_is_refused(given, words, tmp_path):
     with pytest.raises(ValueError, match=re.escape(words)):
         train.main([*SHORT, *given, "--run", str(tmp_path / "run")])
@@ -326,7 +336,8 @@ def test_a_run_with_settings_that_cannot_be_is_refused(given, words, tmp_path):
 
 @pytest.mark.parametrize("given, name", [
     ({}, "IBP"), ({"objective": "mtl-ibp", "alpha": 0.01}, "mtl-ibp (α = 0.01)"),
-    ({"objective": "sabr", "lam": 0.4, "method": "one-step", "kappa": (0.2, 0.1)}, "sabr (one-step, λ = 0.4, κ 0.2→0.1)")])
+    ({"objective": "sabr", "lam": 0.4, "method": "one-step", "kappa": (0.2, 0.1)},
+     "sabr (one-step, λ = 0.4, κ 0.2→0.1)")])
 def test_tables_name_the_objective(given, name):
     assert words.heading(asdict(train.Args(**{"method": "ibp", **given}))) == name
 

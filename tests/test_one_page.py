@@ -172,7 +172,8 @@ def printed(capsys, monkeypatch, *arguments):
     return title, {line[:24].strip(): [list(map(float, row.split())) for row in line[24:].split("|")] for line in lines}
 
 
-@pytest.mark.parametrize("method, label", [(None, 0), *((method, label) for method in one_page.METHODS for label in (0, 1))])
+@pytest.mark.parametrize("method, label", [
+    (None, 0), *((method, label) for method in one_page.METHODS for label in (0, 1))])
 def test_it_prints_the_hand_worked_network(method, label, capsys, monkeypatch):
     title, numbers = printed(capsys, monkeypatch, *[method, str(label)] * (method is not None))
     method = method or "crown-ibp"
@@ -205,7 +206,8 @@ def test_a_method_that_is_not_there_is_one_line_that_names_those_that_are(capsys
 
 def test_who_reads_no_further_is_told_nothing():
     """As `python -m refbound.one_page | head -3` does."""
-    page = subprocess.Popen([sys.executable, "-m", "refbound.one_page"], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    page = subprocess.Popen([sys.executable, "-m", "refbound.one_page"], cwd=ROOT,
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     page.stdout.close()
     assert page.stderr.read() == ""
     page.stderr.close()

@@ -1,4 +1,4 @@
-"""Where a statement of the paper needs more than it says, a counterexample each; and the chord and the chain of Section 5."""
+"""Where a statement of the paper needs more than it says, a counterexample each; and Section 5's chord and chain."""
 
 import numpy as np
 import pytest
@@ -19,13 +19,14 @@ ONE = (Linear(5, 8), ReLU(), Linear(8, 2))
 
 def network(layers, x, radii, **params):
     """A network of these parameters, and balls around the one input x."""
-    net = rb.Network(layers, {f"{name[-1]}.{name[:-1]}": np.array(value, float) for name, value in params.items()}, (len(x),))
+    net = rb.Network(layers, {f"{name[-1]}.{name[:-1]}": np.array(value, float) for name, value in params.items()},
+                     (len(x),))
     return net, [rb.Ball(np.array([x], float), eps, domain=None) for eps in radii]
 
 
 def test_theorem_1_needs_gradients_at_less_than_a_right_angle():
-    """s = w x + b at x = −2, w = 1. For ε_t = 0 ∇s̄ is (−2, 1), for ε = 3 it is (−2 + 3, 1): cos φ = −1/√10. The loss is convex,
-    so every step against the first raises it: ΔᵀHΔ > 0, μ > 0, and (4) is false for every step size. I_t is empty."""
+    """s = w x + b at x = −2, w = 1. ∇s̄ is (−2, 1) for ε_t = 0 and (−2 + 3, 1) for ε = 3: cos φ = −1/√10. The loss is
+    convex; every step against the first raises it: ΔᵀHΔ, μ > 0, and (4) is false for every step size. I_t is empty."""
     net, (near, ball) = network([Linear(1, 2)], [-2], (0, 3), weight0=[[0], [1]], bias0=[0, 0])
     case = Case(np.array([0]), "crown-ibp", {})
     assert theorem1.descent(net, near, ball, case) is None
@@ -37,8 +38,8 @@ def test_theorem_1_needs_gradients_at_less_than_a_right_angle():
 
 
 def test_theorem_2_is_false_for_a_box_with_euclidean_norms():
-    """s = v (w·x + 1) + 10 behind one active unit, w = (1, …, 1), x = 0, ε = 0.01: g = v w, b = v + 10. From v = t to −t every x*_i
-    goes from ε to −ε and ∂s̄/∂v from 1 + nε to 1 − nε: by 2ε n, p ≈ 1. But ‖∇g‖ is √n, in the spectral as in the Frobenius norm."""
+    """s = v (w·x + 1) + 10 behind one active unit, w = (1, …, 1), x = 0, ε = 0.01: g = v w, b = v + 10. From v = t to
+    −t x*_i goes from ε to −ε and ∂s̄/∂v from 1 + nε to 1 − nε: by 2ε n, p ≈ 1. But ‖∇g‖ = √n, spectral or Frobenius."""
     n, t, eps = 9, 1e-6, 0.01
     there, back = (network([Linear(n, 1), ReLU(), Linear(1, 2)], np.zeros(n), [eps], weight0=np.ones((1, n)), bias0=[1],
                            weight2=[[0], [v]], bias2=[0, 10]) for v in (t, -t))
@@ -52,8 +53,8 @@ def test_theorem_2_is_false_for_a_box_with_euclidean_norms():
 
 
 def test_no_constant_of_assumption_1_holds_for_ibp_across_a_kink():
-    """b = s̄ = 2 max(u, 0) − 1 with u = w + 2 |w|: its gradient in w is 6 for w > 0 and −2 for w < 0, however near. So L^b, and
-    with it the last term of (6), does not shrink with the step, though g = 0."""
+    """b = s̄ = 2 max(u, 0) − 1 with u = w + 2 |w|: its gradient in w is 6 for w > 0 and −2 for w < 0, however near. So
+    L^b, and with it the last term of (6), does not shrink with the step, though g = 0."""
     net, ball, _ = unit()
     case, last = Case(np.array([1]), "ibp", {}), []
     for t in (1e-2, 1e-4, 1e-8):
@@ -98,8 +99,8 @@ def other_uppers(net, region, y, method, rng):
                                           ("crown", "rectangular"), ("crown-ibp", "one"), ("cap-ibp", "one")])
 @pytest.mark.parametrize("ball", ["inf", "inf, not clipped", "l2", "l1"])
 def test_no_sound_upper_line_is_better_than_the_chord_where_z_stays_in_its_interval(method, name, ball):
-    """So it does with one hidden layer, and where l and u were found by the same lines: then every point that the chords allow
-    has l ≤ z ≤ u, where they are lowest."""
+    """So it does with one hidden layer, and where l and u were found by the same lines: then every point that the
+    chords allow has l ≤ z ≤ u, where they are lowest."""
     net = rb.models.initialise(np.random.default_rng(0), list(ONE), (5,), np.float64) if name == "one" else build(name)
     of, y = batch(net, ball)
     rng, worse = np.random.default_rng(4), 0
@@ -111,10 +112,10 @@ def test_no_sound_upper_line_is_better_than_the_chord_where_z_stays_in_its_inter
 
 
 def test_where_z_leaves_its_interval_another_upper_line_may_be_better_than_the_chord():
-    """x in [−2, 3], z₂ = 2 − max(x, 0) in [−1, 2] by intervals, s = max(z₂, 0). The adaptive slope of x is 1, so z₂ ≤ 2 − x reaches
-    4, where the chord 2/3 z + 2/3 is 10/3. The constant line 2, as sound on [−1, 2], gives 2."""
-    net, (ball,) = network([Linear(1, 1), ReLU(), Linear(1, 1), ReLU(), Linear(1, 2)], [0.5], [2.5], weight0=[[1]], bias0=[0],
-                           weight2=[[-1]], bias2=[2], weight4=[[0], [1]], bias4=[0, 0])
+    """x in [−2, 3], z₂ = 2 − max(x, 0) in [−1, 2] by intervals, s = max(z₂, 0). The adaptive slope of x is 1, so
+    z₂ ≤ 2 − x reaches 4, where the chord 2/3 z + 2/3 is 10/3. The constant line 2, as sound on [−1, 2], gives 2."""
+    net, (ball,) = network([Linear(1, 1), ReLU(), Linear(1, 1), ReLU(), Linear(1, 2)], [0.5], [2.5],
+                           weight0=[[1]], bias0=[0], weight2=[[-1]], bias2=[2], weight4=[[0], [1]], bias4=[0, 0])
     y, region = np.array([0]), ball.region(np.float64)
     found = rb.METHODS["crown-ibp"].bound(net, region, y, {})
     first, second = found.lines
@@ -131,11 +132,12 @@ def cross_entropy(s):
 
 @pytest.mark.parametrize("seed", range(5))
 def test_the_loss_of_a_method_is_above_the_least_over_the_lines_and_that_above_the_worst(seed):
-    """One hidden layer and two classes: the least s̄ over the lines is the triangle LP's optimum, by duality; alpha goes there."""
+    """One hidden layer, two classes: by duality the least s̄ over the lines is the triangle LP's; alpha goes there."""
     net = rb.models.initialise(np.random.default_rng(seed), list(ONE), (5,), np.float64)
     ball, y = batch(net, "inf", N=2, seed=seed, eps=0.3)
     pre = rb.preactivation_bounds(net, ball, "ibp")
-    least = cross_entropy(np.array([triangle_lp(net, ball[k:k + 1], y[k], [(l[k], u[k]) for l, u in pre]) for k in range(2)]))
+    least = cross_entropy(np.array([triangle_lp(net, ball[k:k + 1], y[k], [(l[k], u[k]) for l, u in pre])
+                                    for k in range(2)]))
     worst = np.max([cross_entropy(net(x) - net(x)[np.arange(2), y][:, None]) for x in points(ball, draws())], axis=0)
     assert (least >= worst - 1e-9).all() and (least > worst + 1e-4).any()
     losses = {method: cross_entropy(rb.margin_bounds(net, ball, y, method, rng=draws()))

@@ -1,7 +1,7 @@
 """The paper's Theorems 1 and 2 on small networks: they hold wherever their assumptions do, and what they assume.
 
-The quantities come from verify/smoothness/. Here each is found again from margin_bounds and linear_bound alone, by differences
-and enumeration, and one that is wrong by 1 % is seen.
+The quantities come from verify/smoothness/. Here each is found again from margin_bounds and linear_bound alone, by
+differences and enumeration, and one that is wrong by 1 % is seen.
 """
 
 import numpy as np
@@ -88,22 +88,24 @@ def hessian_vector(net, u, at, ball, case, h=1e-5):
 
 
 def descent_again(net, near, ball, case, step):
-    """The Descent of a step of this length; H by its integral over Hessians, so the loss is to have no kink on the way."""
+    """The Descent of a step of this length; H by its integral over Hessians, for a loss without a kink on the way."""
     G, u = (differences(lambda at: value(at, inside, case), net) for inside in (ball, near))
     u, (nodes, weights) = u / np.linalg.norm(u), np.polynomial.legendre.leggauss(12)
     before, after = value(net, ball, case), value(moved(net, -step.length * u), ball, case)
-    Hu = sum(w * (1 - s) * hessian_vector(net, u, s * step.length, ball, case) for s, w in zip((nodes + 1) / 2, weights))
+    Hu = sum(w * (1 - s) * hessian_vector(net, u, s * step.length, ball, case)
+             for s, w in zip((nodes + 1) / 2, weights))
     return theorem1.Descent(before, after, G @ u / np.linalg.norm(G), G @ G / (2 * before), step.length,
                             2 * (after - before + step.length * (G @ u)) / step.length ** 2, u, Hu)
 
 
 def change_again(net, there, ball, case):
-    """The Change of the same parameters: g, b and s̄ from the public functions, norms from all signs, or from singular values."""
+    """The Change of the same parameters: g, b and s̄ by the public functions, norms by all signs or singular values."""
     def bounds(at):
         g, b = rb.linear_bound(at, ball, case.y, case.method, **case.options)
         return np.concatenate([g, b[..., None], bound(at, ball, case)[..., None]], 2)  # (N, c, n + 2)
 
-    (g1, b1, s1), (g2, b2, s2) = ((d[..., :-2], d[..., -2], d[..., -1]) for d in (differences(bounds, at) for at in (net, there)))
+    (g1, b1, s1), (g2, b2, s2) = ((d[..., :-2], d[..., -2], d[..., -1])
+                                  for d in (differences(bounds, at) for at in (net, there)))
     p1, p2 = (e / e.sum(1, keepdims=True) for e in (np.exp(bound(at, ball, case)) for at in (net, there)))
     signs = np.array(list(np.ndindex(2, 2, 2))) * 2 - 1
     corners = np.clip(ball.x[:, None] + 0.2 * signs, *ball.domain or (-INF, INF))
@@ -140,7 +142,8 @@ def test_every_quantity_is_that_of_its_definition(variant, kind, trials):
     net, there, near, ball, case, step = without_kinks(trials[variant, kind])
     if kind > 0:  # with two hidden layers a step passes kinks, where there is no Hessian
         same(step, descent_again(net, near, ball, case, step))
-    assert step.before - step.promised == pytest.approx(step.before * (1 - step.mu / 2 * step.cos ** 2 / np.linalg.norm(step.Hu)))  # (4)
+    assert step.before - step.promised == pytest.approx(
+        step.before * (1 - step.mu / 2 * step.cos ** 2 / np.linalg.norm(step.Hu)))  # (4)
     same(theorem2.change(net, there, ball, case), change_again(net, there, ball, case))
 
 

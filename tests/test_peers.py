@@ -65,11 +65,13 @@ def test_rendering_equals_refbound(torch, name, ball_name):
 def test_rendering_makes_every_tensor_where_the_model_is(torch, method, projections):
     """On the device "meta", which has shapes and no numbers, and refuses a tensor of the CPU as a GPU does."""
     from verify.pytorch.rendering import cross_entropy, sequential
-    model, x = sequential(build("stride 1, 2, padding 1")).to("meta"), torch.zeros(2, 1, 5, 5, dtype=float, device="meta")
+    model, x = (sequential(build("stride 1, 2, padding 1")).to("meta"),
+                torch.zeros(2, 1, 5, 5, dtype=float, device="meta"))
     y = torch.zeros(2, dtype=int, device="meta")
     s = PEERS["rendering"].prepare(model, x, method, projections)(Region(x, 0.1, domain=(0.0, 1.0)), y).s
     cross_entropy(s).mean().backward()
-    assert s.device.type == "meta" and all(p.grad.device.type == "meta" for p in model.parameters() if p.grad is not None)
+    assert s.device.type == "meta" and all(p.grad.device.type == "meta"
+                                           for p in model.parameters() if p.grad is not None)
 
 
 @pytest.mark.parametrize("beta, kappa", [(1, 0), (0, 0), (0.5, 1)])
@@ -111,7 +113,8 @@ def test_published_implementation_agrees_where_no_difference_is_known(torch, nam
 
 @pytest.mark.parametrize("apart, why", [(1e-16, HELD.text), (1e-3, "UNEXPLAINED")])
 def test_a_known_cause_explains_the_quantities_that_it_touches_alone(apart, why, monkeypatch):
-    monkeypatch.setattr(peers, "of_published", lambda peer, args: {("crown-ibp", np.inf): {"gradient": 1e-2, "margins": apart}})
+    monkeypatch.setattr(peers, "of_published", lambda peer, args: {
+        ("crown-ibp", np.inf): {"gradient": 1e-2, "margins": apart}})
     peer = PEERS["bound_propagation"]._replace(package="numpy")  # one that is installed
     assert peers.published_table("", peer, peers.Agreement()).split("|")[-2].strip() == why
 
@@ -145,7 +148,8 @@ def test_passes_counted_by_hand():
     """(multiply-adds, numbers): a product has its input and output, a ReLU its units twice, all times the vectors."""
     net = build("dense")  # 6-8-7-4: m = 48, 56, 28; S = 3
     whole = {"logits": (132, 14 + 15 + 11 + 2 * 15), "intervals": (2 * 104, 2 * (14 + 15 + 2 * 8)),
-             "margins": (3 * 104, 3 * (14 + 15 + 2 * 15)), "margins, gradient": (3 * 208, 3 * (2 * 14 + 2 * 15 + 2 * 15)),
+             "margins": (3 * 104, 3 * (14 + 15 + 2 * 15)),
+             "margins, gradient": (3 * 208, 3 * (2 * 14 + 2 * 15 + 2 * 15)),
              "intervals, gradient": (2 * (104 + 56), 2 * (14 + 15 + 15 + 2 * 8))}
     assert floors.counted(net, "crown-ibp") == {**whole, "whole": (1596, 721)}
     assert floors.counted(net, "one-step")["slopes"] == (3 * 208, 3 * (2 * 14 + 2 * 15 + 4 * 15))
@@ -164,9 +168,11 @@ def test_the_passes_are_a_step(method):
 
 
 def test_floors_are_work_by_rate(capsys):
-    assert peers.main(["floors", "--models", "mlp", "--methods", "ibp", "--batch", "100", "--repeats", "1", "--threads", "1"]) == 0
+    assert peers.main(["floors", "--models", "mlp", "--methods", "ibp", "--batch", "100", "--repeats", "1",
+                       "--threads", "1"]) == 0
     lines = [line.strip("| ").split(" | ") for line in capsys.readouterr().out.splitlines()]
-    (count, moved, sgemm, copy, ms), = [map(float, cells) for name, *cells in lines if name.startswith("mlp, ibp: whole")]
+    (count, moved, sgemm, copy, ms), = [map(float, cells) for name, *cells in lines
+                                        if name.startswith("mlp, ibp: whole")]
     assert count == pytest.approx(1e-4 * (89400 + 4 * 78400 + 6 * 10000), rel=0.01) and ms > sgemm > 0 and ms > copy > 0
     assert moved == pytest.approx(4e-4 * ((1194 + 400) + 2 * (1084 + 200) + 2 * 400 + 2 * (1084 + 200 + 200)), rel=0.01)
 
@@ -203,7 +209,8 @@ def test_worker_waits_for_its_turn_and_says_why_it_ends():
     with benchmark.Worker(case) as one:
         assert one.hear()["ready"] > 0
         assert all(ms > 0 for ms in one.ask("run")["ms"]) and one.ask("memory")["mb"] > 0
-    for name, value, words in (("model", "none", "refbound: KeyError: 'none'"), ("memory", 0.001, "refbound: .*[Mm]emory")):
+    for name, value, words in (("model", "none", "refbound: KeyError: 'none'"),
+                               ("memory", 0.001, "refbound: .*[Mm]emory")):
         with benchmark.Worker(case._replace(**{name: value})) as one, pytest.raises(ValueError, match=words):
             one.hear()
 
@@ -239,7 +246,8 @@ def test_table_is_markdown():
 
 
 @pytest.mark.parametrize("argv, words", [
-    ([], "expected one of agreement, speed, floors, got nothing"), (["race"], "expected one of agreement, speed, floors, got race"),
+    ([], "expected one of agreement, speed, floors, got nothing"),
+    (["race"], "expected one of agreement, speed, floors, got race"),
     (["speed", "--figure", "x.png"], "expected --sweep"),
     (["speed", "--methods", "alpha"], "expected a method that trains"),
     (["speed", "--methods", "cap-0"], "cap-K"), (["speed", "--repeats", "0"], "expected at least 1, got 0")])

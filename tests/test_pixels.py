@@ -1,4 +1,4 @@
-"""An ε for each pixel: the box of the x′ with |x′_i − x_i| ≤ ε_i. Soundness, gradients and devices: BALLS in networks.py."""
+"""An ε for each pixel: the box |x′_i − x_i| ≤ ε_i. Soundness, gradients and devices: BALLS in networks.py."""
 
 from fractions import Fraction
 
@@ -24,11 +24,14 @@ TIGHT = ("cap", "crown")
 
 # ---- the hand-worked network (networks.py) at x = (0, 0), with ε = (1, 1/2) ----
 #
-# z1 = x1 + x2 + 1 ∈ [−1/2, 5/2]: ā = 5/6, b̄ = 5/12, slope 1;   z2 = x1 − x2 ∈ [−3/2, 3/2]: ā = 1/2, b̄ = 3/4, a tie: slope 0
-# ibp   h1 ∈ [0, 5/2], h2 ∈ [0, 3/2], so z3 = h1 + h2 − 1 ∈ [−1, 3]: ā = b̄ = 3/4;  z4 = h1 − h2 ∈ [−3/2, 5/2]: ā = 5/8, b̄ = 15/16
-#   h3 ∈ [0, 3], h4 ∈ [0, 5/2]:  y = 0: s = h4 − h3 + 1 ≤ 7/2;   y = 1: s = h3 − h4 − 1 ≤ 2
+# z1 = x1 + x2 + 1 ∈ [−1/2, 5/2]: ā = 5/6, b̄ = 5/12, slope 1
+# z2 = x1 − x2 ∈ [−3/2, 3/2]: ā = 1/2, b̄ = 3/4, a tie: slope 0
+# ibp   h1 ∈ [0, 5/2], h2 ∈ [0, 3/2], so z3 = h1 + h2 − 1 ∈ [−1, 3]: ā = b̄ = 3/4;
+#   z4 = h1 − h2 ∈ [−3/2, 5/2]: ā = 5/8, b̄ = 15/16;   h3 ∈ [0, 3], h4 ∈ [0, 5/2]
+#   y = 0: s = h4 − h3 + 1 ≤ 7/2;   y = 1: s = h3 − h4 − 1 ≤ 2
 # crown-ibp, slopes 1, 0, 1, 1
-#   y = 0: −z3 + (10 z4 + 15)/16 + 1 = (−6 h1 − 26 h2 + 47)/16 ≤ (−6 z1 + 47)/16 = (−6 x1 − 6 x2 + 41)/16 ≤ (6 + 3 + 41)/16 = 25/8
+#   y = 0: −z3 + (10 z4 + 15)/16 + 1 = (−6 h1 − 26 h2 + 47)/16 ≤ (−6 z1 + 47)/16 = (−6 x1 − 6 x2 + 41)/16
+#          ≤ (6 + 3 + 41)/16 = 25/8
 #   y = 1: (3 z3 + 3)/4 − z4 − 1 = (−h1 + 7 h2)/4 − 1 ≤ (−z1 + 7/2 z2 + 21/4)/4 − 1 = (10 x1 − 18 x2 + 1)/16
 #          ≤ (10 + 9 + 1)/16 = 5/4
 # exact y = 0: at (1/2, 1/2) h1 = 2, h2 = 0, z3 = 1, z4 = 2, s = 2, and no more as over the larger ball (test_milp.py).
@@ -61,7 +64,8 @@ def test_equal_radii_give_every_bit_of_the_scalar_case(name, clipped, dtype):
     each = rb.Ball(one.x, np.full(one.x.shape, 0.15, dtype), domain=one.domain)
 
     def results(ball):
-        yield from (rb.pgd(net, ball, y, steps=7), rb.pgd(net, ball, y, steps=7, step_size=0.03, restarts=2, rng=draws()))
+        yield from (rb.pgd(net, ball, y, steps=7),
+                    rb.pgd(net, ball, y, steps=7, step_size=0.03, restarts=2, rng=draws()))
         for method, options in METHODS.values():
             given = net, ball, y, method
             yield rb.margin_bounds(*given, rng=draws(), **options)
@@ -79,7 +83,7 @@ def test_equal_radii_give_every_bit_of_the_scalar_case(name, clipped, dtype):
 # ---- the attack ----
 
 def test_a_step_is_a_fraction_of_each_pixels_own_radius():
-    """On a linear network of two classes every step goes the same way: k steps of ε/4 lead to x + k ε/4 sign(g), up to k = 4."""
+    """On a linear network of two classes every step goes the same way: k ≤ 4 steps of ε/4 lead to x + k ε/4 sign(g)."""
     net = rb.models.mlp(draws(), (6, 2), dtype=np.float64)
     ball, y = batch(net, PIXELS)
     ball = rb.Ball(ball.x, ball.eps, domain=None)
@@ -111,7 +115,8 @@ def test_a_witness_that_leaves_the_ball_at_one_pixel_is_refused():
     net, ball, y = hand()
     ball = rb.Ball(ball.x[:1], np.array([[1, 0.5]]), domain=None)
     assert check_witness(net, ball, 0, [1, 0.5]) == 1  # of the two radii
-    for witness, words in (([0.5, 0.75], "within 0.5 of x, got one at 0.75"), ([1.25, 0.5], "within 1 of x, got one at 1.25")):
+    for witness, words in (([0.5, 0.75], "within 0.5 of x, got one at 0.75"),
+                           ([1.25, 0.5], "within 1 of x, got one at 1.25")):
         with pytest.raises(ValueError, match=f"witness: expected an input {words}"):
             check_witness(net, ball, 0, witness)
 
@@ -162,8 +167,10 @@ def test_radii_that_cannot_be_are_rejected_and_a_changed_one_is_noticed():
     net, network, pictures, labels = problem("dense", N=1)
     eps = radii_of(pictures)
     (c, _), = make(net, pictures, labels, eps)
-    for change in (c.eps[1:], [*c.eps, "0"], ["-0.1", *c.eps[1:]], ["x", *c.eps[1:]], [0.1] * 6, [], None, 0.1, np.array(c.eps)):
-        with pytest.raises(Rejected, match="^eps: expected a decimal fraction of at least 0, or 6 of them, got ") as caught:
+    for change in (c.eps[1:], [*c.eps, "0"], ["-0.1", *c.eps[1:]], ["x", *c.eps[1:]],
+                   [0.1] * 6, [], None, 0.1, np.array(c.eps)):
+        with pytest.raises(
+                Rejected, match="^eps: expected a decimal fraction of at least 0, or 6 of them, got ") as caught:
             prove(c._replace(eps=change).sealed(), network)
         assert "\n" not in str(caught.value)
     with pytest.raises(Rejected, match="changed since"):
@@ -190,8 +197,8 @@ def test_radii_are_laid_out_as_the_pixels_are():
     """The first layer is the identity of an image of two channels: l and u are x ± ε, pixel by pixel."""
     x, eps = np.full((1, 2, 2, 3), 0.5), np.arange(12).reshape(1, 2, 2, 3) / 24
     layers = [rb.layers.Flatten(), rb.layers.Linear(12, 12), rb.layers.ReLU(), rb.layers.Linear(12, 2)]
-    net = rb.Network(layers, {"1.weight": np.eye(12), "1.bias": np.zeros(12), "3.weight": np.ones((2, 12)), "3.bias": np.zeros(2)},
-                     (2, 2, 3))
+    net = rb.Network(layers, {"1.weight": np.eye(12), "1.bias": np.zeros(12),
+                              "3.weight": np.ones((2, 12)), "3.bias": np.zeros(2)}, (2, 2, 3))
     for method in ("ibp", "cap", "crown"):
         (l, u), = rb.preactivation_bounds(net, rb.Ball(x, eps), method)
         np.testing.assert_allclose([l[0], u[0]], [(x - eps).ravel(), (x + eps).ravel()], rtol=0, atol=1e-15)
@@ -200,9 +207,11 @@ def test_radii_are_laid_out_as_the_pixels_are():
 @pytest.mark.parametrize("norm", [2, 1])
 def test_only_boxes_have_a_radius_for_each_pixel(norm):
     ball, y = batch(build("dense"))
-    with pytest.raises(ValueError, match=rf"^eps: expected a number or an array of shape \(3,\) with norm {norm}, got float64 \(3, 6\)$"):
+    with pytest.raises(ValueError, match=rf"^eps: expected a number or an array of shape \(3,\) with norm {norm}, "
+                                         r"got float64 \(3, 6\)$"):
         rb.Ball(ball.x, np.full(ball.x.shape, 0.1), norm=norm)
-    with pytest.raises(ValueError, match=r"^step_size: expected a number or an array of shape \(3,\), .* got float64 \(3, 6\)$"):
+    with pytest.raises(ValueError, match=r"^step_size: expected a number or an array of shape \(3,\), .* "
+                                         r"got float64 \(3, 6\)$"):
         rb.pgd(build("dense"), rb.Ball(ball.x, 0.1, norm=norm), y, step_size=np.full(ball.x.shape, 0.1))
 
 

@@ -73,8 +73,8 @@ with processes.processes(3) as pmap:
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_nothing_is_left_behind_however_the_process_ends(how):
     command = [sys.executable, "-c", RUN.format(seconds=0.5)]
-    with subprocess.Popen(command, cwd=Path(__file__).parent.parent, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-                          start_new_session=True) as process:
+    with subprocess.Popen(command, cwd=Path(__file__).parent.parent, stdout=subprocess.PIPE,
+                          stderr=subprocess.DEVNULL, text=True, start_new_session=True) as process:
         workers = {int(process.stdout.readline()) for _ in range(3)}
         process.send_signal(how)
         process.wait()

@@ -27,7 +27,8 @@ WIDTHS = (100, 200, 200, 200, 200, 200, 10)
 def gains(net, eps=0.1):
     """The mean radius at each ReLU, in units of the input's."""
     x = np.random.default_rng(1).random((4, *net.input_shape)).astype(net.dtype)
-    return [float((u - l).mean() / 2 / eps) for l, u in interval(net, rb.Ball(x, eps, domain=None).region(net.dtype)).pre]
+    return [float((u - l).mean() / 2 / eps)
+            for l, u in interval(net, rb.Ball(x, eps, domain=None).region(net.dtype)).pre]
 
 
 def started(seed, widths=WIDTHS):
@@ -89,7 +90,7 @@ def test_the_gradient_of_the_regularisers_is_autograds(name, ball):
 
 
 def by_torch(torch, l, u, r0):
-    """The terms of one ReLU and one example as the authors write them, with min(ρ, 1 / ρ); constant if one of A, I is empty."""
+    """The terms of one ReLU and example as the authors write them, with min(ρ, 1 / ρ); constant if A or I is empty."""
     c, on, off = (l + u) / 2, l > 0, u < 0
     terms = [torch.relu(0.5 - r0 / ((u - l) / 2).mean()) / 0.5]
     for of in (c, (c - c.mean()) ** 2):
@@ -106,12 +107,14 @@ def by_torch(torch, l, u, r0):
 def test_value_and_gradient_are_torchs_by_the_authors_formula(name, ball, torch):
     problem = Penalised(name, ball)
     net, low, high = problem.net, *(torch.tensor(side) for side in extent(problem.ball))
-    params, eps = {k: torch.tensor(v, requires_grad=True) for k, v in net.params.items()}, torch.tensor(np.array(problem.ball.eps))
+    params, eps = ({k: torch.tensor(v, requires_grad=True) for k, v in net.params.items()},
+                   torch.tensor(np.array(problem.ball.eps)))
     if problem.ball.norm == np.inf:
         centre, radius, r0 = (high + low) / 2, (high - low) / 2, ((high - low) / 2).mean(1)
         start = 0
     else:  # the first affine layers are one, and the ball's radius meets the dual norm of its rows
-        centre, W, start, r0 = torch.tensor(problem.ball.x), torch.eye(net.units[0], dtype=torch.float64), net.relus[0], eps
+        centre, W, start, r0 = (torch.tensor(problem.ball.x), torch.eye(net.units[0], dtype=torch.float64),
+                                net.relus[0], eps)
         for i in range(start):
             W, centre = params[f"{i}.weight"] @ W, centre @ params[f"{i}.weight"].T + params[f"{i}.bias"]
         radius = r0[:, None] * torch.linalg.vector_norm(W, 2 if problem.ball.norm == 2 else np.inf, dim=1)
@@ -143,12 +146,12 @@ def test_the_networks_of_these_tests_meet_every_term():
 
 
 def test_the_regularisers_of_networks_worked_by_hand():
-    """The hand-worked network has no stable unit. r̄₀ = 1; r̄ = 2 gives the ratio 1/2 = τ, r̄ = 5/2 the ratio 2/5: R = 1/2 − 2/5.
+    """The hand-worked network has no stable unit. r̄₀ = 1; r̄ = 2 has the ratio 1/2 = τ, 5/2 has 2/5: R = 1/2 − 2/5.
 
-    Then one ReLU of four units, r = 1, 1/2, 3/4, 41/4, r̄ = 25/8: one in A, two in I, one unstable; with −c, two in A, one in I.
-        c = 6, −1, −2, 5   c̄ = 2   −Σ_I c / Σ_A c = 3/6     Σ_A δ² = 16, Σ_I δ² = 9 + 16: nothing;  r̄₀ = r̄ / 4 leaves 1/4
-        c = 12, −1, −2, 7  c̄ = 4   3/12 leaves 1/4          Σ_A δ² = 64, Σ_I δ² = 25 + 36
-        c = 16, −1, −1, 2  c̄ = 4   2/16 leaves 3/8          Σ_A δ² = 144, Σ_I δ² = 25 + 25: 50/144 leaves 11/72
+    Then one ReLU of four units, r = 1, 1/2, 3/4, 41/4, r̄ = 25/8: 1 in A, 2 in I, 1 unstable; with −c, 2 in A, 1 in I.
+        c = 6, −1, −2, 5   c̄ = 2   −Σ_I c / Σ_A c = 3/6    Σ_A δ² = 16, Σ_I δ² = 9 + 16: nothing; r̄₀ = r̄/4 leaves 1/4
+        c = 12, −1, −2, 7  c̄ = 4   3/12 leaves 1/4         Σ_A δ² = 64, Σ_I δ² = 25 + 36
+        c = 16, −1, −1, 2  c̄ = 4   2/16 leaves 3/8         Σ_A δ² = 144, Σ_I δ² = 25 + 25: 50/144 leaves 11/72
     """
     net, ball, _ = hand()
     assert regularise(net, ball)[0] == pytest.approx(0.1, abs=1e-15)
@@ -245,7 +248,8 @@ def test_a_step_follows_the_loss_and_the_regularisers(few, monkeypatch):
 
 
 def test_a_run_begins_from_the_weights_that_were_asked_for(few):
-    uniform, ibp = (train.new_network(train.Args(seed=3, init=init), np, (1, 28, 28), 10) for init in ("uniform", "ibp"))
+    uniform, ibp = (train.new_network(train.Args(seed=3, init=init), np, (1, 28, 28), 10)
+                    for init in ("uniform", "ibp"))
     rng = train.stream("parameters", 3)
     first = rb.models.small(rng)
     for net, expected in ((uniform, first), (ibp, rb.models.for_intervals(rng, first))):

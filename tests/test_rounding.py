@@ -39,7 +39,8 @@ def problems(dtype):
 def matrix(net, i):
     """Layer i as a matrix (m, n) and a vector (m,) of rationals."""
     layer, W = net.layers[i], net.params[f"{i}.weight"]
-    return exact(layer.apply(W, layer.patches(np.eye(layer.units, dtype=W.dtype))).T), exact(layer.per_unit(net.params[f"{i}.bias"]))
+    return (exact(layer.apply(W, layer.patches(np.eye(layer.units, dtype=W.dtype))).T),
+            exact(layer.per_unit(net.params[f"{i}.bias"])))
 
 
 def box_ends(ball):
@@ -128,7 +129,7 @@ def test_lines_enclose_relu_over_the_exact_intervals(dtype, monkeypatch):
         for (l, u, lines), (low, high) in zip(used, intervals(net, *box_ends(ball)), strict=True):
             assert (exact(l) <= low).all() and (high <= exact(u)).all()
             a_lo, a_up, b_up = map(exact, lines[:3])
-            for z in (exact(l), exact(u), np.clip(Fraction(0), exact(l), exact(u))):  # both sides are convex between these
+            for z in (exact(l), exact(u), np.clip(Fraction(0), exact(l), exact(u))):  # both sides convex between these
                 assert (a_lo * z <= np.maximum(z, Fraction(0))).all()
                 assert (np.maximum(z, Fraction(0)) <= a_up * z + b_up).all()
 
@@ -186,7 +187,8 @@ def test_sums_that_cancel_are_covered(method, cancels):
     """A margin v·w (or v·bias) near 0 that is the sum of 1000 large products."""
     for seed in range(10):
         n, rng = 1000, np.random.default_rng(seed)
-        params = {"0.weight": np.ones((n, 1)), "0.bias": np.zeros(n), "1.weight": np.zeros((2, n)), "1.bias": np.zeros(2)}
+        params = {"0.weight": np.ones((n, 1)), "0.bias": np.zeros(n),
+                  "1.weight": np.zeros((2, n)), "1.bias": np.zeros(2)}
         large, v = params[f"0.{cancels}"].reshape(-1), params["1.weight"][1]
         large[:], v[:] = 1e3 * rng.random(n), 1e3 * rng.random(n) * np.sign(n / 2 - np.arange(n))
         v[-1] = -(v[:-1] @ large[:-1]) / large[-1]
@@ -212,7 +214,8 @@ def test_each_step_forward_contains_the_exact_one(dtype):
         c, r = rng.normal(size=(2, 50, 20)).astype(dtype)
         box = rounding.Box(c, np.abs(r) * dtype(scale))
         l, u = box.ends
-        assert (exact(l) <= exact(box.centre) - exact(box.radius)).all() and (exact(box.centre) + exact(box.radius) <= exact(u)).all()
+        assert ((exact(l) <= exact(box.centre) - exact(box.radius)).all()
+                and (exact(box.centre) + exact(box.radius) <= exact(u)).all())
         line = rounding.rounded_lines(l, u, rng.random((4, 50, 20)).astype(dtype))
         ends = [exact(a) * exact(z) + b for a, b in ((line.a_lo, 0), (line.a_up, exact(line.b_up))) for z in (l, u)]
         ends = [end.min(0) for end in ends[:2]] + [end.max(0) for end in ends[:2]] + ends[2:]

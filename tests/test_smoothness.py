@@ -1,7 +1,7 @@
 """Why a loss on relaxed bounds may jump, as inequalities on small networks.
 
-Definition 1 gives s̄_m(θ) = g_m(θ)·x* + b_m(θ) with x* = c + r v(g_m), the worst case (2). By Danskin's theorem its gradient in
-the parameters is that at the fixed x*:
+Definition 1 gives s̄_m(θ) = g_m(θ)·x* + b_m(θ) with x* = c + r v(g_m), the worst case (2). By Danskin's theorem its
+gradient in the parameters is that at the fixed x*:
 
     ∇s̄_m(θ) = D_m(θ; x*),    D_m(θ; x) = ∇_θ (g_m(θ)·x + b_m(θ))
 
@@ -9,15 +9,15 @@ D is linear in (x, 1). So, from θ₁ to θ₂, with x₁* and x₂* the worst c
 
     ∇s̄_m(θ₂) − ∇s̄_m(θ₁) = [D_m(θ₂; x₁*) − D_m(θ₁; x₁*)] + (∇g_m(θ₂))ᵀ (x₂* − x₁*)                      (split)
 
-The first part is the change at one and the same input. The second is what the worst case adds by moving, and it jumps with v:
+The first part is the change at the same input. The second is what the worst case adds by moving, and it jumps with v:
 
     ‖(∇g)ᵀ (x₂* − x₁*)‖ ≤ ‖∇g‖ ‖x₂* − x₁*‖                                                              (jump)
     ‖x₂* − x₁*‖ = 2 (Σ r_i², i where g changes sign)^½ for l∞,    ε √(2 − 2 cos(g(θ₁), g(θ₂))) for l2
 
-(‖u − v‖² = 2 − 2 u·v for unit vectors.) It vanishes where g = 0, as with the constant lines of `ibp`. For two layers, where
-g = Wᵀ(ā w⁺ + a̲ w⁻) for an output w·max(W x + bias, 0) and lines that w does not move,
+(‖u − v‖² = 2 − 2 u·v for unit vectors.) It vanishes where g = 0, as with the constant lines of `ibp`. For two layers,
+where g = Wᵀ(ā w⁺ + a̲ w⁻) for an output w·max(W x + bias, 0) and lines that w does not move,
 
-    ∇_w g = Wᵀ diag(a),  a = ā where w > 0 and a̲ elsewhere, so that  ‖∇_w g‖ ≤ ‖Wᵀ‖ ‖a‖ ≤ ‖Wᵀ‖ (‖a̲‖ + ‖ā‖)     (two layers)
+    ∇_w g = Wᵀ diag(a),  a = ā where w > 0 and a̲ elsewhere, so  ‖∇_w g‖ ≤ ‖Wᵀ‖ ‖a‖ ≤ ‖Wᵀ‖ (‖a̲‖ + ‖ā‖)     (two layers)
 
 in the Frobenius norm on the left, and all the more in the spectral norm: fewer and smaller lower slopes, smaller jumps.
 
@@ -25,7 +25,7 @@ The loss is L(s̄), with ∇L = Σ_m p_m ∇s̄_m, p = dL/ds (1). From Σ_m p_m 
 
     ‖∇L(θ₂) − ∇L(θ₁)‖ ≤ max_m ‖∇s̄_m(θ₂) − ∇s̄_m(θ₁)‖ + max_m ‖∇s̄_m(θ₁)‖ · ‖s̄(θ₂) − s̄(θ₁)‖_∞               (loss)
 
-(Along s, dp_m = p_m (ds_m − Σ_k p_k ds_k), with s_y = 0 among the k. For |ds| ≤ 1, Σ_m p_m |ds_m − mean| ≤ √variance ≤ 1.)
+(Along s, dp_m = p_m (ds_m − Σ_k p_k ds_k), s_y = 0 among the k. For |ds| ≤ 1, Σ_m p_m |ds_m − mean| ≤ √variance ≤ 1.)
 
 (two layers) is the example of the paper's Section 5. The others are our own. The paper's Theorems 1 and 2 are in
 test_paper_theorems.py: (split) and (jump) keep ‖x₂* − x₁*‖ where its (6) has 2ε. How loose ours come out:
@@ -99,8 +99,8 @@ def moved(one, two, m):
 
 
 def test_a_sign_of_g_that_flips_makes_the_gradient_jump_and_ibp_has_no_g():
-    """z = w x, s = 1 − 2 max(z, 0), x in [−1, 3], a̲ = 1/2: s̄ = max (1 − w x), so g = −w. For w = t > 0 the worst case is −1
-    and the gradient in w is 1; for w = −t it is 3 and −3: apart by 4, however small t is. By ibp s̄ = 1."""
+    """z = w x, s = 1 − 2 max(z, 0), x in [−1, 3], a̲ = 1/2: s̄ = max (1 − w x), so g = −w. For w = t > 0 the worst case
+    is −1 and the gradient in w is 1; for w = −t it is 3 and −3: apart by 4, however small t is. By ibp s̄ = 1."""
     net, ball, y = unit()
     ball, y = ball[:1], y[:1]
     for t in (1e-2, 1e-4, 1e-8):
@@ -134,7 +134,8 @@ def test_of_two_layers_the_gradient_of_g_is_bounded_by_the_slopes(method, seed):
     J = here.parts(0, 0)[0][:, names == "2.weight"].reshape(6, 2, 9)[:, 1]  # (n, hidden)
     np.testing.assert_allclose(J, W.T * a, rtol=0, atol=1e-12)
     bound = np.linalg.norm(W.T, 2) * (norm(a_lo) + norm(a_up))
-    assert np.linalg.norm(J, 2) <= np.linalg.norm(J) <= np.linalg.norm(W.T, 2) * norm(a) * (1 + 1e-12) <= bound * (1 + 2e-12)
+    assert (np.linalg.norm(J, 2) <= np.linalg.norm(J)
+            <= np.linalg.norm(W.T, 2) * norm(a) * (1 + 1e-12) <= bound * (1 + 2e-12))
 
 
 # ---- the loss ----
@@ -163,9 +164,9 @@ def test_the_loss_is_as_smooth_as_its_margins(method, ball, size):
 # ---- the sparsity of one-step ----
 
 def test_in_a_network_of_one_unit_the_gradient_in_its_slope_is_never_negative():
-    """s̄ = max over z in [l, u] of w⁺ (ā z + b̄) + w⁻ a̲ z + rest: for w < 0 it is −w a̲ (−l) + rest, whose gradient in a̲ is
-    w l > 0; for w ≥ 0 a̲ is not in it. So one-step takes a̲ = 0 wherever the slope matters. With more units, active ones
-    included, it is a frequency and no theorem: their worst cases compete, as the next test shows."""
+    """s̄ = max over z in [l, u] of w⁺ (ā z + b̄) + w⁻ a̲ z + rest: for w < 0 it is −w a̲ (−l) + rest, whose gradient
+    in a̲ is w l > 0; for w ≥ 0 a̲ is not in it. So one-step takes a̲ = 0 wherever the slope matters. With more units,
+    active ones included, it is a frequency and no theorem: their worst cases compete, as the next test shows."""
     net, ball, y = unit()
     s = rb.margin_bounds(net, ball, y, "one-step", a0=[np.full((4, 1), 0.5)])
     np.testing.assert_array_equal(s, rb.margin_bounds(net, ball, y, "one-step", slopes=[np.zeros((4, 1))]))
@@ -197,7 +198,7 @@ def two_layers(method, seed):
 
 
 def looseness(method, ball, size, count=20):
-    """(the share of margins whose worst case moves, jump over change where it does, (jump) and (loss) over what they bound)."""
+    """(the share of margins whose worst case moves, jump over change there, (jump) and (loss) over what they bound)."""
     moves, shares, jumps, losses = [], [], [], []
     for one, two in pairs(ball, method, size, count):
         J1, J2 = (np.array([here.D(m, 0, here.worst(m, 0)) for m in range(len(here.margins.s))]) for here in (one, two))

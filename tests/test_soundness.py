@@ -65,9 +65,9 @@ def test_first_layer_bounds_are_the_maxima_over_the_ball(name, ball):
     ball, _ = batch(net, ball)
     first, n = net.relus[0], net.units[0]
     at_zero = forward(net, np.zeros((1, n)))[1][first]
-    F = images((forward(net, np.eye(n))[1][first] - at_zero).T, net.input_shape)[None]  # the linear functions (1, m, *input)
+    F = images((forward(net, np.eye(n))[1][first] - at_zero).T, net.input_shape)[None]  # linear forms (1, m, *input)
     F = F + np.zeros((len(ball), *F.shape[1:]))
-    loses = name in ("affine after affine", "convolution after convolution") and ball.norm == np.inf  # a box between the two
+    loses = name in ("affine after affine", "convolution after convolution") and ball.norm == np.inf  # a box between
     for method in ("cap", "crown") if loses else ("ibp", "cap", "crown"):
         l, u = rb.preactivation_bounds(net, ball, method)[0]
         np.testing.assert_allclose(as_rows(u, float), maximum(F, ball) + at_zero, rtol=0, atol=1e-12)
@@ -110,7 +110,8 @@ reals = st.floats(-1e6, 1e6)
 RULES = {"adaptive": lambda l, u, t: relaxation.enclose(l, u, relaxation.adaptive([(l, u)])[0]),
          "parallel": lambda l, u, t: relaxation.enclose(l, u),
          "uniform": lambda l, u, t: relaxation.enclose(l, u, t + 0 * l),
-         "bernoulli": lambda l, u, t: relaxation.enclose(l, u, relaxation.bernoulli([(l, u)], [t + 0 * l], 0.3, 0.7)[0])}
+         "bernoulli": lambda l, u, t: relaxation.enclose(
+             l, u, relaxation.bernoulli([(l, u)], [t + 0 * l], 0.3, 0.7)[0])}
 
 
 @settings(max_examples=200, deadline=None, derandomize=True)

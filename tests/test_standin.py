@@ -1,5 +1,5 @@
-"""The stand-in for CuPy (standin.py) refuses what CuPy refuses, and takes what it takes: held against the real package, which
-imports without a GPU. And every name and argument that the library uses is CuPy's.
+"""The stand-in for CuPy (standin.py) refuses what CuPy refuses, and takes what it takes: held against the real package,
+which imports without a GPU. And every name and argument that the library uses is CuPy's.
 """
 
 import ast
@@ -27,12 +27,16 @@ REFUSED = [
     *("np.asarray(x)", "np.array([x, x])", "np.maximum(x, 0)", "np.add(x, 1)", "np.sum(x)", "np.concatenate([x, x])"),
     *("np.sqrt(x)", "np.max(x)", "np.isfinite(x)", "HOST[x.astype(int)]", "np.add(HOST, 1, out=x)", "2 * HOST * x"),
     *("xp.maximum(x, HOST)", "xp.where(x > 0, x, HOST)", "xp.where(True, x, x)", "xp.einsum('i,i->', x, HOST)"),
-    *("xp.concatenate([x, HOST])", "xp.sum(HOST)", "xp.sum([1, 2])", "xp.clip(x, HOST, 1)", "xp.broadcast_to(HOST, (2, 3))"),
+    *("xp.concatenate([x, HOST])", "xp.sum(HOST)", "xp.sum([1, 2])", "xp.clip(x, HOST, 1)",
+      "xp.broadcast_to(HOST, (2, 3))"),
     *("xp.maximum(x, 0, where=x > 0)", "xp.add(x)", "xp.add(x, x, x, x)", "x.sum(where=x > 0)", "x.max(initial=0)"),
     *("xp.max(x, initial=0)", "xp.einsum('i->i', x, order='C')", "xp.take_along_axis(x, x.astype(int))"),
-    *("xp.where(x > 0, x, [1, 2, 3])", "xp.clip(x, [0, 0, 0], 1)", "x @ [1, 2, 3]", "xp.matmul(x, [1, 2, 3])", "xp.dot(x, 2.0)"),
-    *("xp.outer(x, [1, 2])", "xp.tensordot(x, [1, 2, 3], 1)", "xp.partition(x, np.int64(1))", "xp.zeros_like(x, subok=True)"),
-    *("x.item(0)", "x.astype(float, casting='safe', like=x)", "range(x.astype(int)[0])", "iter(x[0])", "float(x)", "hash(x)"),
+    *("xp.where(x > 0, x, [1, 2, 3])", "xp.clip(x, [0, 0, 0], 1)",
+      "x @ [1, 2, 3]", "xp.matmul(x, [1, 2, 3])", "xp.dot(x, 2.0)"),
+    *("xp.outer(x, [1, 2])", "xp.tensordot(x, [1, 2, 3], 1)", "xp.partition(x, np.int64(1))",
+      "xp.zeros_like(x, subok=True)"),
+    *("x.item(0)", "x.astype(float, casting='safe', like=x)",
+      "range(x.astype(int)[0])", "iter(x[0])", "float(x)", "hash(x)"),
 ]
 
 
@@ -46,7 +50,8 @@ def test_standin_refuses(device, line):
     ("xp.spacing(x)", AttributeError), ("xp.vectorize", AttributeError), ("x.searchsorted", AttributeError),
     ("xp.sort(x, kind='quicksort')", ValueError), ("xp.argsort(x, kind='mergesort')", ValueError),
     ("xp.asarray(['a'])", ValueError), ("xp.asarray(None)", ValueError), ("bool(x)", ValueError),
-    ("xp.broadcast_to(x, (2, 3))[:] = 0", ValueError), ("xp.lib.stride_tricks.as_strided(x, (2,), (8,))[0] = 0", ValueError),
+    ("xp.broadcast_to(x, (2, 3))[:] = 0", ValueError),
+    ("xp.lib.stride_tricks.as_strided(x, (2,), (8,))[0] = 0", ValueError),
     ("x[3]", IndexError), ("xp.take_along_axis(x, xp.asarray([5]), 0)", IndexError), ("x @ 2", ValueError),
     ("x += xp.ones((2, 3))", ValueError), ("x[::2].sort()", NotImplementedError)])
 def test_standin_refuses_otherwise(device, line, error):
@@ -55,12 +60,13 @@ def test_standin_refuses_otherwise(device, line, error):
 
 
 @pytest.mark.parametrize("line, dtype, shape", [
-    ("x.sum()", "f4", ()), ("x[0]", "f4", ()), ("x[0, ...]", "f4", ()), ("xp.max(x, axis=0)", "f4", ()), ("x @ x", "f4", ()),
-    ("(x > 0).sum()", "i8", ()), ("x.mean(keepdims=True)", "f4", (1,)), ("(x > 1).all()", "?", ()), ("x.argmax()", "i8", ()),
-    ("2 * x", "f4", (3,)), ("2.0 - x", "f4", (3,)), ("np.float32(2) * x", "f4", (3,)), ("np.float64(2) * x", "f8", (3,)),
-    ("np.float64(2) > x", "?", (3,)), ("x * (x > 0)", "f4", (3,)), ("xp.where(x > 1, x, 1)", "f4", (3,)),
-    ("x[np.array([2, 0])]", "f4", (2,)), ("x[[0, 1]]", "f4", (2,)), ("x[x > 0]", "f4", (2,)), ("xp.maximum(x, 0)", "f4", (3,)),
-    ("xp.asarray([x, x])", "f4", (2, 3)), ("abs(-x).T", "f4", (3,)), ("xp.arange(3)", "i8", (3,)), ("xp.zeros(2)", "f8", (2,)),
+    ("x.sum()", "f4", ()), ("x[0]", "f4", ()), ("x[0, ...]", "f4", ()), ("xp.max(x, axis=0)", "f4", ()),
+    ("x @ x", "f4", ()), ("(x > 0).sum()", "i8", ()), ("x.mean(keepdims=True)", "f4", (1,)), ("(x > 1).all()", "?", ()),
+    ("x.argmax()", "i8", ()), ("2 * x", "f4", (3,)), ("2.0 - x", "f4", (3,)), ("np.float32(2) * x", "f4", (3,)),
+    ("np.float64(2) * x", "f8", (3,)), ("np.float64(2) > x", "?", (3,)), ("x * (x > 0)", "f4", (3,)),
+    ("xp.where(x > 1, x, 1)", "f4", (3,)), ("x[np.array([2, 0])]", "f4", (2,)), ("x[[0, 1]]", "f4", (2,)),
+    ("x[x > 0]", "f4", (2,)), ("xp.maximum(x, 0)", "f4", (3,)), ("xp.asarray([x, x])", "f4", (2, 3)),
+    ("abs(-x).T", "f4", (3,)), ("xp.arange(3)", "i8", (3,)), ("xp.zeros(2)", "f8", (2,)),
     ("xp.finfo(x.dtype).tiny + x", "f4", (3,)), ("copy.deepcopy(x)", "f4", (3,)), ("x / x.sum()", "f4", (3,))])
 def test_standin_keeps_results_on_the_device(device, line, dtype, shape):
     found = eval(line, {"x": device.asarray(np.arange(3, dtype="f4")), "xp": device, "np": np, "copy": copy})
@@ -113,7 +119,8 @@ def misfit(function, call, cupy):
     names = [k.arg for k in call.keywords if k.arg]
     starred = any(isinstance(a, ast.Starred) for a in call.args) or len(names) < len(call.keywords)
     if isinstance(function, cupy.ufunc):
-        if set(names) - {"out", "dtype", "casting"} or not starred and not function.nin <= len(call.args) <= function.nargs:
+        if (set(names) - {"out", "dtype", "casting"}
+                or not starred and not function.nin <= len(call.args) <= function.nargs):
             return f"{len(call.args)} positional arguments and {names}"
         return None
     signature = method_signature(function) if not hasattr(function, "__code__") else inspect.signature(function)
@@ -157,10 +164,11 @@ def test_cupy_has_every_name_and_argument_that_is_used(real, source):
     assert misuses((ROOT / source).read_text(), real, methods=source.startswith("refbound")) == []
 
 
-@pytest.mark.parametrize("line", ["xp.spacing(x)", "namespace(x, y).nextbefore(x)", "net.xp.lib.sliding(x)", "x.setflags()",
-                                  "xp.maximum(x, 0, where=m)", "xp.maximum(x)", "x.sum(0, where=m)", "x.max(0, initial=1)",
-                                  "xp.take_along_axis(x, i)", "xp.sum(x, 0, initial=0)", "x.astype(d, casts='same_kind')",
-                                  "x.swapaxes(1)", "xp.full(3)", "net.xp.lib.stride_tricks.as_strided(x, s, t, u)"])
+@pytest.mark.parametrize("line", [
+    "xp.spacing(x)", "namespace(x, y).nextbefore(x)", "net.xp.lib.sliding(x)", "x.setflags()",
+    "xp.maximum(x, 0, where=m)", "xp.maximum(x)", "x.sum(0, where=m)", "x.max(0, initial=1)",
+    "xp.take_along_axis(x, i)", "xp.sum(x, 0, initial=0)", "x.astype(d, casts='same_kind')",
+    "x.swapaxes(1)", "xp.full(3)", "net.xp.lib.stride_tricks.as_strided(x, s, t, u)"])
 def test_the_check_of_names_finds_misuses(real, line):
     assert len(misuses(line, real)) == 1
 
@@ -168,7 +176,8 @@ def test_the_check_of_names_finds_misuses(real, line):
 def test_the_check_of_names_lets_pass_what_cupy_has(real):
     assert misuses("""
         namespace(x).maximum(x, 0, out=y, dtype=d) + xp.sum(x, (0, 1), keepdims=True) + x.reshape(*s, -1).T.sum(0)
-        xp.where(m, x, 1) + xp.zeros((*s, 3), x.dtype) + xp.einsum("ij->j", x) + math.prod(s) + net.xp.concatenate(parts)
+        xp.where(m, x, 1) + xp.zeros((*s, 3), x.dtype) + xp.einsum("ij->j", x) + math.prod(s) + """
+                   """net.xp.concatenate(parts)
         """.replace("\n        ", "\n"), real) == []
 
 
@@ -180,7 +189,8 @@ def parameters(signature):
 def test_standin_functions_take_what_cupy_s_take(real, name):
     """Positional parameters are the first of CuPy's, by name, order and default; those by keyword are among CuPy's."""
     ours, theirs = (parameters(inspect.signature(getattr(xp, name))) for xp in (standin.cupy, real))
-    by_position = [p for p in ours if p[1] in (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)]
+    by_position = [p for p in ours if p[1] in (inspect.Parameter.POSITIONAL_OR_KEYWORD,
+                                               inspect.Parameter.VAR_POSITIONAL)]
     open_ended = any(kind == inspect.Parameter.VAR_KEYWORD for _, kind, _ in theirs)
     assert by_position == theirs[:len(by_position)]
     assert open_ended or {p[0] for p in ours} <= {p[0] for p in theirs}
@@ -217,10 +227,12 @@ def unread(real, shape, dtype="f8"):
 
 
 @pytest.mark.parametrize("line", [
-    "x.T", "x[:, ::-1, 1:]", "x[..., None, 0]", "x[1, 2, 3]", "x[:, None][..., ::2]", "x.reshape(2, -1)", "x.reshape((6, 4))",
-    "x.swapaxes(-1, -2)", "x.transpose(2, 0, 1)", "x.transpose((1, 0, 2))", "xp.broadcast_to(x[:, :1], (5, 2, 3, 4))",
-    "xp.broadcast_to(x[0, 0, 0], (2,))", "x[:, 1:2].swapaxes(0, 1).reshape(1, 2, 4)", "xp.moveaxis(x, 0, -1)",
-    "xp.lib.stride_tricks.as_strided(x, (2, 3, 2, 2), (*x.strides[:2], 16, 8))", "x[:0]", "x.ravel()", "xp.squeeze(x[:1])"])
+    "x.T", "x[:, ::-1, 1:]", "x[..., None, 0]", "x[1, 2, 3]", "x[:, None][..., ::2]",
+    "x.reshape(2, -1)", "x.reshape((6, 4))", "x.swapaxes(-1, -2)", "x.transpose(2, 0, 1)", "x.transpose((1, 0, 2))",
+    "xp.broadcast_to(x[:, :1], (5, 2, 3, 4))", "xp.broadcast_to(x[0, 0, 0], (2,))",
+    "x[:, 1:2].swapaxes(0, 1).reshape(1, 2, 4)", "xp.moveaxis(x, 0, -1)",
+    "xp.lib.stride_tricks.as_strided(x, (2, 3, 2, 2), (*x.strides[:2], 16, 8))",
+    "x[:0]", "x.ravel()", "xp.squeeze(x[:1])"])
 def test_views_of_the_standin_are_those_of_cupy(real, line):
     ours = eval(line, {"x": standin.cupy.zeros((2, 3, 4)), "xp": standin.cupy})
     theirs = eval(line, {"x": unread(real, (2, 3, 4)), "xp": real})

@@ -20,8 +20,8 @@ NAMES = ("ibp-mlp-0.1-0", "sparse-0-1-mlp-0.1-0")
 def tiny(few, tmp_path):
     """What to give to a study of two runs of three epochs, its results in `results`."""
     return ["--only", "ibp", "sparse-0-1", "--epochs", "3", "--runs", str(tmp_path / "runs"),
-            "--results", str(tmp_path / "results"), "--",
-            "--data-dir", few, "--limit", "256", "--validation", "64", "--batch", "64", "--threads", "1", "--probe", "2"]
+            "--results", str(tmp_path / "results"), "--", "--data-dir", few,
+            "--limit", "256", "--validation", "64", "--batch", "64", "--threads", "1", "--probe", "2"]
 
 
 def parsed(*argv):
@@ -61,7 +61,8 @@ def test_a_study_that_was_stopped_goes_on_and_ends_as_one_that_was_not(tiny, tmp
     whole = [text.replace(str(tmp_path), str(tmp_path / "whole")) for text in tiny]
     study.main(whole)
     for name in NAMES:
-        assert without_seconds(results / f"{name}.json") == without_seconds(tmp_path / "whole" / "results" / f"{name}.json")
+        assert (without_seconds(results / f"{name}.json")
+                == without_seconds(tmp_path / "whole" / "results" / f"{name}.json"))
     assert [path.name for path in results.glob("*.npz")] == [f"{NAMES[0]}.npz"]  # figures look at no network of sparse
     assert (results / f"{NAMES[0]}.npz").read_bytes() == (tmp_path / "runs" / NAMES[0] / "best.npz").read_bytes()
 
@@ -76,12 +77,14 @@ def test_two_runs_at_a_time_end_as_one_after_the_other_and_say_whose_a_line_is(t
     for name in NAMES:
         one, two = (without_seconds(folder / "results" / f"{name}.json") for folder in (tmp_path, tmp_path / "both"))
         assert one == two
-        assert all(f"{name}: epoch   {epoch}/3" in printed for epoch in (1, 2, 3)) and f"{name}: verified error" in printed
+        assert (all(f"{name}: epoch   {epoch}/3" in printed for epoch in (1, 2, 3))
+                and f"{name}: verified error" in printed)
 
 
 def test_runs_at_a_time_share_the_cores_if_threads_are_not_asked_for(monkeypatch):
     monkeypatch.setattr(parallel, "available_cores", lambda: 6)
-    for argv, expected in (([], 0), (["--jobs", "2"], 3), (["--jobs", "9"], 1), (["--jobs", "2", "--", "--threads", "5"], 5)):
+    for argv, expected in (([], 0), (["--jobs", "2"], 3), (["--jobs", "9"], 1),
+                           (["--jobs", "2", "--", "--threads", "5"], 5)):
         args = arguments.parse(study.Args, "trainers.study", argv)
         assert study.command(NAMES[0], {"method": "ibp"}, args)[1].threads == expected
 
@@ -178,26 +181,31 @@ def test_the_runs_of_a_study_can_be_trained_and_each_has_a_column(name):
     given = [study.command(run, options, args)[1] for run, options in presets.runs(presets.STUDIES[name]).items()]
     assert len({one.run for one in given}) == len(given)
     columns = {words.heading(record.settings(vars(one))) for one in given}
-    least = {"longer": {"IBP", "OURS", "mtl-ibp (α = 0.5)"}, "search": {"IBP", "CROWN-IBP (β=1), CBP 1→1", "OURS", "CBP 1→0"},
+    least = {"longer": {"IBP", "OURS", "mtl-ibp (α = 0.5)"},
+             "search": {"IBP", "CROWN-IBP (β=1), CBP 1→1", "OURS", "CBP 1→0"},
              "objectives": {"IBP", "sabr (λ = 0.5)", "cc-ibp (α = 0.7)", "mtl-ibp (one-step, α = 0.3)"},
-             **{f"start-{model}": {"IBP", "ibp (init ibp)", "ibp (init ibp, regularise 0.5)"} for model in ("mlp", "small", "wide")}}
+             **{f"start-{model}": {"IBP", "ibp (init ibp)", "ibp (init ibp, regularise 0.5)"}
+                for model in ("mlp", "small", "wide")}}
     assert least.get(name, {"IBP", "CAP", "OURS", "CBP 1→0"}) <= columns
     assert name != "longer" or least[name] == columns
 
 
-@pytest.mark.parametrize(("folder", "names"), ((".", ("reduced", "reduced-0.3", "small")), ("longer", ("longer",)), ("objectives", ("objectives",)),
-                                                ("start", ("start-mlp", "start-small", "start-wide")), ("search", ("search",))))
+@pytest.mark.parametrize(("folder", "names"), (
+    (".", ("reduced", "reduced-0.3", "small")), ("longer", ("longer",)), ("objectives", ("objectives",)),
+    ("start", ("start-mlp", "start-small", "start-wide")), ("search", ("search",))))
 def test_the_committed_results_are_of_runs_that_the_studies_list(folder, names):
     listed = {}
     for name in names:
         args = arguments.parse(study.Args, "trainers.study", ["--preset", name])
-        listed |= {run: study.command(run, options, args)[1] for run, options in presets.runs(presets.STUDIES[name]).items()}
+        listed |= {run: study.command(run, options, args)[1]
+                   for run, options in presets.runs(presets.STUDIES[name]).items()}
     found = sorted((record.RESULTS / folder).glob("*.json"))
     assert found and all(study.finished(path, listed[path.stem]) for path in found)
 
 
 def test_the_longer_runs_have_more_epochs_than_those_of_the_study():
-    usual, longer = ({options["epochs"] for options in presets.runs(presets.STUDIES[name]).values()} for name in ("small", "longer"))
+    usual, longer = ({options["epochs"] for options in presets.runs(presets.STUDIES[name]).values()}
+                     for name in ("small", "longer"))
     assert min(longer) > max(usual)
 
 
@@ -205,15 +213,19 @@ def test_all_methods_of_the_study_but_cap_are_trained_alike():
     alike = {}
     for name, options in presets.runs(presets.STUDIES["small"]).items():
         if options["method"] != "cap":
-            alike.setdefault(options["eps"], []).append({k: v for k, v in options.items() if k not in ("seed", "method", "beta")})
-    assert [len(runs) for runs in alike.values()] == [12, 12, 13, 13] and all(run == runs[0] for runs in alike.values() for run in runs)
+            alike.setdefault(options["eps"], []).append(
+                {k: v for k, v in options.items() if k not in ("seed", "method", "beta")})
+    assert ([len(runs) for runs in alike.values()] == [12, 12, 13, 13]
+            and all(run == runs[0] for runs in alike.values() for run in runs))
 
 
 def made(name, seed, verified, **changed):
     """A record as trainers.study writes it."""
     given = record.settings(vars(train.Args(method="ibp", seed=seed, **changed)))
-    result = {"standard_error": 1.5, "pgd_error": 2.5, "verified_error": verified, "estimate": False, "training_seconds": 90.0}
-    return {"name": name, "arguments": given, "versions": {}, "result": result, "exact": None, "log": {}, "landscape": {}}
+    result = {"standard_error": 1.5, "pgd_error": 2.5, "verified_error": verified, "estimate": False,
+              "training_seconds": 90.0}
+    return {"name": name, "arguments": given, "versions": {}, "result": result,
+            "exact": None, "log": {}, "landscape": {}}
 
 
 def test_the_tables_show_mean_and_spread_beside_published_errors(tmp_path, capsys):
@@ -224,9 +236,10 @@ def test_the_tables_show_mean_and_spread_beside_published_errors(tmp_path, capsy
     printed = capsys.readouterr().out
     ours, paper = cells(printed)[1:3]
     assert ours[:3] == ["0.1", "ours", "1.50 ± 0.00 / 2.50 ± 0.00 / 5.00 ± 1.00 (3)"] and set(ours[3:]) == {"–"}
-    assert paper == ["", "published", "1.18 / 2.16 / 3.52", "1.07 / 1.69 / 2.10", "0.80 / 1.73 / 3.19", "1.09 / 1.77 / 2.36", "–"]
-    for text in ("errors, of dm_large", "IBP (Gowal et al. 2018)", "7 epochs, the first 5 by ibp alone, ε = 0 for 0.5 and rising for 5",
-                  "3 runs, 1.5 minutes each"):
+    assert paper == ["", "published", "1.18 / 2.16 / 3.52", "1.07 / 1.69 / 2.10", "0.80 / 1.73 / 3.19",
+                     "1.09 / 1.77 / 2.36", "–"]
+    for text in ("errors, of dm_large", "IBP (Gowal et al. 2018)",
+                 "7 epochs, the first 5 by ibp alone, ε = 0 for 0.5 and rising for 5", "3 runs, 1.5 minutes each"):
         assert text in printed
 
 
@@ -236,8 +249,8 @@ def cells(text):
     return [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
 
 
-# The rows of the paper's Table 1, from top to bottom: ε, then IBP, CROWN-IBP (β=1), CAP, OURS; ** where the paper prints bold,
-# the least verified error of a row, and __ where it underlines, the second
+# The rows of the paper's Table 1, from top to bottom: ε, then IBP, CROWN-IBP (β=1), CAP, OURS; ** where the paper
+# prints bold, the least verified error of a row, and __ where it underlines, the second
 TABLE_1 = {
     ("mnist", "published"): """
         0.1    1.18 / 2.16 / 3.52       1.07 / 1.69 / 2.10**     0.80 / 1.73 / 3.19       1.09 / 1.77 / 2.36__
@@ -256,7 +269,8 @@ TABLE_1 = {
     ("svhn", "published"): """
         0.01   19.91 / 34.12 / 43.83    17.25 / 30.84 / 39.88    16.88 / 30.16 / 37.09**  16.41 / 30.43 / 39.44__""",
 }
-SECTION_7 = {("published, deep", "8/255"): "54.02 / 65.42 / 66.94", ("published, deep", "2/255"): "35.83 / 46.21 / 52.26"}  # CBP 1→0
+SECTION_7 = {  # CBP 1→0
+    ("published, deep", "8/255"): "54.02 / 65.42 / 66.94", ("published, deep", "2/255"): "35.83 / 46.21 / 52.26"}
 TABLE_2 = {  # ε of the columns, then the rows: standard / verified
     "mnist": """         0.1            0.3
         RS               1.32 / 4.87    2.67 / 19.32
@@ -285,9 +299,11 @@ def test_table_1_of_the_paper_is_printed_as_it_stands_there(data, part):
         if name == part:
             found.append([eps, *row])
     rows = split(TABLE_1[data, part])
-    assert found == [[eps, *(entry.strip("*_") for entry in row), SECTION_7.get((part, eps), "–")] for eps, *row in rows]
+    assert found == [[eps, *(entry.strip("*_") for entry in row), SECTION_7.get((part, eps), "–")]
+                     for eps, *row in rows]
     for _, *row in rows:
-        first, second, *_ = sorted((entry for entry in row if entry != "–"), key=lambda entry: float(entry.strip("*_").split(" / ")[2]))
+        first, second, *_ = sorted((entry for entry in row if entry != "–"),
+                                   key=lambda entry: float(entry.strip("*_").split(" / ")[2]))
         assert first.endswith("**") and second.endswith("__")
 
 
@@ -299,13 +315,15 @@ def test_table_2_of_the_paper_is_printed_as_it_stands_there(data):
     for name, *row in rows:
         of = next(line for line in found if line[0].startswith(name))
         printed = [of[header.index(f"ε = {e}")].split(" / ") for e in eps]
-        assert [[float(standard), float(verified)] for standard, _, verified in printed] == [[*map(float, e.split(" / "))] for e in row]
+        assert ([[float(standard), float(verified)] for standard, _, verified in printed]
+                == [[*map(float, e.split(" / "))] for e in row])
         assert {pgd for _, pgd, _ in printed} == {"–"} and of[2] == "a"
 
 
 def test_a_run_by_the_released_settings_stands_beside_the_papers_row():
     """They have 0.0313725 for 8/255."""
-    text = next(table1.tables([made("a", 0, 4.0, data="cifar10", data_dir="folder", eps=presets.TRAINING["paper-cifar10-shallow"]["eps"])]))
+    text = next(table1.tables([made("a", 0, 4.0, data="cifar10", data_dir="folder",
+                                    eps=presets.TRAINING["paper-cifar10-shallow"]["eps"])]))
     assert ["8/255", "ours"] in [row[:2] for row in cells(text) if row[2].endswith("(1)")]
 
 
@@ -323,7 +341,8 @@ def test_runs_that_differ_in_more_than_their_seeds_share_no_cell():
             list(table1.tables(pair))
     older, moved = made("a", 0, 4.0), made("b", 1, 5.0, crop=1)
     del older["arguments"]["crop"]  # a record from before there was such an option
-    assert checkpoint.known(older["arguments"])["crop"] == 0 and checkpoint.known({"data": "svhn", "crop": None})["crop"] == 4
+    assert (checkpoint.known(older["arguments"])["crop"] == 0
+            and checkpoint.known({"data": "svhn", "crop": None})["crop"] == 4)
     for pair in ([older, moved], [moved, older]):
         with pytest.raises(ValueError, match="crop"):
             list(table1.tables(pair))
@@ -354,7 +373,8 @@ def test_more_epochs_stretch_every_time_of_a_schedule_and_change_nothing_else():
     times = {"epochs", "warmup", "ramp"}
     assert all(twice[name] == 2 * options[name] for name in times)
     assert twice["milestones"] == tuple(2 * time for time in options["milestones"])
-    assert options["adam_beta2"] == 0.99 and all(twice[k] == v for k, v in options.items() if k not in {*times, "milestones"})
+    assert (options["adam_beta2"] == 0.99
+            and all(twice[k] == v for k, v in options.items() if k not in {*times, "milestones"}))
     (half,) = presets.runs(presets.STUDIES["objectives"], ["mtl-ibp-one-step-small-0.3-0"], 12).values()
     assert (half["ibp_epochs"], half["milestones"]) == (10, (11, 11.65))
 
@@ -379,8 +399,9 @@ def test_a_record_that_lacks_what_is_read_is_one_line(part, name, tmp_path, refu
     refused(table1, [str(tmp_path)], path.name, part, name or "one length")
 
 
-@pytest.mark.parametrize("part, change", [("exact", 5), ("complete", 3), ("arguments", {"eps": "0.1"}), ("result", {"verified_error": "x"}),
-                                          ("result", {"training_seconds": [1]}), ("log", {"seconds": 3})])
+@pytest.mark.parametrize("part, change", [
+    ("exact", 5), ("complete", 3), ("arguments", {"eps": "0.1"}), ("result", {"verified_error": "x"}),
+    ("result", {"training_seconds": [1]}), ("log", {"seconds": 3})])
 def test_a_record_of_other_types_is_one_line(part, change, tmp_path, refused):
     [path] = record.RESULTS.glob("ibp-mlp-0.1-0.json")
     found = json.loads(path.read_text())

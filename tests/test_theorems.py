@@ -85,7 +85,8 @@ def test_blocks_change_nothing(name, ball, method, monkeypatch):
             close(parts.grads[key], grad)
 
 
-@pytest.mark.parametrize("name, ball", [*ON[1:3], ("convolution after convolution", "inf"), ("convolution after convolution", "l2")])
+@pytest.mark.parametrize("name, ball", [
+    *ON[1:3], ("convolution after convolution", "inf"), ("convolution after convolution", "l2")])
 @pytest.mark.parametrize("method", ["cap", "crown"])
 def test_the_receptive_field_changes_nothing(name, ball, method, monkeypatch):
     net = build(name)
@@ -196,7 +197,8 @@ def test_a_row_of_ones_own_is_a_method(monkeypatch):
     """A rule takes what it names; the slopes 1/2 by a rule are those given."""
     net = build("dense")
     ball, y = batch(net)
-    monkeypatch.setitem(rb.METHODS, "half", rb.METHODS["crown-ibp"]._replace(slopes=lambda pre: [0 * l + 0.5 for l, _ in pre]))
+    monkeypatch.setitem(rb.METHODS, "half", rb.METHODS["crown-ibp"]._replace(
+        slopes=lambda pre: [0 * l + 0.5 for l, _ in pre]))
     half = [np.full((3, *net.shapes[i]), 0.5) for i in net.relus]
     close(rb.margin_bounds(net, ball, y, "half"), rb.margin_bounds(net, ball, y, "crown-ibp", slopes=half))
     assert rb.robust_loss(net, ball, y, "half").value > 0

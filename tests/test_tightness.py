@@ -15,7 +15,8 @@ from verify.programs import lp
 @pytest.fixture
 def model(tmp_path):
     """A network on images of MNIST's size with few units."""
-    rb.save(rb.models.mlp(np.random.default_rng(0), widths=(784, 6, 5, 10), input_shape=(1, 28, 28)), tmp_path / "net.npz")
+    rb.save(rb.models.mlp(np.random.default_rng(0), widths=(784, 6, 5, 10), input_shape=(1, 28, 28)),
+            tmp_path / "net.npz")
     return str(tmp_path / "net.npz")
 
 
@@ -24,8 +25,8 @@ def rows(path):
 
 
 def test_the_sandwich_holds_with_the_exact_optimum_and_is_saved(model, tmp_path, capsys):
-    tightness.main([model, "--n", "2", "--eps", "0.02", "--exact", "--pgd-steps", "10", "--out", str(tmp_path / "out.json"),
-                    "--figure", str(tmp_path / "out.png")])
+    tightness.main([model, "--n", "2", "--eps", "0.02", "--exact", "--pgd-steps", "10",
+                    "--out", str(tmp_path / "out.json"), "--figure", str(tmp_path / "out.png")])
     printed = capsys.readouterr().out
     assert all(name in printed for name in (*tightness.METHODS, "PGD", "exact", "LP"))
     found = rows(tmp_path / "out.json")
@@ -44,7 +45,8 @@ def test_a_bound_below_the_attack_stops_the_command(model, monkeypatch):
 
 def test_an_optimum_that_was_not_found_in_time_is_not_called_exact(model, monkeypatch, capsys):
     real = tightness.exact_margins
-    monkeypatch.setattr(tightness, "exact_margins", lambda *given: [one._replace(status="time limit") for one in real(*given)])
+    monkeypatch.setattr(tightness, "exact_margins",
+                        lambda *given: [one._replace(status="time limit") for one in real(*given)])
     tightness.main([model, "--n", "1", "--eps", "0.02", "--pgd-steps", "2", "--exact"])
     printed = capsys.readouterr().out
     assert "MILP, cut off" in printed and "exact" not in printed
@@ -55,7 +57,8 @@ def test_an_lp_without_time_is_marked_and_a_bound_all_the_same(model, tmp_path):
     tightness.main([*command, "--out", str(tmp_path / "whole.json")])
     tightness.main([*command, "--time-limit", "0.001", "--out", str(tmp_path / "cut.json")])
     whole, cut = rows(tmp_path / "whole.json"), rows(tmp_path / "cut.json")
-    assert whole.keys() == {"PGD", "LP", "LP on interval"} and cut.keys() == {"PGD", "LP, cut off", "LP on interval, cut off"}
+    assert (whole.keys() == {"PGD", "LP", "LP on interval"}
+            and cut.keys() == {"PGD", "LP, cut off", "LP on interval, cut off"})
     assert all(cut[f"{name}, cut off"]["sum"] >= whole[name]["sum"] for name in ("LP", "LP on interval"))
 
 
@@ -63,9 +66,11 @@ def test_the_rows_that_are_asked_for_are_computed_and_no_other(model, tmp_path, 
     for name in ("triangle", "exact_margins"):
         monkeypatch.setattr(tightness, name, None)
     command = [model, "--n", "2", "--eps", "0.02", "--pgd-steps", "2"]
-    tightness.main([*command, "--rows", "cap", "alpha, each", "--figure", str(tmp_path / "out.png"), "--out", str(tmp_path / "out.json")])
+    tightness.main([*command, "--rows", "cap", "alpha, each",
+                    "--figure", str(tmp_path / "out.png"), "--out", str(tmp_path / "out.json")])
     found = rows(tmp_path / "out.json")
-    assert list(found) in (["PGD", "alpha, each", "cap"], ["PGD", "cap", "alpha, each"]) and (tmp_path / "out.png").exists()
+    assert (list(found) in (["PGD", "alpha, each", "cap"], ["PGD", "cap", "alpha, each"])
+            and (tmp_path / "out.png").exists())
     assert min(found["cap"]["mean_gap"], found["alpha, each"]["mean_gap"]) >= 0
     for argv, words in ((["--rows", "none"], "invalid choice: 'none'"), (["--rows"], "expected at least one argument")):
         with pytest.raises(SystemExit):
@@ -76,12 +81,12 @@ def test_the_rows_that_are_asked_for_are_computed_and_no_other(model, tmp_path, 
 
 
 @pytest.mark.parametrize("clip", [[], ["--no-clip"]])
-@pytest.mark.parametrize("layers, shape", [([Linear(784, 10)], (784,)),
-                                           ([Conv2d(1, 2, 5, 3, 1), Flatten(), Linear(162, 12), Linear(12, 10)], (1, 28, 28))])
+@pytest.mark.parametrize("layers, shape", [
+    ([Linear(784, 10)], (784,)), ([Conv2d(1, 2, 5, 3, 1), Flatten(), Linear(162, 12), Linear(12, 10)], (1, 28, 28))])
 def test_without_a_relu_every_row_is_the_optimum(layers, shape, clip, tmp_path):
     rb.save(rb.models.initialise(np.random.default_rng(1), layers, shape, np.float32), tmp_path / "net.npz")
-    tightness.main([str(tmp_path / "net.npz"), "--n", "2", "--eps", "0.03", "--exact", "--out", str(tmp_path / "out.json"),
-                    "--figure", str(tmp_path / "out.png"), *clip])
+    tightness.main([str(tmp_path / "net.npz"), "--n", "2", "--eps", "0.03", "--exact",
+                    "--out", str(tmp_path / "out.json"), "--figure", str(tmp_path / "out.png"), *clip])
     sums = [row["sum"] for name, row in rows(tmp_path / "out.json").items() if name != "PGD"]
     assert len(sums) == len(tightness.ROWS) + 1 and (tmp_path / "out.png").exists()
     np.testing.assert_allclose(sums, sums[0], rtol=0, atol=1e-6)
@@ -93,7 +98,8 @@ def test_a_last_layer_times_c_changes_no_row_but_by_c(c, model, tmp_path):
     rb.save(last_layer_times(rb.load(model), np.float32(c)), tmp_path / "times.npz")
     names = [name for name in tightness.ROWS if name not in ("one-step", "alpha")]
     for path, out in ((model, "one.json"), (str(tmp_path / "times.npz"), "other.json")):
-        tightness.main([path, "--n", "2", "--eps", "0.02", "--pgd-steps", "10", "--rows", *names, "--out", str(tmp_path / out)])
+        tightness.main([path, "--n", "2", "--eps", "0.02", "--pgd-steps", "10", "--rows", *names,
+                        "--out", str(tmp_path / out)])
     one, other = rows(tmp_path / "one.json"), rows(tmp_path / "other.json")
     assert list(one) == list(other)
     for name, row in one.items():
@@ -113,7 +119,8 @@ def test_margins_far_from_1_are_printed_in_a_unit_that_is_said(model, tmp_path, 
     assert [line.split()[:4] for line in plain[1:]] == [line.split()[:4] for line in times[1:]]
 
 
-def test_a_bound_that_breaks_the_sandwich_by_little_is_found_in_a_network_of_small_margins(model, tmp_path, monkeypatch):
+def test_a_bound_that_breaks_the_sandwich_by_little_is_found_in_a_network_of_small_margins(
+        model, tmp_path, monkeypatch):
     rb.save(last_layer_times(rb.load(model), np.float32(1e-6)), tmp_path / "times.npz")
     real = rb.margin_bounds
     monkeypatch.setattr(rb, "margin_bounds", lambda net, ball, y, method, **more:
@@ -136,7 +143,8 @@ def test_an_image_that_the_solver_fails_on_is_left_out_and_said(model, tmp_path,
     command, everywhere = [model, "--n", "3", "--eps", "0.02", "--pgd-steps", "2", "--rows", "LP", "crown"], False
     assert tightness.main([*command, "--out", str(tmp_path / "out.json")]) == 1
     printed = capsys.readouterr().out
-    assert "image 1: left out of every row: lp: no optimum for class 0: numerical difficulties" in printed and "2 images" in printed
+    assert ("image 1: left out of every row: lp: no optimum for class 0: numerical difficulties" in printed
+            and "2 images" in printed)
     left = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))["margins"]
     assert all(np.isfinite(s).all() and len(s) == 2 for s in left.values())
     everywhere = True
@@ -151,8 +159,8 @@ def test_a_number_of_images_that_cannot_be_is_refused(model):
 
 
 def test_every_bound_is_held_against_the_lp_on_its_own_intermediate_bounds():
-    values = {name: np.array([[0.0, 3.0]]) for name in (*tightness.METHODS, "LP on interval")} | {"PGD": np.array([[0.0, 1.0]]),
-                                                                                                 "LP": np.array([[0.0, 2.0]])}
+    values = ({name: np.array([[0.0, 3.0]]) for name in (*tightness.METHODS, "LP on interval")}
+              | {"PGD": np.array([[0.0, 1.0]]), "LP": np.array([[0.0, 2.0]])})
     tightness.check(values, [5])
     for name in ("ibp", *tightness.BY_INTERVAL):
         with pytest.raises(ValueError, match=f"image 5, class 1: LP on interval 3 is above {name} 2.5"):

@@ -77,27 +77,30 @@ def test_the_tables_of_errors_are_what_the_commands_print():
     assert rows("other methods | ε | standard / PGD / verified | by") == printed(table1.others(others)[0])
     assert rows("ε | network | PGD | exact | verified | missed") == [row for found in (ours, longer, others)
                                                                      for row in printed(table1.complete(found)[0])]
-    front = [[f"{eps:g}", *(table1.exact(ours[column, eps][0]) for column in ("IBP", words.COLUMNS["crown-ibp", 1, 1], "OURS"))]
+    front = [[f"{eps:g}", *(table1.exact(ours[column, eps][0])
+                            for column in ("IBP", words.COLUMNS["crown-ibp", 1, 1], "OURS"))]
              for eps in (0.1, 0.2, 0.3, 0.4)]
     assert rows("exact, ε | IBP | CROWN-IBP | OURS", (ROOM.parent / "README.md").read_text()) == front
 
 
 def test_the_tables_of_smoothness_are_what_the_command_prints():
     found = printed(landscape.by_seeds([landscape.summary(run) for run in record.read()]))
-    small, mlp = ([[eps, f"{name.partition(' (β=1)')[0]} ({seeds})", *row] for model, eps, name, seeds, *row in found if model == of]
-                  for of in ("small", "mlp"))
+    small, mlp = ([[eps, f"{name.partition(' (β=1)')[0]} ({seeds})", *row]
+                   for model, eps, name, seeds, *row in found if model == of] for of in ("small", "mlp"))
     assert rows("ε | method | variation | l2 distance | cosine distance | verified error") == [*small, *mlp]
 
 
 def test_an_exact_error_lies_between_pgd_and_verified_and_counts_the_verdicts():
-    decided = [one for one in record.read([record.RESULTS / folder for folder in (".", "longer", "objectives")]) if one.get("complete")]
+    decided = [one for one in record.read([record.RESULTS / folder for folder in (".", "longer", "objectives")])
+               if one.get("complete")]
     assert len(decided) > 16
     for one in decided:
         done, result = one["complete"], one["result"]
         count = {letter: done["verdicts"].count(letter) for letter in "mrn?"}
         assert sum(count.values()) == len(done["verdicts"]) == done["images"] == result["images"] == 10_000
         assert done["exact_error"] == (count["m"] + count["n"]) / 100 and done["unknown"] == count["?"] <= 10
-        assert result["pgd_error"] <= done["exact_error"] <= done["exact_error"] + count["?"] / 100 <= result["verified_error"]
+        assert (result["pgd_error"] <= done["exact_error"] <= done["exact_error"] + count["?"] / 100
+                <= result["verified_error"])
 
 
 def test_the_errors_of_ibp_beside_the_other_objectives_are_those_of_the_records():
@@ -127,7 +130,8 @@ def test_the_verified_errors_by_start_are_those_of_the_records():
     names = {method: name for (method, *beta), name in words.COLUMNS.items() if beta == [1, 1]}
     assert sorted(rows("network, ε | method | usual start | `--init ibp` | and `--regularise 0.5`")) == sorted(
         [f"`{model}`, {eps:g}", names[method].partition(" (")[0],
-         *(f"{table1.spread(row[start])} ({len(row[start])})" if start in row else "–" for start in (("uniform", 0), ("ibp", 0), ("ibp", 0.5)))]
+         *(f"{table1.spread(row[start])} ({len(row[start])})" if start in row else "–"
+           for start in (("uniform", 0), ("ibp", 0), ("ibp", 0.5)))]
         for (model, eps, method), row in found.items())
 
 
@@ -138,14 +142,17 @@ def test_the_search_is_that_of_the_records_and_what_it_chose_is_the_least_in_val
         pair = words.heading(given).partition(" (")[0], f"{given['ramp']:g}", f"{1000 * given['rate']:g}e-3"
         errors.setdefault(pair, {})[given["seed"]] = one["result"]["verified_error"]
         if given["seed"] == 0:
-            found[pair] = min(error for error, eps in zip(log["validation_verified_error"], log["validation_eps"]) if eps == given["eps"])
+            found[pair] = min(error for error, eps in zip(log["validation_verified_error"], log["validation_eps"])
+                              if eps == given["eps"])
     best = {method: min((pair for pair in found if pair[0] == method), key=found.get) for method, *_ in found}
     shown = {pair: f"**{of[0]:.2f}**" if pair in best.values() else f"{of[0]:.2f}" for pair, of in errors.items()}
     rates = ("1e-3", "2e-3", "4e-3", "8e-3")
     assert rows(f"method | ramp, epochs | {' | '.join(rates)}") == [
-        [method, ramp, *(shown[method, ramp, rate] for rate in rates)] for method in ("IBP", "CROWN-IBP", "OURS", "CBP 1→0") for ramp in ("1.25", "2.75")]
+        [method, ramp, *(shown[method, ramp, rate] for rate in rates)]
+        for method in ("IBP", "CROWN-IBP", "OURS", "CBP 1→0") for ramp in ("1.25", "2.75")]
     assert {tuple(row) for row in rows("method | rate | ramp, epochs | verified error")} == {
-        (method, rate, ramp, f"{table1.spread(list(errors[method, ramp, rate].values()))} (3)") for method, ramp, rate in best.values()}
+        (method, rate, ramp, f"{table1.spread(list(errors[method, ramp, rate].values()))} (3)")
+        for method, ramp, rate in best.values()}
     assert all(len(of) == (3 if pair in best.values() else 1) for pair, of in errors.items())
 
 

@@ -23,8 +23,8 @@ from verify import milp, tightness
 from verify.formats import load
 
 ROOT = Path(__file__).parent.parent
-SHORT = ["--model", "mlp", "--method", "ibp", "--epochs", "3", "--ibp-epochs", "0", "--warmup", "0.5", "--ramp", "1", "--milestones", "2",
-         "--batch", "50", "--shard", "20", "--validation", "100"]
+SHORT = ["--model", "mlp", "--method", "ibp", "--epochs", "3", "--ibp-epochs", "0", "--warmup", "0.5", "--ramp", "1",
+         "--milestones", "2", "--batch", "50", "--shard", "20", "--validation", "100"]
 
 
 def command(module, *arguments, **more):
@@ -37,9 +37,9 @@ METHODS = [["ibp"], ["crown-ibp"], ["cap-ibp"], ["random"], ["sparse", "--p", "0
 
 @pytest.mark.parametrize("method", METHODS, ids=" ".join)
 def test_training_lowers_the_loss_of_every_method(method, few, tmp_path, capsys):
-    train.main(["--run", str(tmp_path / "run"), "--data-dir", few, "--method", *method, "--model", "mlp", "--eps", "0.01",
-                "--epochs", "3", "--ibp-epochs", "0", "--warmup", "0", "--ramp", "0", "--batch", "20", "--limit", "300", "--validation", "20",
-                "--rate", "0.005"])
+    train.main(["--run", str(tmp_path / "run"), "--data-dir", few, "--method", *method, "--model", "mlp",
+                "--eps", "0.01", "--epochs", "3", "--ibp-epochs", "0", "--warmup", "0", "--ramp", "0",
+                "--batch", "20", "--limit", "300", "--validation", "20", "--rate", "0.005"])
     rows = (tmp_path / "run" / "log.csv").read_text().split()[1:]
     first, last = (float(row.split(",")[5]) for row in (rows[0], rows[-1]))
     assert last < 0.9 * first
@@ -50,8 +50,8 @@ def test_training_lowers_the_loss_of_every_method(method, few, tmp_path, capsys)
 
 def test_a_run_is_the_same_to_the_last_bit_for_any_number_of_threads(few, tmp_path):
     for name, threads in (("a", "1"), ("b", "2"), ("c", "2")):
-        assert command("trainers.train", *SHORT, "--method", "one-step", "--data-dir", few, "--run", str(tmp_path / name),
-                       "--threads", threads).returncode == 0
+        assert command("trainers.train", *SHORT, "--method", "one-step", "--data-dir", few,
+                       "--run", str(tmp_path / name), "--threads", threads).returncode == 0
     for file in ("best.npz", "model.npz", "landscape.csv"):
         a, b, c = ((tmp_path / name / file).read_bytes() for name in "abc")
         assert a == b == c
@@ -109,7 +109,8 @@ def test_adam_beta2_reaches_the_optimiser(few, tmp_path, monkeypatch):
 
 
 def test_every_purpose_and_place_has_a_stream_of_its_own():
-    places = [(purpose, 0, *place) for purpose in draws.PURPOSES for place in ((), (0,), (0, 0), (0, 0, 0), (1,), (1, 0))]
+    places = [(purpose, 0, *place) for purpose in draws.PURPOSES
+              for place in ((), (0,), (0, 0), (0, 0, 0), (1,), (1, 0))]
     first = {draws.stream(*place).integers(2**60) for place in places}
     assert len(first) == len(places)
     assert draws.stream("crop", 3, 1).integers(2**60) == draws.stream("crop", 3, 1).integers(2**60)
@@ -125,7 +126,7 @@ def test_a_run_of_other_draws_is_not_gone_on_with(few, tmp_path, interrupted_in_
 
 
 def test_two_steps_of_adam_worked_by_hand():
-    """g = 2, −2, β₁ = 0.9, β₂ = 0.5: m = 0.2, −0.02, v = 2, 3, without bias m̂ = 2, −2/19, v̂ = 4, 4; steps 1, −1/19 of the rate."""
+    """g = 2, −2, β = 0.9, 0.5: m = 0.2, −0.02, v = 2, 3, without bias 2, −2/19 and 4, 4; steps 1, −1/19 of the rate."""
     params, state = {"w": np.array([1.0])}, {}
     for g, w in ((2.0, 0.9), (-2.0, 0.9 + 0.1 / 19)):
         params, state = optim.adam(params, {"w": np.array([g])}, state, rate=0.1, beta2=0.5, eps=0)
@@ -153,10 +154,11 @@ def test_a_loss_that_is_no_longer_finite_stops_the_run_and_says_where(few, tmp_p
     (["--data-dir", "no-such-folder"], ["no-such-folder"]),
     (["--device", "cuda"], ["cuda"]),
     (["--batch", "100000"], ["--batch"]),
-    (["--factor", "nan"], ["--factor: expected a number in (0, 1], got nan"]), (["--milestones", "nan"], ["--milestones"]),
-    (["--eps", "inf"], ["--eps: expected a finite number"]), (["--crop", "28"], ["--crop: expected less than the 28 pixels"]),
-    (["--validation", "700"], ["--validation: expected less than the 700"]), (["--p", "0.5"], ["--p: not an option of ibp"]),
-    (["--foo"], ["--foo"]), (["--rate", "fast"], ["--rate"]),
+    (["--factor", "nan"], ["--factor: expected a number in (0, 1], got nan"]),
+    (["--milestones", "nan"], ["--milestones"]), (["--eps", "inf"], ["--eps: expected a finite number"]),
+    (["--crop", "28"], ["--crop: expected less than the 28 pixels"]),
+    (["--validation", "700"], ["--validation: expected less than the 700"]),
+    (["--p", "0.5"], ["--p: not an option of ibp"]), (["--foo"], ["--foo"]), (["--rate", "fast"], ["--rate"]),
 ])
 def test_arguments_that_cannot_be_are_refused_before_anything_is_written(argv, words, few, tmp_path, refused):
     run = tmp_path / "run"
@@ -190,7 +192,8 @@ def test_a_full_disk_stops_the_run_and_leaves_the_last_whole_files(few, tmp_path
 
 @pytest.mark.parametrize("train_eps", [0.05, 0.002])
 def test_validation_is_at_the_radius_of_the_test_wherever_training_ends(train_eps, few, tmp_path, capsys):
-    train.main([*SHORT, "--eps", "0.01", "--train-eps", str(train_eps), "--data-dir", few, "--run", str(tmp_path / "run")])
+    train.main([*SHORT, "--eps", "0.01", "--train-eps", str(train_eps), "--data-dir", few,
+                "--run", str(tmp_path / "run")])
     rows = checkpoint.read_log(tmp_path / "run" / "log.csv")
     _, held_out = data.split_validation(data.load("mnist", "train", few), 100, 0)
     args = evaluate.Args(eps=0.01, method=("ibp",), norm="inf", pgd_steps=0, seed=0, threads=1, shard=20)
@@ -218,7 +221,8 @@ def test_a_run_whose_log_lacks_a_column_of_now_goes_on(few, tmp_path, interrupte
 
 def test_the_first_epochs_are_ibp_s_alone_and_the_others_the_method_s(few, tmp_path):
     for name, more in {"ibp": ["--method", "ibp"], "start": ["--ibp-epochs", "2.5"]}.items():
-        train.main([*SHORT, "--method", "crown-ibp", "--shard", "50", *more, "--data-dir", few, "--run", str(tmp_path / name)])
+        train.main([*SHORT, "--method", "crown-ibp", "--shard", "50", *more, "--data-dir", few,
+                    "--run", str(tmp_path / name)])
     ibp, start = (checkpoint.read_log(tmp_path / name / "log.csv") for name in ("ibp", "start"))
     assert [row["beta"] for row in start] == [0, 0, 1]
     assert [row["loss"] for row in start[:2]] == [row["loss"] for row in ibp[:2]]
@@ -226,11 +230,13 @@ def test_the_first_epochs_are_ibp_s_alone_and_the_others_the_method_s(few, tmp_p
 
 
 def test_a_ramp_of_no_length_is_a_step(few, tmp_path):
-    train.main([*SHORT, "--warmup", "1", "--ramp", "0", "--eps", "0.02", "--data-dir", few, "--run", str(tmp_path / "run")])
+    train.main([*SHORT, "--warmup", "1", "--ramp", "0", "--eps", "0.02", "--data-dir", few,
+                "--run", str(tmp_path / "run")])
     assert [row["eps"] for row in checkpoint.read_log(tmp_path / "run" / "log.csv")] == [0, 0.02, 0.02]
 
 
-@pytest.mark.parametrize("file, word", [("config.json", "no arguments"), ("result.json", "expected the result of a run")])
+@pytest.mark.parametrize("file, word", [
+    ("config.json", "no arguments"), ("result.json", "expected the result of a run")])
 def test_a_run_folder_with_a_foreign_file_is_one_line(file, word, few, tmp_path, refused):
     run = tmp_path / "run"
     train.main([*SHORT, "--data-dir", few, "--run", str(run)])
@@ -253,7 +259,8 @@ def test_a_checkpoint_that_was_cut_is_one_line(few, tmp_path, refused):
 
 @pytest.mark.parametrize("method", ["one-step", "cap"])
 def test_an_epoch_on_the_device_is_the_epoch_on_the_host(method, few, tmp_path, device):
-    arguments = [*SHORT, "--method", method, "--data-dir", few, "--epochs", "2", "--limit", "100", "--shard", "50", "--eps", "0.02"]
+    arguments = [*SHORT, "--method", method, "--data-dir", few, "--epochs", "2", "--limit", "100", "--shard", "50",
+                 "--eps", "0.02"]
     for place in ("cpu", "cuda"):
         train.main([*arguments, "--device", place, "--run", str(tmp_path / place)])
     host, there = ((tmp_path / place / "log.csv").read_text().splitlines()[1:] for place in ("cpu", "cuda"))
@@ -299,7 +306,8 @@ def written(folder, *parts):
     """A data set in MNIST's format, of (split, images, labels)."""
     for split, *arrays in parts:
         for name, a in zip(FILES[split], arrays):
-            (folder / name).write_bytes(struct.pack(f">{1 + a.ndim}I", 0x800 + a.ndim, *a.shape) + a.astype(np.uint8).tobytes())
+            (folder / name).write_bytes(struct.pack(f">{1 + a.ndim}I", 0x800 + a.ndim, *a.shape)
+                                        + a.astype(np.uint8).tobytes())
     return str(folder)
 
 
@@ -310,7 +318,8 @@ def bytes_of(n, height, width, most=256):
 @pytest.mark.parametrize("test, words", [
     ((bytes_of(9, 8, 4), np.arange(9) % 4), ["(1, 4, 8) of at most 4 classes", "(1, 8, 4) of 4"]),
     ((bytes_of(9, 4, 8), np.arange(9)), ["(1, 4, 8) of at most 4 classes", "(1, 4, 8) of 9"]),
-    ((bytes_of(9, 4, 8, most=2), np.arange(9) % 4), ["the test images: found pixels of at most 1, expected bytes from 0 to 255"])],
+    ((bytes_of(9, 4, 8, most=2), np.arange(9) % 4),
+     ["the test images: found pixels of at most 1, expected bytes from 0 to 255"])],
     ids=["size", "classes", "range"])
 def test_a_test_set_that_does_not_fit_is_found_before_training(test, words, tmp_path):
     folder = written(tmp_path, ("train", bytes_of(60, 4, 8), np.arange(60) % 4), ("test", *test))
@@ -320,25 +329,29 @@ def test_a_test_set_that_does_not_fit_is_found_before_training(test, words, tmp_
 
 
 def test_epochs_that_compete_are_verified_alike(few, tmp_path, capsys):
-    """After the ramp the method verifies in validation, in epochs by ibp alone too: the best of the log is that of best.npz."""
+    """After the ramp validation is by the method, in epochs by ibp alone too: the log's best is that of best.npz."""
     run = tmp_path / "run"
-    train.main(["--model", "mlp", "--method", "crown-ibp", "--epochs", "4", "--ibp-epochs", "3", "--warmup", "0", "--ramp", "1", "--milestones", "3",
-                "--batch", "20", "--limit", "300", "--validation", "60", "--probe", "0", "--data-dir", few, "--run", str(run)])
-    evaluate.main([str(run), "--held-out", "--pgd-steps", "0", "--method", "crown-ibp", "--out", str(tmp_path / "out.json")])
+    train.main(["--model", "mlp", "--method", "crown-ibp", "--epochs", "4", "--ibp-epochs", "3", "--warmup", "0",
+                "--ramp", "1", "--milestones", "3", "--batch", "20", "--limit", "300", "--validation", "60",
+                "--probe", "0", "--data-dir", few, "--run", str(run)])
+    evaluate.main([str(run), "--held-out", "--pgd-steps", "0", "--method", "crown-ibp",
+                   "--out", str(tmp_path / "out.json")])
     found = json.loads((tmp_path / "out.json").read_text())
-    assert found["verified_error"] == min(row["validation_verified_error"] for row in checkpoint.read_log(run / "log.csv"))
+    assert found["verified_error"] == min(row["validation_verified_error"]
+                                          for row in checkpoint.read_log(run / "log.csv"))
     with pytest.raises(ValueError, match="--data: expected none beside --held-out"):
         evaluate.main([str(run), "--held-out", "--data", "svhn"])
 
 
 def test_a_test_set_that_lacks_classes_fits(tmp_path):
-    folder = written(tmp_path, ("train", bytes_of(60, 4, 8), np.arange(60) % 4), ("test", bytes_of(9, 4, 8), np.arange(9) % 2))
+    folder = written(tmp_path, ("train", bytes_of(60, 4, 8), np.arange(60) % 4),
+                     ("test", bytes_of(9, 4, 8), np.arange(9) % 2))
     train.main([*SHORT, "--batch", "8", "--validation", "8", "--data-dir", folder, "--run", str(tmp_path / "run")])
     assert (tmp_path / "run" / "result.json").exists()
 
 
 def test_the_data_of_a_run_are_found_from_any_folder(few, tmp_path, monkeypatch):
-    """As --data-dir was given, from where the run was started; where nothing is there, the error says where it looked."""
+    """As --data-dir was given, from where the run started; where nothing is there, the error says where it looked."""
     run, relative = str(tmp_path / "run"), Path(few).name
     (tmp_path / "elsewhere" / relative).mkdir(parents=True)  # another folder of that name is not taken
     monkeypatch.chdir(Path(few).parent)
@@ -347,7 +360,8 @@ def test_the_data_of_a_run_are_found_from_any_folder(few, tmp_path, monkeypatch)
     assert config["arguments"]["data_dir"] == relative
     shutil.copytree(few, tmp_path / "copy" / relative)
     monkeypatch.chdir(tmp_path / "copy")
-    with pytest.raises(ValueError, match=f"holds a run with other arguments .--data-dir {few} there, {tmp_path}/copy/{relative} here"):
+    with pytest.raises(ValueError, match=f"holds a run with other arguments .--data-dir {few} there, "
+                                         f"{tmp_path}/copy/{relative} here"):
         train.main([*SHORT, "--data-dir", relative, "--run", run])  # it does not go on with another folder's images
     monkeypatch.chdir(tmp_path / "elsewhere")
     evaluate.main([run, "--pgd-steps", "0", "--n", "5"])
@@ -356,7 +370,7 @@ def test_the_data_of_a_run_are_found_from_any_folder(few, tmp_path, monkeypatch)
     load.as_the_run(args)
     assert args.data_dir == few
     checkpoint.write_json(Path(run) / "config.json", {**config, "started_in": "/gone"})
-    with pytest.raises(FileNotFoundError, match=f"^{relative}: found no file"):  # then it is looked for here: all may have moved
+    with pytest.raises(FileNotFoundError, match=f"^{relative}: found no file"):  # then sought here: all may have moved
         evaluate.main([run])
     monkeypatch.chdir(tmp_path)
     with pytest.raises(FileNotFoundError, match=f"/gone/{relative}: found no such folder"):
@@ -374,5 +388,6 @@ def test_eps_is_a_number_or_a_fraction(module, capsys):
     for text in ("8/", "1/0", "8/255/2", "a"):
         with pytest.raises(SystemExit):
             arguments.parse(module.Args, "command", [*model, "--eps", text])
-        assert capsys.readouterr().err == (f"error: argument --eps: expected a number or a fraction such as 8/255, got {text!r}\n")
+        assert capsys.readouterr().err == (
+            f"error: argument --eps: expected a number or a fraction such as 8/255, got {text!r}\n")
     assert arguments.parse(train.Args, "command", ["--beta", "1", "1/2", "--milestones", "7/2"]).milestones == (3.5,)

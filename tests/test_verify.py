@@ -1,4 +1,4 @@
-"""The room verify: with what its means share no code, which way its imports point, and that its pages name what is there."""
+"""The room verify: with what its means share no code, which way imports point, and that pages name what is there."""
 
 import argparse
 import ast
@@ -27,7 +27,8 @@ def imports(path):
 
 
 def of_this_project(paths):
-    return {name for path in paths for name in imports(path) if name.split(".")[0] in ("refbound", "trainers", "verify")}
+    return {name for path in paths for name in imports(path)
+            if name.split(".")[0] in ("refbound", "trainers", "verify")}
 
 
 # ---- no code is shared ----
@@ -38,7 +39,8 @@ def test_the_prover_imports_nothing_of_the_project():
 
 def test_the_programs_import_what_a_layer_and_a_ball_are_and_no_bound():
     """Of the network they take the layers, and its value at an input; of the ball its numbers."""
-    allowed = {"refbound.Ball", "refbound.Network", *(f"refbound.layers.{name}" for name in ("Conv2d", "Linear", "ReLU"))}
+    allowed = {"refbound.Ball", "refbound.Network",
+               *(f"refbound.layers.{name}" for name in ("Conv2d", "Linear", "ReLU"))}
     found = of_this_project(VERIFY.glob("programs/*.py"))
     assert {name for name in found if not name.startswith("verify.programs.")} <= allowed
 
