@@ -78,7 +78,8 @@ def certified(s, y):
 def robust_loss(net, ball, y, method, beta=1.0, kappa=0.0, **options):
     """The mean of (1 − κ) L(β s̄ + (1 − β) s̄_ibp) + κ L(clean) and its gradient: equations (1) and (3).
 
-    `one-step`, `random` and `sparse` hold their slopes constant. ValueError as margin_bounds; a loss may overflow.
+    `one-step`, `random` and `sparse` hold their slopes constant. ValueError as margin_bounds, but a loss that
+    overflows is returned as it is.
     """
     loss = checked_loss(net, ball, y, method, beta, kappa, options)
     grads = mixed_loss_vjp(loss.value * 0 + 1 / len(y), net, loss, float(kappa))

@@ -166,8 +166,8 @@ def bounds(net, ball, pre):
     if given != [(shape, shape) for shape in shapes]:
         raise ValueError(f"pre: expected (l, u) for each ReLU, of shapes {shapes}, got {given}")
     for l, u in pre:
-        if not all(is_array(z) and namespace(z) is net.xp and z.dtype.kind in "fiu" for z in (l, u)) \
-                or bool((l > u).any()):
+        if (not all(is_array(z) and namespace(z) is net.xp and z.dtype.kind in "fiu" for z in (l, u))
+                or bool((l > u).any())):
             raise ValueError(f"pre: expected numbers l <= u in arrays of {net.xp.__name__}, got others")
     return [tuple(as_rows(z, net.dtype) for z in pair) for pair in pre]
 

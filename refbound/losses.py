@@ -20,6 +20,7 @@ class MixedLoss(NamedTuple):
     """The loss of each example, and what its gradient needs."""
 
     value: object   # ℓ (N,)
+    clean: object   # κ L(C(y) f(x)), the part of it that needs no bound (N,); 0 if κ = 0
     s: object       # (S, N), mixed
     logits: object  # (N, c)
     C: object
@@ -51,10 +52,8 @@ def mixed_loss(net, region, x, y, mixture, options, kappa=0.0):
                 found[method.bounds] = method, method.preactivation(net, region, options)
             terms.append((method, weight, method.margins(net, region, C, found[method.bounds][1].pre, options)))
             s = s + weight * terms[-1][2].s  # (3)
-    value = (1 - kappa) * cross_entropy(s)
-    if kappa > 0:
-        value = value + kappa * cross_entropy((C * logits).sum(-1))
-    return MixedLoss(value, s, logits, C, inputs, found, terms)
+    clean = kappa * cross_entropy((C * logits).sum(-1)) if kappa > 0 else 0
+    return MixedLoss((1 - kappa) * cross_entropy(s) + clean, clean, s, logits, C, inputs, found, terms)
 
 
 def mixed_loss_vjp(d, net, loss, kappa=0.0, ds=None):

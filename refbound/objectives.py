@@ -6,9 +6,11 @@
     cc-ibp    L(α s̄ + (1 − α) s_adv)            convex combinations"
     exp-ibp   L(s̄)^α L(s_adv)^(1−α)
 
-s_adv are the margins at x_adv, an attack's point of the ball, which is a constant of the gradient; they lie below s̄:
-with α from 0 to 1 an objective grows from the attack's loss to the bound's, as sabr by ibp does with λ; its box holds
-x_adv. s̄ may be any method's; those papers take ibp's. (3), κ as in losses.py: ℓ = (1 − κ) objective + κ L(C(y) f(x)).
+s_adv are the margins at x_adv, an attack's point of the ball, which is a constant of the gradient. They lie below s̄:
+with α from 0 to 1 an objective grows from the attack's loss to the bound's. So does sabr with λ by ibp; its box holds
+x_adv (`small_box`). s̄ may be any method's; those papers take ibp's. The mixture (3), and κ, the weight of the clean
+loss, are as in losses.py: ℓ = (1 − κ) objective + κ L(C(y) f(x)). The gradient in s̄ and in s_adv is `loss_vjp`'s;
+mixed_loss_vjp and forward_vjp take it on to the parameters.
 """
 
 from typing import NamedTuple
@@ -38,9 +40,9 @@ class Objective(NamedTuple):
 
 
 def small_box(ball, x_adv, lam):
-    """The box in B of radius λ ε, B's where less, centred nearest to x_adv; of an l2 or l1 ball, in B(x, (1 − λ) ε)."""
+    """The box of radius λ ε around x_adv, moved into B, and cut to B's width where that is less."""
     xp, x, radius = namespace(x_adv), as_rows(x_adv, x_adv.dtype), lam * as_rows(ball.eps, x_adv.dtype)
-    if ball.norm != float("inf"):
+    if ball.norm != float("inf"):  # the ball of that radius around the point of B(x, (1 − λ) ε) nearest to x_adv
         return Region(projection(Ball(ball.x, (1 - lam) * ball.eps, norm=ball.norm), x.dtype)(x), radius, ball.norm)
     low, high = ball.box(x.dtype)
     radius = xp.minimum(radius, (high - low) / 2)
@@ -84,7 +86,7 @@ def exp(s, s_adv, alpha):
 
 
 def exp_vjp(d, s, s_adv, alpha):
-    """Through log ℓ: ds̄ = d ℓ α ∇L(s̄) / L(s̄), ds_adv = d ℓ (1 − α) ∇L(s_adv) / L(s_adv); 0 if an L rounds to 0."""
+    """log ℓ = α log L(s̄) + (1 − α) log L(s_adv): ds̄ = d ℓ α ∇L(s̄) / L(s̄), ds_adv alike; 0 if an L rounds to 0."""
     d, (L, L_adv) = d * exp(s, s_adv, alpha), (cross_entropy(margins) for margins in (s, s_adv))
     dlog, dlog_adv = cross_entropy_vjp(1, s) / (L + (L == 0)), cross_entropy_vjp(1, s_adv) / (L_adv + (L_adv == 0))
     return d * alpha * dlog, d * (1 - alpha) * dlog_adv
@@ -116,13 +118,11 @@ def objective_loss(net, ball, y, objective, method="ibp", x_adv=None, rng=None, 
     bound = checked_loss(net, ball, y, method, beta, kappa, {**options, "rng": rng}, region)
     z, inputs = forward(net, as_rows(x_adv, net.dtype)) if "alpha" in row.options else (None, None)
     s_adv, d, kappa = (bound.C * z).sum(-1) if inputs else None, bound.value * 0 + 1 / len(y), float(kappa)
-    value, (ds, ds_adv) = (1 - kappa) * row.loss(bound.s, s_adv, alpha), row.loss_vjp(d, bound.s, s_adv, alpha)
-    if kappa > 0:
-        value = value + kappa * cross_entropy((bound.C * bound.logits).sum(-1))
+    value, (ds, ds_adv) = row.loss(bound.s, s_adv, alpha), row.loss_vjp(d, bound.s, s_adv, alpha)
     grads = mixed_loss_vjp(d, net, bound, kappa, (1 - kappa) * ds)
     if inputs:
         grads = add(grads, forward_vjp((bound.C * ((1 - kappa) * ds_adv)[:, :, None]).sum(0), net, inputs))
-    return RobustLoss(float(value.mean()), {name: grads[name] for name in net.params},
+    return RobustLoss(float(((1 - kappa) * value + bound.clean).mean()), {name: grads[name] for name in net.params},
                       with_true_class(bound.s, y), bound.logits)
 
 

@@ -3,7 +3,7 @@
     a̲ z + b̲ ≤ max(z, 0) ≤ ā z + b̄    for l ≤ z ≤ u,        ā = u⁺ / (u⁺ − l⁻),  b̄ = −l⁻ ā
 
 The upper line is the chord, the best there is (Appendix C.2); u⁺ = max(u, 0), l⁻ = min(l, 0). It is the identity on an
-active unit (l ≥ 0) and zero on an inactive one (u ≤ 0), and so is the lower line; on an unstable unit (l < 0 < u) that
+active unit (l ≥ 0) and zero on an inactive one (u ≤ 0), and so is the lower line; on an unstable unit (l < 0 < u) it
 passes through 0 (b̲ = 0) with any slope a̲ in [0, 1]. A rule below chooses it, or, for one-step (7), the rule in
 slopes.py, which looks at the loss.
 """

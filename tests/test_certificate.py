@@ -329,12 +329,30 @@ def test_a_certificate_survives_its_file_and_damage_is_one_line(tmp_path):
         assert "\n" not in str(caught.value)
 
 
-def test_the_command_makes_proves_saves_and_reads(tmp_path, capsys):
-    """A network that says 7 to everything certifies the test images that are a 7, the first and the eighteenth."""
+@pytest.fixture
+def seven(tmp_path):
+    """A network that says 7 to everything: it certifies the test images that are a 7, numbers 0, 17, 26, ..."""
     net = rb.models.mlp(np.random.default_rng(0), (784, 8, 10), input_shape=(1, 28, 28))
     net.params["3.bias"][7] += 50
     rb.save(net, tmp_path / "net.npz")
-    model, folder = str(tmp_path / "net.npz"), str(tmp_path / "certificates")
+    return str(tmp_path / "net.npz")
+
+
+def test_what_was_made_before_an_interrupt_is_saved(seven, tmp_path, monkeypatch):
+    def stop(net, images, *rest):
+        if calls.append(len(images)) or len(calls) > 1:
+            raise KeyboardInterrupt
+        return make(net, images, *rest)
+
+    calls = []
+    monkeypatch.setattr(certificate, "make", stop)
+    with pytest.raises(KeyboardInterrupt):
+        main([seven, "--eps", "0.01", "--n", "3", "--save", str(tmp_path / "some")])
+    assert sorted(path.name for path in (tmp_path / "some").iterdir()) == ["00000.npz", "00017.npz"]
+
+
+def test_the_command_makes_proves_saves_and_reads(seven, tmp_path, capsys):
+    model, folder = seven, str(tmp_path / "certificates")
     assert main([model, "--eps", "0.01", "--n", "2", "--save", folder]) == 0
     out = capsys.readouterr().out
     assert "2 certificates: 2 held, 0 not proved, 0 rejected" in out and "16 images among them" in out

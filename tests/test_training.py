@@ -126,7 +126,7 @@ def test_a_run_of_other_draws_is_not_gone_on_with(few, tmp_path, interrupted_in_
 
 
 def test_two_steps_of_adam_worked_by_hand():
-    """g = 2, −2, β = 0.9, 0.5: m = 0.2, −0.02, v = 2, 3, without bias 2, −2/19 and 4, 4; steps 1, −1/19 of the rate."""
+    """g = 2, −2, β₁ = 0.9, β₂ = 0.5: m = 0.2, −0.02, v = 2, 3; no bias: m̂ = 2, −2/19, v̂ = 4, 4; steps 1, −1/19."""
     params, state = {"w": np.array([1.0])}, {}
     for g, w in ((2.0, 0.9), (-2.0, 0.9 + 0.1 / 19)):
         params, state = optim.adam(params, {"w": np.array([g])}, state, rate=0.1, beta2=0.5, eps=0)

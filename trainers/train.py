@@ -202,8 +202,9 @@ def train_epochs(net, train, held_out, args, pmap, folder):
         started = time.time()
         net, state, row, found = train_epoch(net, state, train, epoch, args, pmap, folder)
         fraction = schedule.ramp(epoch, args.warmup, args.ramp, args.ramp_shape)  # where the epoch ends
+        # epochs that compete are verified alike
         by = ("ibp",) if epoch <= args.ibp_epochs and fraction < 1 else certifiers(args.method, args.beta)
-        validation = errors(net, held_out, args, fraction * args.eps, by)  # epochs that compete: alike
+        validation = errors(net, held_out, args, fraction * args.eps, by)
         rows.append({**row, **{f"validation_{kind}": validation[kind]
                                for kind in ("eps", "standard_error", "verified_error")},
                      "probe_seconds": round(sum(one.pop("seconds") for one in found), 2),
