@@ -225,7 +225,8 @@ def made(name, seed, verified, **changed):
     result = {"standard_error": 1.5, "pgd_error": 2.5, "verified_error": verified, "estimate": False,
               "training_seconds": 90.0}
     return {"name": name, "arguments": given, "versions": {}, "result": result,
-            "exact": None, "log": {}, "landscape": {}}
+            "exact": None, "log": {"verified_error": [9.0, verified + 1], "seconds": [45, 45], "probe_seconds": [0, 0]},
+            "landscape": {}}
 
 
 def test_the_tables_show_mean_and_spread_beside_published_errors(tmp_path, capsys):
@@ -239,7 +240,7 @@ def test_the_tables_show_mean_and_spread_beside_published_errors(tmp_path, capsy
     assert paper == ["", "published", "1.18 / 2.16 / 3.52", "1.07 / 1.69 / 2.10", "0.80 / 1.73 / 3.19",
                      "1.09 / 1.77 / 2.36", "–"]
     for text in ("errors, of dm_large", "IBP (Gowal et al. 2018)",
-                 "7 epochs, the first 5 by ibp alone, ε = 0 for 0.5 and rising for 5", "3 runs, 1.5 minutes each"):
+                 "7 epochs, the first 5 by ibp alone, ε = 0 for 0.5 and rising for 5", "IBP: ε 0.1 (6.0 %); 3 runs, 1.5 minutes each"):
         assert text in printed
 
 
@@ -386,7 +387,7 @@ def test_cells_hold_what_was_measured_alike():
         list(table1.tables([one, other]))
 
 
-@pytest.mark.parametrize("part, name", [("arguments", "train_eps"), ("result", "pgd_error"), ("log", "probe_seconds"),
+@pytest.mark.parametrize("part, name", [("arguments", "train_eps"), ("result", "pgd_error"), ("log", "verified_error"),
                                         ("landscape", "loss"), ("landscape", None)])
 def test_a_record_that_lacks_what_is_read_is_one_line(part, name, tmp_path, refused):
     [path] = record.RESULTS.glob("ibp-mlp-0.1-0.json")
@@ -401,7 +402,8 @@ def test_a_record_that_lacks_what_is_read_is_one_line(part, name, tmp_path, refu
 
 @pytest.mark.parametrize("part, change", [
     ("exact", 5), ("complete", 3), ("arguments", {"eps": "0.1"}), ("result", {"verified_error": "x"}),
-    ("result", {"training_seconds": [1]}), ("log", {"seconds": 3})])
+    ("result", {"training_seconds": [1]}), ("log", {"seconds": 3}),
+    ("log", {"verified_error": ["x"] * 6})])
 def test_a_record_of_other_types_is_one_line(part, change, tmp_path, refused):
     [path] = record.RESULTS.glob("ibp-mlp-0.1-0.json")
     found = json.loads(path.read_text())

@@ -49,7 +49,8 @@ def tables(records):
             yield "\n\n".join([f"Table 2. Published errors on {data.upper()}, and those of {name}",
                                table2(data, name, cells),
                                "\n".join(f"({letter}) {published.SOURCES[letter]}" for letter in sorted(used))])
-        yield "The runs:\n" + "\n".join(schedules(cells))
+        yield ("The runs, with the mean verified error in their last epoch of training:\n"
+               + "\n".join(schedules(cells)))
 
 
 def published_data(given):
@@ -167,10 +168,17 @@ def schedules(cells):
     for text, columns in alike.items():
         yield f"- {text}"
         for column, runs in columns.items():
-            of_eps = ", ".join(map(radius, sorted({one["arguments"]["eps"] for one in runs})))
+            of_eps = ", ".join(radius(eps) + in_training([one for one in runs if one["arguments"]["eps"] == eps])
+                               for eps in sorted({one["arguments"]["eps"] for one in runs}))
             minutes = statistics.mean(one["result"]["training_seconds"] / 60 for one in runs)
             many = f"{len(runs)} runs, {minutes:.1f} minutes each" if len(runs) > 1 else f"1 run, {minutes:.1f} minutes"
             yield f"  - {column}: ε {of_eps}; {many}"
+
+
+def in_training(runs):
+    """The mean verified error in the last epoch of training, at its ε; nothing for runs that did not log it."""
+    last = [one["log"]["verified_error"][-1] for one in runs if one["log"]]
+    return f" ({statistics.mean(last):.1f} %)" if last else ""
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ READ = {  # what tables and figures read of each part, where there is one; a rec
                   "beta", "kappa", "optimizer", "rate", "milestones", "factor", "batch", "p", "q", "projections",
                   "limit", "data", "data_dir", "seed", "probe"),
     "result": (*RESULT, "training_seconds"), "exact": RESULT,
-    "complete": ("images", "exact_error", "unknown", "verdicts"), "log": ("seconds", "probe_seconds"),
+    "complete": ("images", "exact_error", "unknown", "verdicts"), "log": ("verified_error", "seconds", "probe_seconds"),
     "landscape": ("time", "loss", "least_loss", "greatest_loss", "variation", "l2_distance", "cosine_distance")}
 SHOWN = ("ibp", "crown-ibp", "one-step")  # methods whose networks figures look at: kept beside their records, seed 0,
 LARGEST = 3_000_000  # and up to so many bytes
@@ -157,8 +157,9 @@ def whole(path, record):
         if part not in ("log", "landscape"):
             wrong = [name for name in NUMBERS & found.keys() if not isinstance(found[name], (int, float, type(None)))]
             missing += [f"{part}: {name} that is a number" for name in wrong]
-        elif found and {type(column) for column in found.values()} != {list} or len({*map(len, found.values())}) > 1:
-            missing.append(f"{part}: columns of one length")
+        elif (not all(isinstance(column, list) for column in found.values()) or len({*map(len, found.values())}) > 1
+              or any(isinstance(value, (str, list, dict)) for column in found.values() for value in column)):
+            missing.append(f"{part}: columns of numbers, of one length")
     if missing:
         raise ValueError(f"{path}: expected the record of a run, found no {', '.join(missing)}")
     return {"exact": None, **record}
