@@ -127,11 +127,12 @@ def test_a_run_folder_reads_as_its_results_file(tmp_path):
     rows = [dict(zip(run["landscape"], row)) for row in zip(*run["landscape"].values())]
     checkpoint.write_log(folder / "landscape.csv",
                          [{k: "" if v is None else v for k, v in row.items()} for row in rows])
-    checkpoint.write_log(folder / "log.csv", [{"epoch": 1, "verified_error": 9.5, "seconds": 2.5, "probe_seconds": 0}])
+    log = {"epoch": 1, "verified_error": 9.5, "seconds": 2.5, "probe_seconds": 0}
+    checkpoint.write_log(folder / "log.csv", [log])
     checkpoint.write_json(folder / "config.json", {"arguments": run["arguments"], "versions": {}})
     (found,) = record.read([folder])
     assert found == {**record.rounded(json.loads(json.dumps(run))),
-                     "log": {"epoch": [1], "verified_error": [9.5], "seconds": [2.5], "probe_seconds": [0]}, "exact": None}
+                     "log": {name: [value] for name, value in log.items()}, "exact": None}
     rb.save(rb.models.mlp(np.random.default_rng(0), widths=(4, 2)), folder / "best.npz")
     assert record.read([folder])[0]["network"] == str(folder / "best.npz")
 

@@ -240,7 +240,8 @@ def test_the_tables_show_mean_and_spread_beside_published_errors(tmp_path, capsy
     assert paper == ["", "published", "1.18 / 2.16 / 3.52", "1.07 / 1.69 / 2.10", "0.80 / 1.73 / 3.19",
                      "1.09 / 1.77 / 2.36", "–"]
     for text in ("errors, of dm_large", "IBP (Gowal et al. 2018)",
-                 "7 epochs, the first 5 by ibp alone, ε = 0 for 0.5 and rising for 5", "IBP: ε 0.1 (6.0 %); 3 runs, 1.5 minutes each"):
+                 "7 epochs, the first 5 by ibp alone, ε = 0 for 0.5 and rising for 5",
+                 "IBP: ε 0.1 (6.0 %); 3 runs, 1.5 minutes each"):
         assert text in printed
 
 
