@@ -84,6 +84,17 @@ def test_the_tables_of_errors_are_what_the_commands_print():
     assert rows("exact, ε | IBP | CROWN-IBP | OURS", (ROOM.parent / "README.md").read_text()) == front
 
 
+def test_the_table_of_tightness_has_the_exact_errors_and_own_bounds_of_the_records_but_for_rounding():
+    shown, found = rows("ε | network of | exact | by `ibp` | by `crown-ibp` | by `one-step`"), cells()
+    own = {"IBP": (3,), "CROWN-IBP": (4,), "OURS": (5,), "CBP 1→0": (3, 4)}  # columns of what trained it
+    assert [row[:2] for row in shown] == [[f"{eps:g}", name] for eps in (0.1, 0.2, 0.3, 0.4) for name in own]
+    for row in shown:
+        one = found[{"CROWN-IBP": words.COLUMNS["crown-ibp", 1, 1]}.get(row[1], row[1]), float(row[0])][0]
+        verified, bounds = one["result"]["verified_error"], [float(row[k]) for k in own[row[1]]]
+        assert row[2] == table1.exact(one) and min(map(float, row[3:])) > one["complete"]["exact_error"]
+        assert min(bounds) >= verified - 0.05 and (len(bounds) > 1 or bounds[0] <= verified + 0.05)
+
+
 def test_the_tables_of_smoothness_are_what_the_command_prints():
     found = printed(landscape.by_seeds([landscape.summary(run) for run in record.read()]))
     small, mlp = ([[eps, f"{name.partition(' (β=1)')[0]} ({seeds})", *row]
