@@ -236,6 +236,7 @@ def test_a_stage_that_fails_on_several_images_is_asked_for_each(model, whole, tm
     assert run(model, tmp_path / "out.json")["verdicts"] == whole["verdicts"] and min(seen) == 1 < max(seen)
 
 
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_a_network_that_overflows_leaves_every_image_unknown(model, tmp_path, capsys):
     net = rb.load(model)
     rb.save(net.with_params({name: 1e160 * value.astype(float) for name, value in net.params.items()}),
