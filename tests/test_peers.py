@@ -122,7 +122,7 @@ def test_a_known_cause_explains_the_quantities_that_it_touches_alone(apart, why,
     assert peers.main(["agreement"]) == (why == "UNEXPLAINED")
     printed = capsys.readouterr()
     assert printed.out.split("|")[-2].strip() == why
-    line = "bound_propagation differs by more than 1e-09, for no known reason\n"
+    line = "bound_propagation differs in crown-ibp, l∞ by more than 1e-09, for no known reason\n"
     assert printed.err == line * (why == "UNEXPLAINED")
 
 

@@ -404,7 +404,7 @@ def test_a_record_that_lacks_what_is_read_is_one_line(part, name, tmp_path, refu
 @pytest.mark.parametrize("part, change", [
     ("exact", 5), ("complete", 3), ("arguments", {"eps": "0.1"}), ("result", {"verified_error": "x"}),
     ("result", {"training_seconds": [1]}), ("log", {"seconds": 3}),
-    ("log", {"verified_error": ["x"] * 6})])
+    ("log", {"verified_error": ["x"] * 6}), ("log", {"verified_error": [None] * 6})])
 def test_a_record_of_other_types_is_one_line(part, change, tmp_path, refused):
     [path] = record.RESULTS.glob("ibp-mlp-0.1-0.json")
     found = json.loads(path.read_text())

@@ -177,7 +177,7 @@ def schedules(cells):
 
 def in_training(runs):
     """The mean verified error in the last epoch of training, at its ε; nothing for runs that did not log it."""
-    last = [one["log"]["verified_error"][-1] for one in runs if one["log"]]
+    last = [column[-1] for one in runs if (column := one["log"].get("verified_error"))]
     return f" ({statistics.mean(last):.1f} %)" if last else ""
 
 

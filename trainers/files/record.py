@@ -152,13 +152,13 @@ def whole(path, record):
     missing = [part for part in PARTS if not isinstance(record.get(part), dict)]
     missing += [part for part in ("exact", "complete") if not isinstance(record.get(part) or {}, dict)]
     for part, names in () if missing else READ.items():
-        found = record.get(part) or {}
+        found, kinds = record.get(part) or {}, (int, float) if part == "log" else (int, float, type(None))
         missing += [f"{part}: {name}" for name in names if (found or part == "arguments") and name not in found]
         if part not in ("log", "landscape"):
             wrong = [name for name in NUMBERS & found.keys() if not isinstance(found[name], (int, float, type(None)))]
             missing += [f"{part}: {name} that is a number" for name in wrong]
         elif (not all(isinstance(column, list) for column in found.values()) or len({*map(len, found.values())}) > 1
-              or any(isinstance(value, (str, list, dict)) for column in found.values() for value in column)):
+              or any(not isinstance(value, kinds) for column in found.values() for value in column)):
             missing.append(f"{part}: columns of numbers, of one length")
     if missing:
         raise ValueError(f"{path}: expected the record of a run, found no {', '.join(missing)}")
