@@ -248,10 +248,9 @@ def test_a_network_that_overflows_leaves_every_image_unknown(model, tmp_path, ca
 
 def test_the_verdicts_are_added_to_the_record_of_the_run(model, whole, tmp_path):
     path, wrong = tmp_path / "run.json", whole["verdicts"].count("misclassified")
-    given = {name: None for name in record.READ["arguments"]}
-    one = {"name": "run", "arguments": {**given, "eps": float(EPS), "no_clip": False, "norm": "inf"}, "versions": {},
+    one = {"name": "run", "arguments": record.settings(vars(train.Args(eps=float(EPS)))), "versions": {},
            "log": {}, "result": {"standard_error": 100 * wrong / N, "pgd_error": 50.0, "verified_error": 70.0,
-                                 "estimate": False, "training_seconds": 1.0}, "landscape": {}}
+                                 "method": ["ibp"], "estimate": False, "training_seconds": 1.0}, "landscape": {}}
     path.write_text(json.dumps(one), encoding="utf-8")
     run(model, tmp_path / "out.json", "--record", str(path))
     done = record.read_one(path)["complete"]

@@ -56,10 +56,14 @@ def test_the_images_that_a_run_held_out_are_those_of_its_log(few, tmp_path, caps
         with pytest.raises(ValueError, match="--held-out: expected the folder of a run of this version"):
             evaluate.main([str(other), "--eps", "0.1", "--held-out"])
     for name, value in (("method", ["ibp"]), ("beta", None), ("beta", []), ("norm", "3"), ("data_dir", 5),
-                        ("eps", "0.1")):
+                        ("eps", "0.1"), ("seed", "x"), ("split_seed", None)):
         (run / "config.json").write_text(json.dumps({**config, "arguments": {**config["arguments"], name: value}}))
         with pytest.raises(ValueError, match=f"found {name} .* in its config.json"):
             evaluate.main([str(run)])
+    del config["arguments"]["validation"]
+    (run / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match="--held-out: expected validation in .*config.json, found none"):
+        evaluate.main([str(run), "--held-out"])
 
 
 def test_a_method_is_asked_for_the_images_that_those_before_it_left(few, monkeypatch):
@@ -189,7 +193,7 @@ def test_sparse_is_verified_at_its_own_rates(p, q, slope, few):
 
 @pytest.mark.parametrize("argv, words", [
     (["--out", "none/out.json"], "there is no folder none"), (["--out", "."], "found a folder"),
-    (["--n", "101"], "at most the 100"), (["--p", "0.5"], "--p: not an option of ibp"),
+    (["--n", "101"], "at most the 100"), (["--p", "0"], "--p: not an option of ibp"),
     (["--seed", "-1"], "--seed: expected at least 0"), (["--n", "-5"], "--n: expected at least 0, got -5"),
     (["--draws", "0"], "--draws: expected at least 1, got 0"),
     (["--shard", "-1"], "--shard: expected at least 0, got -1"), (["--method", "foo", "--eta", "1"], "foo")])

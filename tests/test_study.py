@@ -1,12 +1,16 @@
 """Studies, their results and their tables: resumed, skipped, gathered, and put beside published numbers."""
 
 import json
+import os
 import re
+import shutil
+import signal
 import time
 import timeit
 from dataclasses import fields
 
 import pytest
+from conftest import FILES
 
 from trainers import study, table1, train
 from trainers.files import checkpoint, record, words
@@ -97,12 +101,14 @@ def test_of_two_runs_at_a_time_one_that_fails_leaves_the_other_its_result(tiny, 
     refused(study, ["--jobs", "0", *tiny], "--jobs: expected at least 1, got 0")
 
 
-def test_a_study_that_is_interrupted_takes_its_processes_with_it():
+@pytest.mark.parametrize("by, error", [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)])
+def test_a_study_that_is_interrupted_or_ended_takes_its_processes_with_it(by, error):
     started = time.monotonic()
-    with pytest.raises(KeyboardInterrupt), study.side_by_side(2) as (pmap, call):
+    with pytest.raises(error), study.side_by_side(2) as (pmap, call):
         pmap(lambda name: call(name, timeit, ["-n", "1", "import time; time.sleep(600)"]), ("one", "two", "three"))
         time.sleep(1)
-        raise KeyboardInterrupt
+        os.kill(os.getpid(), by)
+        time.sleep(60)
     assert time.monotonic() - started < 60
 
 
@@ -159,8 +165,21 @@ def test_a_study_refuses_unknown_runs_options_that_name_them_and_results_of_othe
     refused(study, ["--only", "nonsense"], "--only nonsense", "one-step")
     refused(study, [*tiny, "--eps", "0.2"], "--eps", "0.1", "0.2")
     refused(study, [*tiny, "--init", "ibp"], "--init", "uniform", "ibp")
+    refused(study, ["--preset", "search", "--only", "ibp-0.004-2.75", "--", "--rate", "1e-3"], "--rate", "0.004", "0.001")
     study.main(tiny)
     refused(study, [*tiny, "--rate", "0.1"], f"{NAMES[0]}.json", "--rate 0.002 there, 0.1 here", "--results")
+
+
+def test_data_sets_in_folders_of_one_name_are_two(tiny, few, tmp_path, refused):
+    for name in ("fashion", "kmnist"):
+        shutil.copytree(few, tmp_path / name / "raw")
+    labels = tmp_path / "kmnist" / "raw" / FILES["test"][1]
+    labels.write_bytes(labels.read_bytes()[:-1] + b"\0" if labels.read_bytes()[-1] else b"\1")
+    here = [text if text != few else str(tmp_path / "fashion" / "raw") for text in tiny]
+    study.main(here)
+    (one, _) = record.read([tmp_path / "results"])
+    assert one["arguments"]["data_dir"].startswith("raw ") and words.network(one["arguments"]).startswith("MNIST from raw ")
+    refused(study, [text.replace("fashion", "kmnist") for text in here], NAMES[0], "--data-dir raw ")
 
 
 @pytest.mark.parametrize("name", presets.TRAINING)
@@ -223,7 +242,7 @@ def made(name, seed, verified, **changed):
     """A record as trainers.study writes it."""
     given = record.settings(vars(train.Args(method="ibp", seed=seed, **changed)))
     result = {"standard_error": 1.5, "pgd_error": 2.5, "verified_error": verified, "estimate": False,
-              "training_seconds": 90.0}
+              "method": ["ibp"], "training_seconds": 90.0}
     return {"name": name, "arguments": given, "versions": {}, "result": result,
             "exact": None, "log": {"verified_error": [9.0, verified + 1], "seconds": [45, 45], "probe_seconds": [0, 0]},
             "landscape": {}}
@@ -389,7 +408,7 @@ def test_cells_hold_what_was_measured_alike():
 
 
 @pytest.mark.parametrize("part, name", [("arguments", "train_eps"), ("result", "pgd_error"), ("log", "verified_error"),
-                                        ("landscape", "loss"), ("landscape", None)])
+                                        ("landscape", "zero_slopes"), ("landscape", None)])
 def test_a_record_that_lacks_what_is_read_is_one_line(part, name, tmp_path, refused):
     [path] = record.RESULTS.glob("ibp-mlp-0.1-0.json")
     found = json.loads(path.read_text())
@@ -402,13 +421,15 @@ def test_a_record_that_lacks_what_is_read_is_one_line(part, name, tmp_path, refu
 
 
 @pytest.mark.parametrize("part, change", [
-    ("exact", 5), ("complete", 3), ("arguments", {"eps": "0.1"}), ("result", {"verified_error": "x"}),
+    ("exact", 5), ("complete", 3), ("arguments", {"eps": None}), ("arguments", {"milestones": None}),
+    ("arguments", {"kappa": [0]}), ("result", {"verified_error": "x"}), ("landscape", {"time": [None] * 26}),
+    ("complete", {"images": 2, "exact_error": 1, "unknown": 0, "verdicts": "r"}), ("log", {}),
     ("result", {"training_seconds": [1]}), ("log", {"seconds": 3}),
     ("log", {"verified_error": ["x"] * 6}), ("log", {"verified_error": [None] * 6})])
 def test_a_record_of_other_types_is_one_line(part, change, tmp_path, refused):
     [path] = record.RESULTS.glob("ibp-mlp-0.1-0.json")
     found = json.loads(path.read_text())
-    found[part] = {**found[part], **change} if isinstance(change, dict) else change
+    found[part] = {**found.get(part, {}), **change} if change and isinstance(change, dict) else change
     (tmp_path / path.name).write_text(json.dumps(found))
     refused(table1, [str(tmp_path)], path.name, part)
 

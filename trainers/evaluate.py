@@ -39,7 +39,8 @@ class Args:
 
     model: str = argument("", "a network (.npz) or a run folder, whose best network is taken", positional=True)
     eps: float = argument(None, "radius of the ball, pixels in [0, 1] (default: that of the run)", type=float)
-    method: tuple = argument((), "methods that may certify an image, any of them (default: that of the run)", type=str)
+    method: tuple = argument((), "methods that may certify an image, any of them (default: that of the run; "
+                                 "of a network file crown-ibp)", type=str)
     norm: str = argument(None, "inf, 2 or 1 (default: that of the run, or inf)", choices=("inf", "2", "1"), type=str)
     no_clip: bool = argument(None, "do not intersect the l∞ ball with [0, 1] (default: as the run)", type=bool)
     sound: bool = argument(False, "count in the bounds' own rounding error (l∞, interval methods)")
@@ -105,6 +106,8 @@ def held_out(run, data_dir=None):
         raise ValueError("--held-out: expected the folder of a run of this version, which says what it held out, "
                          f"got {run}")
     of = checkpoint.arguments_of(run)
+    if missing := [name for name in ("data", "data_dir", "validation", "split_seed") if name not in of]:
+        raise ValueError(f"--held-out: expected {missing[0]} in {run}/config.json, found none")
     return data.split_validation(data.load(of["data"], "train", data_dir or of["data_dir"]),
                                  of["validation"], of["split_seed"])[1]
 
@@ -125,7 +128,7 @@ def check(args):
     arguments.at_least(args, eps=0, n=0, pgd_steps=0, restarts=1, draws=1, projections=0, seed=0, threads=0, shard=0)
     taken = {name for method in args.method for name in rb.METHODS[method].options}
     for name in (*OPTIONS, "projections"):
-        if getattr(args, name):
+        if getattr(args, name) not in ((0,) if name == "projections" else (None,)):
             if name not in taken:
                 raise ValueError(f"--{name}: not an option of {' or '.join(args.method)}")
             checks.option_value(name, getattr(args, name))

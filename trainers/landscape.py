@@ -60,8 +60,7 @@ def summary(run):
     verified = (run["exact"] or run["result"]).get("verified_error")
     return {"run": run["name"], "method": given["method"], "heading": words.heading(given), "verified_error": verified,
             "model": given["model"], "eps": given["eps"], "probe": given["probe"], "phases": phases,
-            "alike": {k: v for k, v in sorted(record.settings(given).items())
-                      if k not in words.ALONE and v is not None},
+            "alike": record.alike(given),
             "probe_seconds": sum(log["probe_seconds"]), "seconds": sum(log["seconds"])}
 
 

@@ -10,6 +10,7 @@ CAP is trained with random projections, which estimate its bounds: the network i
 """
 
 import contextlib
+import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -78,7 +79,7 @@ def command(name, options, args):
     whole = [*argv, *args.options]
     wanted, given = (arguments.parse(train.Args, "trainers.train", some, presets.TRAINING) for some in (argv, whole))
     train.check(given)
-    for key in IDENTITY:
+    for key in IDENTITY + ("rate", "ramp") * (args.preset == "search"):
         if getattr(given, key) != getattr(wanted, key):
             raise ValueError(f"--{key}: {name} has {getattr(wanted, key)}, got {getattr(given, key)}; "
                              "expected after -- what all runs may share")
@@ -105,7 +106,7 @@ def side_by_side(jobs):
     if jobs == 1:
         yield map, lambda name, module, argv: module.main(argv)
         return
-    running = []
+    running, usual = [], signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # an error, as an interrupt is
 
     def call(name, module, argv):
         line = "no output"
@@ -125,6 +126,8 @@ def side_by_side(jobs):
             for process in running:  # does nothing to those that have ended
                 process.terminate()
             raise
+        finally:
+            signal.signal(signal.SIGTERM, usual)
 
 
 def gather(argv, given, results, call):

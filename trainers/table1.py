@@ -36,7 +36,7 @@ def tables(records):
     """The tables as text, for each network: Table 1, the other methods, Table 2, and the schedules of the runs."""
     networks = {}
     for one in records:
-        given = one["arguments"]
+        given = record.settings(one["arguments"])
         cells = networks.setdefault((network(given), published_data(given)), {})
         cells.setdefault((heading(given), nearest(given["eps"], published_data(given))), []).append(one)
     for (name, data), cells in networks.items():
@@ -55,7 +55,8 @@ def tables(records):
 
 def published_data(given):
     """The data of a run as inputs/published.py names it; None in another norm, or for another set in MNIST's format."""
-    return None if given["norm"] != "inf" or given["data"] == "mnist" and given["data_dir"] else given["data"]
+    other = given["norm"] != "inf" or given["data"] == "mnist" and given["data_dir"]
+    return given["data"] if given["data"] in published.PAPER and not other else None
 
 
 def note(data):
@@ -75,8 +76,8 @@ def check(records):
     """ValueError unless the runs of a cell differ in their seeds and nothing else."""
     first, seeds = records[0], [one["arguments"]["seed"] for one in records]
     for other in records[1:]:
-        a, b = (checkpoint.known(record.settings(one["arguments"])) for one in (first, other))
-        if keys := [k for k in {**a, **b} if k not in ALONE and a.get(k) != b.get(k)]:
+        a, b = (record.alike(one["arguments"]) for one in (first, other))
+        if keys := [k for k in {**a, **b} if a.get(k) != b.get(k)]:
             raise ValueError(f"{first['name']} and {other['name']} differ in {', '.join(keys)}; "
                              "expected runs that differ in their seeds")
         if not same(*(one["exact"] or one["result"] for one in (first, other))):

@@ -1,4 +1,4 @@
-"""Random flips and crops of a batch of images (N, C, H, W), uint8 in and out, by default as in the paper's experiments.
+"""Random flips and crops of a batch of images (N, C, H, W), uint8 in and out.
 
 Every draw comes from the generator given, a number for each image and not for each pixel.
 """
@@ -21,7 +21,7 @@ def random_crop(images, rng, pad=4):
     return windows[np.arange(n), :, top, left]  # (N, C, H, W)
 
 
-# flip, and pixels of crop; the paper's MNIST: none
+# flip, and pixels of crop: as in the paper's experiments, but for mnist, which it does not move
 AUGMENT = {"mnist": (False, 1), "cifar10": (True, 4), "svhn": (False, 4)}
 
 

@@ -60,7 +60,7 @@ def open_folder(folder, arguments, report):
         result = read_json(folder / "result.json")
         try:
             return report(result)
-        except (KeyError, TypeError):
+        except (KeyError, TypeError, ValueError, AttributeError):
             raise ValueError(f"{folder}/result.json: expected the result of a run, found none") from None
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder}: expected the folder of a run, or a new name, found a file")
@@ -156,8 +156,25 @@ def load_model(path):
     return rb.load(path / "best.npz"), arguments_of(path)
 
 
-KINDS = {"method": str, "eps": (int, float), "norm": str, "no_clip": bool, "beta": list, "data": str,
-         "data_dir": (str, type(None)), "started_in": str, "versions": dict}
+NUMBER, NONE = (int, float), type(None)
+KINDS = {  # of a run's arguments, and of what config.json has beside them
+    **dict.fromkeys(("method", "model", "norm", "data", "objective", "init", "optimizer", "ramp_shape"), str),
+    **dict.fromkeys(("eps", "epochs", "ibp_epochs", "warmup", "ramp", "rate", "factor", "regularise"), NUMBER),
+    **dict.fromkeys(("train_eps", "alpha", "lam", "adam_beta2", "eta", "p", "q"), (*NUMBER, NONE)),
+    **dict.fromkeys(("batch", "limit", "seed", "split_seed", "validation", "probe"), int),
+    **dict.fromkeys(("projections", "crop"), (int, NONE)), **dict.fromkeys(("beta", "kappa", "milestones"), list),
+    "no_clip": bool, "data_dir": (str, NONE), "versions": dict, "started_in": str}
+
+
+def misfit(found):
+    """In words, the first of these settings that no run has; "" if there is none."""
+    for name, value in found.items():
+        kind = KINDS.get(name, object)
+        fits = isinstance(value, kind) and (kind is not list or all(isinstance(one, NUMBER) for one in value))
+        pair, norm = name in ("beta", "kappa"), name == "norm"
+        if not fits or pair and len(value) != 2 or norm and value not in ("inf", "2", "1"):
+            return f"{name} {value!r:.60}"
+    return ""
 
 
 def read_config(folder):
@@ -165,13 +182,8 @@ def read_config(folder):
     config = read_json(Path(folder) / "config.json")
     if not isinstance(config.get("arguments"), dict):
         raise ValueError(f"{folder}: expected the folder of a run, found no arguments in its config.json")
-    found = {"method": None, "started_in": "", "versions": {}, **config, **config["arguments"]}
-    wrong = [name for name in KINDS if name in found and not isinstance(found[name], KINDS[name])]
-    wrong = wrong or (["beta"] * (len(found.get("beta", "01")) != 2)
-                      + ["norm"] * (found.get("norm", "inf") not in ("inf", "2", "1")))
-    if wrong:
-        raise ValueError(f"{folder}: expected the folder of a run, found {wrong[0]} {found[wrong[0]]!r:.60} "
-                         "in its config.json")
+    if wrong := misfit({"method": None, **config, **config["arguments"]}):
+        raise ValueError(f"{folder}: expected the folder of a run, found {wrong} in its config.json")
     return config
 
 

@@ -9,25 +9,30 @@ for unknown ?. "log" and "landscape" are log.csv and landscape.csv. Numbers have
 or not finite is null. `read` adds "network", the path of the best network, or None.
 """
 
+import contextlib
 import json
 import math
+import zlib
 from collections import Counter
 from pathlib import Path
 
+from .. import data
 from . import checkpoint
+from .checkpoint import NONE, NUMBER
+from .words import ALONE
 
 RESULTS = Path(__file__).parents[1] / "results"
 PARTS = ("arguments", "versions", "result", "log", "landscape")
-NUMBERS = {"eps", "train_eps", "epochs", "seed", "rate", "warmup", "ramp", "standard_error", "pgd_error",
-           "verified_error", "training_seconds", "images", "exact_error", "unknown"}
-RESULT = ("standard_error", "pgd_error", "verified_error", "estimate")
+NUMBERS = {"standard_error", "pgd_error", "verified_error", "training_seconds", "images", "exact_error", "unknown"}
+RESULT = ("standard_error", "pgd_error", "verified_error", "estimate", "method")
 READ = {  # what tables and figures read of each part, where there is one; a record may lack later arguments
     "arguments": ("method", "model", "eps", "train_eps", "norm", "no_clip", "epochs", "warmup", "ramp", "ramp_shape",
                   "beta", "kappa", "optimizer", "rate", "milestones", "factor", "batch", "p", "q", "projections",
                   "limit", "data", "data_dir", "seed", "probe"),
     "result": (*RESULT, "training_seconds"), "exact": RESULT,
     "complete": ("images", "exact_error", "unknown", "verdicts"), "log": ("verified_error", "seconds", "probe_seconds"),
-    "landscape": ("time", "loss", "least_loss", "greatest_loss", "variation", "l2_distance", "cosine_distance")}
+    "landscape": ("time", "loss", "least_loss", "greatest_loss", "variation", "l2_distance", "cosine_distance",
+                  "zero_slopes", "fractional_slopes", "one_slopes")}
 SHOWN = ("ibp", "crown-ibp", "one-step")  # methods whose networks figures look at: kept beside their records, seed 0,
 LARGEST = 3_000_000  # and up to so many bytes
 
@@ -49,8 +54,21 @@ def errors(found):
 
 
 def settings(arguments):
-    """A run's arguments as its record has them: without its folder, and of the data's folder the name."""
-    return {**arguments, "run": "", "data_dir": arguments["data_dir"] and Path(arguments["data_dir"]).resolve().name}
+    """A run's arguments as its record has them: without its folder, and of the data's folder the name.
+
+    After the name stands a checksum of the test labels: data sets may lie in folders of one name.
+    """
+    name = folder = arguments["data_dir"]
+    if folder:
+        name = Path(folder).resolve().name
+        with contextlib.suppress(OSError, ValueError):  # not there, as where a record is read
+            name += f" {zlib.crc32(data.load(arguments['data'], 'test', folder).labels):08x}"
+    return {**arguments, "run": "", "data_dir": name}
+
+
+def alike(arguments):
+    """The settings that runs have in common where they are averaged: all that are given, but the seed and the like."""
+    return {k: v for k, v in sorted(checkpoint.known(settings(arguments)).items()) if k not in ALONE and v is not None}
 
 
 def columns(path):
@@ -152,14 +170,27 @@ def whole(path, record):
     missing = [part for part in PARTS if not isinstance(record.get(part), dict)]
     missing += [part for part in ("exact", "complete") if not isinstance(record.get(part) or {}, dict)]
     for part, names in () if missing else READ.items():
-        found, kinds = record.get(part) or {}, (int, float) if part == "log" else (int, float, type(None))
-        missing += [f"{part}: {name}" for name in names if (found or part == "arguments") and name not in found]
-        if part not in ("log", "landscape"):
-            wrong = [name for name in NUMBERS & found.keys() if not isinstance(found[name], (int, float, type(None)))]
+        found = record.get(part) or {}
+        if found or part == "arguments" or part == "log" and record["landscape"]:
+            missing += [f"{part}: {name}" for name in names if name not in found]
+        if part in ("log", "landscape"):
+            fits = are_columns(found, found if part == "log" else ("time",))
+            missing += [] if fits else [f"{part}: columns of numbers, of one length"]
+        elif part == "arguments":
+            wrong = checkpoint.misfit(found)
+            missing += [f"arguments of a run ({wrong})"] if wrong else []
+        else:
+            wrong = [name for name in NUMBERS & found.keys() if not isinstance(found[name], (*NUMBER, NONE))]
             missing += [f"{part}: {name} that is a number" for name in wrong]
-        elif (not all(isinstance(column, list) for column in found.values()) or len({*map(len, found.values())}) > 1
-              or any(not isinstance(value, kinds) for column in found.values() for value in column)):
-            missing.append(f"{part}: columns of numbers, of one length")
+        if part == "complete" and found and not missing and not 0 < found["images"] == len(found["verdicts"]):
+            missing.append("complete: a verdict on each image")
     if missing:
         raise ValueError(f"{path}: expected the record of a run, found no {', '.join(missing)}")
     return {"exact": None, **record}
+
+
+def are_columns(found, whole):
+    """Whether these are columns of numbers, of one length; None may stand in those that are not named by `whole`."""
+    return (all(isinstance(column, list) for column in found.values()) and len({*map(len, found.values())}) <= 1
+            and all(isinstance(value, NUMBER) or value is None and name not in whole
+                    for name, column in found.items() for value in column))

@@ -165,7 +165,8 @@ MIXED = {**EQUAL, "one-step-1-0.1": (0,)}  # OURS with β from 1 to 0.1
 FASTER = {"adam_beta2": 0.99}
 SLOWER = {"rate": 1e-3, "warmup": 0.5, "ramp": 8.0, "milestones": (46.0, 56.0)}
 SHORT = {"warmup": 0.5, "ramp": 8.0, "milestones": (23.0, 28.0)}
-# as 20 epochs with 40 put in after the ramp; for CBP 1→0 the better of this and SLOWER by held-out images, at each ε
+# warm-up and ramp of 20 epochs, milestones of SLOWER; for CBP 1→0 at each ε the better of this and SLOWER, by images
+# held out
 LATE = {"warmup": 0.833, "ramp": 9.167, "milestones": (46.0, 56.0)}
 BY_IBP = {  # method -> ε -> options; searched: only mtl-ibp's α, 3 and 2 trials of 10 or 20 epochs, by held-out images
     "ibp": {0.1: {}, 0.3: {}},
