@@ -387,6 +387,7 @@ def test_what_was_proved_is_said_and_options_that_would_not_change_it_are_refuse
     net.params["4.bias"][:] = np.where(np.arange(net.classes) == labels[0], 100, 0)
     rb.save(net, tmp_path / "net.npz")
     command = [str(tmp_path / "net.npz"), "--read", str(tmp_path / "certificates")]
+    (tmp_path / "certificates").mkdir()
     pixels = np.full(images[:1].shape, "0.02")
     pixels[0, 0] = "1/10"
     made = [*make(net, images, labels[[0, 0]], "0.03"), *make(net, images[:1], labels[:1], pixels, clipped=False)]

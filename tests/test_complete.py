@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 
 import refbound as rb
+from refbound import branching
 from refbound.layers import Flatten, Linear, ReLU
 from trainers import data, evaluate, train
-from trainers.files import record
+from trainers.files import checkpoint, record
 from verify import complete, milp
+from verify.programs.mixed_integer import double
 from verify.verdicts import stages
 
 EPS, N = "0.04", 40
@@ -244,20 +246,40 @@ def test_a_network_that_overflows_leaves_every_image_unknown(model, tmp_path, ca
     found = run(str(tmp_path / "huge.npz"), tmp_path / "out.json", "--n", "3", "--time-limit", "0.1")
     assert found["verdicts"] == ["unknown"] * 3 and found["witnesses"] == {}
     assert "image 2: unknown: margin_bounds: a bound overflowed" in capsys.readouterr().out
+    milp.main([str(tmp_path / "huge.npz"), "--eps", EPS, "--n", "2", "--out", str(tmp_path / "milp.jsonl")])
+    assert "2 unknown of 2 images" in capsys.readouterr().out
 
 
 def test_the_verdicts_are_added_to_the_record_of_the_run(model, whole, tmp_path):
     path, wrong = tmp_path / "run.json", whole["verdicts"].count("misclassified")
     one = {"name": "run", "arguments": record.settings(vars(train.Args(eps=float(EPS)))), "versions": {},
-           "log": {}, "result": {"standard_error": 100 * wrong / N, "pgd_error": 50.0, "verified_error": 70.0,
-                                 "method": ["ibp"], "estimate": False, "training_seconds": 1.0}, "landscape": {}}
+           "log": {}, "landscape": {},
+           "result": {"standard_error": 100 * wrong / N, "pgd_error": 50.0, "verified_error": 70.0, "images": N,
+                      "method": ["ibp"], "estimate": False, "training_seconds": 1.0}}
     path.write_text(json.dumps(one), encoding="utf-8")
     run(model, tmp_path / "out.json", "--record", str(path))
     done = record.read_one(path)["complete"]
     assert done["verdicts"] == "".join(verdict[0] for verdict in whole["verdicts"]) and done["unknown"] == 0
     assert done["exact_error"] == 100 * (N - whole["verdicts"].count("robust")) / N and done["images"] == N
     text = path.read_text(encoding="utf-8")
-    for more, message in ((["--eps", "0.05"], "eps"), (["--no-clip"], "no_clip"), (["--n", "39"], "standard error")):
+    for more, message in ((["--eps", "0.05"], "--eps"), (["--no-clip"], "--no-clip"), (["--n", "39"], "39 test")):
         with pytest.raises(ValueError, match=f"run.json: expected .*{message}"):
             run(model, tmp_path / "out.json", "--record", str(path), *more)
     assert path.read_text(encoding="utf-8") == text
+    other = rb.load(model)
+    rb.save(other.with_params({name: 2 * value for name, value in other.params.items()}), path.with_suffix(".npz"))
+    with pytest.raises(ValueError, match="run.json: expected the record of .*, found that of another, .*run.npz"):
+        run(model, tmp_path / "out.json", "--record", str(path))
+    given = checkpoint.read_json(path)
+    given["complete"]["verdicts"] = given["complete"]["verdicts"][::-1]
+    path.write_text(json.dumps(given), encoding="utf-8")
+    with pytest.raises(ValueError, match="run.json: expected the record of this network, .*, found that of another"):
+        run(model, tmp_path / "out.json", "--record", str(path))
+
+
+def test_a_witness_of_branch_and_bound_that_is_none_by_itself_is_unknown(model, monkeypatch):
+    net, (images, labels) = rb.load(model), data.first(data.load("mnist", "test"), 1, rb.load(model))
+    found = branching.Decision("not robust", 1e-15, data.to_float(images[0], np.float64), 1)  # as in a batch it rounds
+    monkeypatch.setattr(stages, "branch_and_bound", lambda *given, **more: [found])
+    ball = rb.Ball(data.to_float(images, np.float64), 1e-15)
+    assert stages.branch(double(net), ball, labels, 1.0) == [stages.UNKNOWN]

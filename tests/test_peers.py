@@ -13,7 +13,7 @@ import refbound as rb
 from trainers.files.words import markdown
 from verify import peers
 from verify.pytorch import agreement
-from verify.pytorch.published import HELD, PEERS, Region
+from verify.pytorch.published import HELD, MERGED, PEERS, Region
 from verify.speed import benchmark, cost, floors, report
 from verify.speed import cases as timed
 
@@ -111,18 +111,21 @@ def test_published_implementation_agrees_where_no_difference_is_known(torch, nam
         assert apart <= known and bool(apart) == bool(known), (method, found)
 
 
-@pytest.mark.parametrize("apart, why", [(1e-16, HELD.text), (1e-3, "UNEXPLAINED")])
-def test_a_known_cause_explains_the_quantities_that_it_touches_alone(apart, why, monkeypatch, capsys):
+@pytest.mark.parametrize("method, apart, why", [
+    ("crown-ibp", {"gradient": 1e-2, "margins": 1e-16}, HELD.text),
+    ("crown-ibp", {"gradient": 1e-2, "margins": 1e-3}, "UNEXPLAINED"),
+    ("ibp", {"margins": 1e-2, "above": 1e-2, "below": -1e-3}, MERGED.text),
+    ("ibp", {"margins": 1e-2, "above": 1e-3, "below": 1e-2}, "UNEXPLAINED")])
+def test_a_known_cause_explains_the_quantities_that_it_touches_alone(method, apart, why, monkeypatch, capsys):
     monkeypatch.setattr(peers, "of_rendering", lambda args: {"ibp": {"margins": 0.0}})
-    monkeypatch.setattr(peers, "of_published", lambda peer, args: {
-        ("crown-ibp", np.inf): {"gradient": 1e-2, "margins": apart}})
+    monkeypatch.setattr(peers, "of_published", lambda peer, args: {(method, np.inf): apart})
     monkeypatch.setattr(peers, "version", lambda package: "1.0")
     monkeypatch.setattr(peers, "PEERS", {name: peer._replace(package="numpy") for name, peer in PEERS.items()
                                          if name in ("rendering", "bound_propagation")})  # one that is installed
     assert peers.main(["agreement"]) == (why == "UNEXPLAINED")
     printed = capsys.readouterr()
     assert printed.out.split("|")[-2].strip() == why
-    line = "bound_propagation differs in crown-ibp, l∞ by more than 1e-09, for no known reason\n"
+    line = f"bound_propagation differs in {method}, l∞ by more than 1e-09, for no known reason\n"
     assert printed.err == line * (why == "UNEXPLAINED")
 
 

@@ -165,7 +165,7 @@ def test_a_study_refuses_unknown_runs_options_that_name_them_and_results_of_othe
     refused(study, ["--only", "nonsense"], "--only nonsense", "one-step")
     refused(study, [*tiny, "--eps", "0.2"], "--eps", "0.1", "0.2")
     refused(study, [*tiny, "--init", "ibp"], "--init", "uniform", "ibp")
-    refused(study, ["--preset", "search", "--only", "ibp-0.004-2.75", "--", "--rate", "1e-3"], "--rate", "0.004", "0.001")
+    refused(study, ["--preset", "search", "--only", "ibp-0.004-2.75", "--", "--rate", "1e-3"], "--rate", "0.004")
     study.main(tiny)
     refused(study, [*tiny, "--rate", "0.1"], f"{NAMES[0]}.json", "--rate 0.002 there, 0.1 here", "--results")
 
@@ -177,8 +177,8 @@ def test_data_sets_in_folders_of_one_name_are_two(tiny, few, tmp_path, refused):
     labels.write_bytes(labels.read_bytes()[:-1] + b"\0" if labels.read_bytes()[-1] else b"\1")
     here = [text if text != few else str(tmp_path / "fashion" / "raw") for text in tiny]
     study.main(here)
-    (one, _) = record.read([tmp_path / "results"])
-    assert one["arguments"]["data_dir"].startswith("raw ") and words.network(one["arguments"]).startswith("MNIST from raw ")
+    (given, _) = (one["arguments"] for one in record.read([tmp_path / "results"]))
+    assert given["data_dir"].startswith("raw ") and words.network(given).startswith("MNIST from raw ")
     refused(study, [text.replace("fashion", "kmnist") for text in here], NAMES[0], "--data-dir raw ")
 
 

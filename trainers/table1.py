@@ -10,8 +10,8 @@ Tables are Markdown. CBP β₀→β₁ (Section 7) is CROWN-IBP mixed with IBP (
 import statistics
 from dataclasses import dataclass
 
-from .files import checkpoint, record
-from .files.words import ALONE, COLUMNS, MEASURED, heading, markdown, network, radius, same, schedule
+from .files import record
+from .files.words import COLUMNS, MEASURED, heading, markdown, network, radius, same, schedule
 from .inputs import arguments, published
 from .inputs.arguments import argument
 

@@ -189,6 +189,8 @@ def first_certificates(net, dataset, eps, clipped, args):
     The certificates of the first args.n images that one did; with --save each is written as soon as it is made.
     """
     (images, labels), certificates, in_a_row = data.first(dataset, 0, net), [], 0
+    if args.save:
+        Path(args.save).mkdir(parents=True, exist_ok=True)
     parts = (slice(i, i + BATCH) for i in range(0, len(images), BATCH))
     made = (pair for part in parts
             for pair in make(net, images[part], labels[part], eps, clipped, args.method, args.steps, args.seed))
@@ -206,7 +208,6 @@ def first_certificates(net, dataset, eps, clipped, args):
 
 def write(certificate, path):
     """A certificate to a file, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     buffer = io.BytesIO()
     save(certificate, buffer)
     checkpoint.write(path, buffer.getvalue())

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 from tqdm import tqdm
 
 import refbound as rb
@@ -27,7 +26,8 @@ from trainers.inputs.arguments import argument
 from trainers.loop import parallel
 
 from .formats.load import Given
-from .verdicts.problem import default_out, exact_error, problem, same, witnessed
+from .programs.mixed_integer import double
+from .verdicts.problem import default_out, exact_error, fingerprint, problem, same, witnessed
 from .verdicts.stages import clean, decide
 
 VERDICTS = ("misclassified", "robust", "not robust", "unknown")
@@ -58,7 +58,10 @@ def main(argv=None):
         raise ValueError(f"--eps: expected at most 1, as wide as pixels are, got {args.eps:g}")
     methods, wrong = bounds_of(args.model), [answer == "misclassified" for answer, _ in clean(net, ball, y)]
     if args.record:
-        record.belongs(args.record, args.eps, args.no_clip, 100 * np.mean(wrong))
+        record.belongs(args.record, args.model, args.eps, args.no_clip, wrong)
+        beside = Path(args.record).with_suffix(".npz")
+        if beside.exists() and fingerprint(double(rb.load(beside))) != config["model"]:
+            raise ValueError(f"{args.record}: expected the record of {args.model}, found that of another, {beside}")
     out, config = (Path(args.out or default_out(args, "held-out" if args.held_out else "complete", ".json")),
                    {**config, "methods": methods})
     state = resume(out, config, wrong)

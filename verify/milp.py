@@ -32,7 +32,8 @@ class Args(Given):
 
     n: int = argument(100, "test images, from the first")
     time_limit: float = argument(120.0, "seconds for an image")
-    out: str = argument(None, "results, a JSON line for each image (default: runs/verdicts-...jsonl)", type=str)
+    out: str = argument(
+        None, "results, a JSON line for each image (default: runs/verdicts-...jsonl)", type=arguments.file)
 
 
 def main(argv=None):
@@ -42,13 +43,13 @@ def main(argv=None):
     net, ball, y, config = problem(args)
     out = Path(args.out or default_out(args, "verdicts", ".jsonl"))
     rows = resume(out, config)
+    out.parent.mkdir(exist_ok=True)
     for row in rows[:args.n]:
         if row["witness"] is not None:
             witnessed(net, ball, y, row["image"], row["witness"], stored=True)
     bar = tqdm(range(len(rows), args.n), initial=min(len(rows), args.n), total=args.n, unit="image", disable=None)
     for i in bar:
         rows.append(one(net, ball[i:i + 1], y[i], i, args))
-        out.parent.mkdir(parents=True, exist_ok=True)
         checkpoint.write(out, "".join(json.dumps(line) + "\n" for line in [{"config": config}, *rows]))
         bar.set_postfix(counts(rows))
         if bar.disable:
@@ -59,17 +60,20 @@ def main(argv=None):
 
 
 def one(net, ball, y, i, args):
-    """Image i's row, by the tighter of `cap` and `crown`, in float64; unknown, and a line says why, if HiGHS fails."""
-    start, label = time.monotonic(), np.array([y])
-    attack = rb.pgd(scaled(net, ball.x), ball, label, restarts=3, rng=stream("attack", args.seed, i))[0]
-    witness = attack if margins(net, attack, y).max() >= 0 else None
-    pre = tightest(net, ball, ("cap", "crown"))
-    upper = least(net, ball, label)
+    """Image i's row, by the tighter of `cap` and `crown`, in float64.
+
+    Unknown, and a line says why, if HiGHS fails or a number overflows.
+    """
+    start, label, bound = time.monotonic(), np.array([y]), None
     try:
+        attack = rb.pgd(scaled(net, ball.x), ball, label, restarts=3, rng=stream("attack", args.seed, i))[0]
+        witness = attack if 0 <= margins(net, attack, y).max() < np.inf else None
+        pre, upper = tightest(net, ball, ("cap", "crown")), least(net, ball, label)
+        bound = float(np.delete(upper, y).max())
         answer = verdict(net, ball, y, pre, upper, args.time_limit, witness)
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:
         tqdm.write(f"image {i}: unknown: {error}")
-        answer = Verdict("unknown", float(np.delete(upper, y).max()), None, None)
+        answer = Verdict("unknown", bound, None, None)
     row = {"image": i, "label": int(y), "seconds": round(time.monotonic() - start, 2), **answer._asdict()}
     return {**row, "witness": None if answer.witness is None else answer.witness.tolist()}
 

@@ -19,7 +19,7 @@ from trainers.files.words import markdown
 from trainers.inputs import arguments
 from trainers.inputs.arguments import argument
 
-from .pytorch.agreement import BETA, KAPPA, NETWORKS, QUANTITIES, of_published, of_rendering
+from .pytorch.agreement import BETA, KAPPA, NETWORKS, QUANTITIES, Unusable, of_published, of_rendering
 from .pytorch.published import PEERS
 from .speed import benchmark, floors
 
@@ -63,9 +63,8 @@ def published_table(name, peer, args):
         return f"{name}: not installed; {wanted}", []
     try:
         found = of_published(peer, args)
-    except Exception as error:  # a release that does not run beside this Python, NumPy or PyTorch fails in its own way
-        reason = f"{type(error).__name__}: {(str(error).splitlines() or ['no message'])[0]}"
-        return f"{name} {version(peer.package)}: cannot be used here ({reason}); {wanted}", []
+    except Unusable as error:
+        return f"{name} {version(peer.package)}: cannot be used here ({error}); {wanted}", []
     rows, unexplained = [], []
     for (method, norm), row in found.items():
         apart = {name for name, value in row.items() if value > TOLERANCE}

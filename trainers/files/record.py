@@ -104,14 +104,22 @@ def write(folder, results):
     checkpoint.write(results / f"{record['name']}.json", text(record) + "\n")
 
 
-def belongs(path, eps, no_clip, standard_error):
-    """ValueError if the record in a file is of another ball, or of a network with another standard error (%)."""
-    found, given = read_one(path), {"eps": eps, "no_clip": bool(no_clip), "norm": "inf"}
-    if other := {name: found["arguments"][name] for name, value in given.items() if found["arguments"][name] != value}:
-        raise ValueError(f"{path}: expected a record of {given}, found {other}")
-    if not found["result"] or abs(found["result"]["standard_error"] - standard_error) > 0.02:
-        raise ValueError(f"{path}: expected the record of this network, of standard error {standard_error:.2f} % "
-                         f"on these images, found {found['result'].get('standard_error')}")
+def belongs(path, model, eps, no_clip, wrong):
+    """ValueError if the record in a file is not that of this run, its ball and images.
+
+    model: a network or a run folder; wrong (N,): whether it misclassifies each image, as the record's verdicts say too.
+    """
+    found, run = read_one(path), settings(checkpoint.arguments_of(model)) if Path(model).is_dir() else {}
+    given = {**run, "eps": eps, "no_clip": bool(no_clip), "norm": "inf"}
+    if other := checkpoint.differences(found["arguments"], given):
+        raise ValueError(f"{path}: expected the record of this run, found another ({other})")
+    if (images := found["result"].get("images")) != len(wrong):
+        raise ValueError(f"{path}: expected the record of a run with {len(wrong)} test images, found {images}")
+    error, verdicts = 100 * sum(wrong) / len(wrong), (found.get("complete") or {}).get("verdicts")
+    if (abs(found["result"]["standard_error"] - error) > 0.02
+            or verdicts and [verdict == "m" for verdict in verdicts] != [*wrong]):
+        raise ValueError(f"{path}: expected the record of this network, of standard error {error:.2f} %, found that "
+                         f"of another, of {found['result']['standard_error']} %")
 
 
 def add_verdicts(path, verdicts, config):

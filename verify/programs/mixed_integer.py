@@ -172,7 +172,7 @@ def solve(folded, m, y, seconds, floor=None, presolve=False):
     if result.status not in ((OPTIMAL, LIMIT) if floor is None else (OPTIMAL, LIMIT, INFEASIBLE)):
         raise RuntimeError(f"milp: HiGHS failed on class {m}: {' '.join(result.message.split())}")
     reached = result.mip_dual_bound
-    if reached is None and result.status == OPTIMAL and len(folded.u):  # which scipy does not pass on at v = 0
+    if reached is None and floor is None and result.status == OPTIMAL and len(folded.u):  # not passed on at v = 0
         reached = result.fun
     return result.status, result.x, None if reached is None else size * (c0 - reached)
 
@@ -197,9 +197,9 @@ def scaled(net, x):
     An attack that ascends a softmax of the margins depends on their unit; what is misclassified does not.
     """
     (i, _), spread = net.affine[-1], np.ptp(net(x), axis=1).mean()
-    return net.with_params({
-        name: value * (20 / max(spread, 1e-290) if spread and name in (f"{i}.weight", f"{i}.bias") else 1)
-        for name, value in net.params.items()})
+    factor = 20 / max(spread, 1e-290) if 0 < spread < np.inf else 1
+    return net.with_params({name: value * (factor if name in (f"{i}.weight", f"{i}.bias") else 1)
+                            for name, value in net.params.items()})
 
 
 def margins(net, x, y):

@@ -96,8 +96,10 @@ def quantities(problem, bound, loss=None):
 
 
 def worst(ours, theirs):
-    """{quantity: the largest absolute difference, infinite if one is NaN}, for the quantities of both."""
+    """{quantity: the largest absolute difference, infinite if a number is NaN or missing}, for those of both."""
     def apart(a, b):
+        if np.size(a) != np.size(b):
+            return np.inf
         return float(np.nan_to_num(np.abs(a - b.reshape(np.shape(a))), nan=np.inf).max())
 
     return {name: max((apart(a, b) for a, b in zip(ours[name], theirs[name], strict=True)), default=0.0)
@@ -129,7 +131,10 @@ def of_rendering(args):
 
 
 def of_published(peer, args):
-    """{method and norm: {quantity: worst}} of a published implementation over the problems that it takes."""
+    """{method and norm: {quantity: worst}} of a published implementation over the problems that it takes.
+
+    Among the quantities: how far its margins lie "above" and "below" refbound's. Unusable if it fails.
+    """
     import torch
 
     from .rendering import cross_entropy
@@ -137,10 +142,23 @@ def of_published(peer, args):
     for problem in tqdm(list(problems(args)), peer.package, leave=False, disable=None):
         x, y, norm = problem.region.x, torch.from_numpy(problem.y), problem.region.norm
         for method in (m for m in peer.differs if norm in peer.norms and peer.takes(problem.net, m)):
-            bound = peer.prepare(problem.model, x, method)(problem.region, y)
-            theirs = quantities(problem, bound, cross_entropy(bound.s).mean())
-            merge(found.setdefault((method, norm), {}), worst(reference(problem, method, {}), theirs))
+            try:
+                bound = peer.prepare(problem.model, x, method)(problem.region, y)
+                theirs = quantities(problem, bound, cross_entropy(bound.s).mean())
+            except Exception as error:  # a release that does not run beside this Python, NumPy or PyTorch fails so
+                reason = (str(error).splitlines() or ["no message"])[0]
+                raise Unusable(f"{type(error).__name__}: {reason}") from error
+            ours = reference(problem, method, {})
+            row = found.setdefault((method, norm), {})
+            merge(row, worst(ours, theirs))
+            if row["margins"] < np.inf:
+                over = theirs["margins"][0].ravel() - ours["margins"][0].ravel()
+                merge(row, {"above": float(over.max()), "below": float(-over.min())})
     return found
+
+
+class Unusable(Exception):
+    """An implementation cannot be used here."""
 
 
 def merge(into, more):

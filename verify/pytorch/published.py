@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 
 class Why(NamedTuple):
-    """Why an implementation differs from refbound, and in which quantities."""
+    """Why an implementation differs from refbound, in which quantities, and whether its margins lie above or below."""
 
     text: str
     quantities: tuple
@@ -22,9 +22,9 @@ class Why(NamedTuple):
 BOUND = ("margins", "loss", "gradient")
 SAME = Why("", ())
 HELD = Why("the lines are constants in its gradient", ("gradient",))
-MERGED = Why("the last layer is not merged with C(y)", BOUND)
-CUT = Why(f"each unit takes the interval's bound where that is tighter; {HELD.text}", ("g", "b", *BOUND))
-PADDING = Why("the interval of an l2 ball ignores a convolution's padding", BOUND)
+MERGED = Why("the last layer is not merged with C(y)", ("above", *BOUND))
+CUT = Why(f"each unit takes the interval's bound where that is tighter; {HELD.text}", ("below", "g", "b", *BOUND))
+PADDING = Why("the interval of an l2 ball ignores a convolution's padding", ("above", *BOUND))
 
 
 class Region(NamedTuple):

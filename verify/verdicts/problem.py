@@ -28,9 +28,14 @@ def problem(args, images=None):
     ball = rb.Ball(data.to_float(x, np.float64), args.eps, domain=None if args.no_clip else (0.0, 1.0))
     data.suspect(args.model, 100 * np.mean(net(ball.x).argmax(1) != y))
     return net, ball, y, {
-        "model": network_digest(net.spec(), net.params, net.input_shape),
+        "model": fingerprint(net),
         "data": sha256(whole.images, whole.labels), "eps": args.eps, "domain": ball.domain and list(ball.domain),
         "time_limit": args.time_limit, "seed": args.seed, "program": PROGRAM}
+
+
+def fingerprint(net):
+    """What tells a network in float64 from others."""
+    return network_digest(net.spec(), net.params, net.input_shape)
 
 
 def tightest(net, ball, methods):

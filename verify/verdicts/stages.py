@@ -75,7 +75,7 @@ def asked(answer, net, ball, y, images, failures):
 def clean(net, ball, y):
     """The network itself: is x misclassified? Not if a logit is NaN or infinite."""
     z = net(ball.x)
-    return [("misclassified", None) if wrong else UNKNOWN for wrong in np.isfinite(z).all(1) & (z.argmax(1) != y)]
+    return [("misclassified", None) if error else UNKNOWN for error in np.isfinite(z).all(1) & (z.argmax(1) != y)]
 
 
 def certify(net, ball, y, method, **options):
@@ -86,7 +86,12 @@ def certify(net, ball, y, method, **options):
 def attack(net, ball, y, rng, steps=100, **more):
     """PGD; not robust is an image with a margin of at least 0 at the point that it finds."""
     found = rb.pgd(scaled(net, ball.x), ball, y, steps, rng=rng, **more)
-    return [("not robust", x) if 0 <= margins(net, x, label).max() < np.inf else UNKNOWN for x, label in zip(found, y)]
+    return [("not robust", x) if wrong(net, x, label) else UNKNOWN for x, label in zip(found, y)]
+
+
+def wrong(net, x, label):
+    """Whether the greatest margin at a point x is at least 0, and finite."""
+    return 0 <= margins(net, x, label).max() < np.inf
 
 
 def tight(net, ball, y):
@@ -95,12 +100,16 @@ def tight(net, ball, y):
 
 
 def branch(net, ball, y, seconds):
-    """Branch and bound, from the tightest l, u; so many seconds for each image."""
+    """Branch and bound, from the tightest l, u; so many seconds for each image.
+
+    A witness counts if its margin is at least 0 by itself too: in a batch it may round otherwise.
+    """
     found = []
     for one, label in singly(ball, y):
-        pre = [(l[None], u[None]) for l, u in tightest(net, one, TIGHT)]
-        found += branch_and_bound(net, one, label, pre, seconds=seconds)
-    return [(decision.answer, decision.witness) for decision in found]
+        pre = [(np.minimum(l, u)[None], np.maximum(l, u)[None]) for l, u in tightest(net, one, TIGHT)]  # l ≤ u rounds
+        answer, _, x, _ = branch_and_bound(net, one, label, pre, seconds=seconds)[0]
+        found.append((answer, x) if x is None or wrong(net, x, label[0]) else UNKNOWN)
+    return found
 
 
 def exact(net, ball, y, seconds):
