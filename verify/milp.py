@@ -32,8 +32,7 @@ class Args(Given):
 
     n: int = argument(100, "test images, from the first")
     time_limit: float = argument(120.0, "seconds for an image")
-    out: str = argument(
-        None, "results, a JSON line for each image (default: runs/verdicts-...jsonl)", type=arguments.file)
+    out: str = argument(None, "results, a JSON line for each image (default: runs/verdicts-...jsonl)", type=str)
 
 
 def main(argv=None):
@@ -43,7 +42,7 @@ def main(argv=None):
     net, ball, y, config = problem(args)
     out = Path(args.out or default_out(args, "verdicts", ".jsonl"))
     rows = resume(out, config)
-    out.parent.mkdir(exist_ok=True)
+    out.parent.mkdir(parents=True, exist_ok=True)
     for row in rows[:args.n]:
         if row["witness"] is not None:
             witnessed(net, ball, y, row["image"], row["witness"], stored=True)
