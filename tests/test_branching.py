@@ -135,6 +135,27 @@ def test_what_ends_early_or_is_nan_is_unknown():
         assert found.answer == "unknown" and found.bound == np.inf
 
 
+def test_an_image_is_cut_into_no_more_parts_than_the_limit_and_those_in_hand():
+    net, ball, y = random_problem(5)
+    now = max(by_patterns(net, ball, m, y[0]) for m in range(net.classes) if m != y[0])
+    net, pre = raised(net, y, -1e-4 - now), rb.preactivation_bounds(net, ball, "ibp")
+    for limit, width, parts in ((3, 1, 4), (8, 2, 10)):  # two halves of each part in hand
+        found = branch_and_bound(net, ball, y, pre, steps=0, limit=limit, width=width)[0]
+        assert (found.answer, found.parts) == ("unknown", parts)
+    assert branch_and_bound(net, ball, y, pre)[0].answer == "robust"
+
+
+def test_a_part_is_cut_at_the_unit_whose_upper_line_costs_most():
+    """s = h1 + 3 h2 − 2 h3 over [−1, 1]: g⁺ b̄ is 1/2, 3/2 and 0."""
+    params = {"0.weight": np.ones((3, 1)), "0.bias": np.zeros(3), "2.weight": np.array([[0, 0, 0], [1, 3, -2.0]]),
+              "2.bias": np.zeros(2)}
+    net = rb.Network([Linear(1, 3), ReLU(), Linear(3, 2)], params, (1,))
+    ball, y = rb.Ball(np.zeros((1, 1)), 1.0, domain=None), np.array([0])
+    region, pre = problem_in_rows(net, ball)
+    (sigma,) = cut(net, region, pre, whole(net, region, y, pre)).sigma
+    assert sigma.tolist() == [[0, 1, 0], [0, -1, 0]]
+
+
 def test_without_a_relu_what_rounds_to_0_is_unknown():
     """There is nothing to cut: no part is finer than the ball."""
     ball, y, tied = rb.Ball(np.full((1, 2), 0.5), 0.1), np.array([0]), set()

@@ -389,14 +389,6 @@ def test_layers_that_a_file_has_in_another_order_are_refused(torch, tmp_path, na
         read_torch(tmp_path / "net.pth", tmp_path / "net.json")
 
 
-def test_bfloat16_is_read_as_the_numbers_that_it_holds(torch, tmp_path):
-    net = torch.nn.Sequential(torch.nn.Linear(4, 5), torch.nn.ReLU(), torch.nn.Linear(5, 3)).bfloat16()
-    torch.save(net.state_dict(), tmp_path / "net.pth")
-    read, x = read_torch(tmp_path / "net.pth"), torch.rand(6, 4)
-    assert read.dtype == np.float32
-    np.testing.assert_allclose(read(x.numpy()), net.float()(x).detach().numpy(), rtol=1e-6, atol=1e-6)
-
-
 FOREIGN = {  # what is no weight of a dense or convolutional layer, by the words that name it
     "sparse": (lambda t, W: W.to_sparse(), "torch.sparse_coo"), "complex": (lambda t, W: W.cfloat(), "torch.complex64"),
     "integers": (lambda t, W: W.int(), "torch.int32"), "truth values": (lambda t, W: W > 0, "torch.bool"),

@@ -59,11 +59,12 @@ def test_the_shipped_files_are_true_of_this_code_to_1e_12(capsys):
     assert status == 0 and not said["differ"] and not said["missing"]
 
 
-def test_the_shipped_files_agree_with_themselves(capsys):
-    for path in golden.SHIPPED.glob("*.*"):
-        if path.suffix in (".npz", ".json"):
-            status, said = checked(capsys, path, "--tolerance", "0", "--complete")
-            assert status == 0 and len(said["agree"]) > 90
+def test_a_case_in_json_has_the_numbers_of_its_arrays(capsys):
+    paths = list(golden.SHIPPED.glob("*.json"))
+    for path in paths:
+        status, said = checked(capsys, path, "--tolerance", "0", "--complete")
+        assert status == 0 and len(said["agree"]) > 90
+    assert paths
 
 
 def test_the_cases_cover_every_method_and_stay_small():
@@ -76,24 +77,6 @@ def test_the_cases_cover_every_method_and_stay_small():
         wanted += [] if method == "ibp" else [f"slopes/{k}" for k in range(3)]
         wanted += [] if method == "alpha" else [f"grad/{i}.{kind}" for i in (0, 2, 5, 7) for kind in ("weight", "bias")]
         assert names >= {f"{variant}/{name}" for name in wanted}
-
-
-@pytest.mark.parametrize("name", ["objectives", "objectives-l2", "objectives-conv"])
-def test_the_objectives_of_a_case_are_what_the_public_function_gives(name):
-    a = golden_cases.golden(name)
-    net, ball, y, _ = golden_cases.problem(a)
-    found = set()
-    for variant, (objective, method) in golden_cases.TRAINED.items():
-        given = {name: float(a[name]) for name in rb.OBJECTIVES[objective].options}
-        given |= {k: v for k, v in options(a, method).items() if k in ("a0", "eta")}
-        out = rb.objective_loss(net, ball, y, objective, method, a["x_adv"],
-                                beta=float(a["beta"]), kappa=float(a["kappa"]), **given)
-        assert a[f"{variant}/loss"] == out.value
-        np.testing.assert_array_equal(a[f"{variant}/margins"], out.margins)
-        for key, d in out.grads.items():
-            np.testing.assert_array_equal(a[f"{variant}/grad/{key}"], d)
-        found.add(round(out.value, 6))
-    assert len(found) == len(golden_cases.TRAINED)  # no two alike
 
 
 def test_the_cases_are_what_their_names_say():
@@ -109,6 +92,9 @@ def test_the_cases_are_what_their_names_say():
         a = golden_cases.golden(name)
         margins = [a[f"{v}/margins"] for v in golden_cases.VARIANTS if f"{v}/margins" in a]
         assert min(np.abs(s - t).max() for i, s in enumerate(margins) for t in margins[:i]) > 1e-3  # no two look alike
+    for name in ("objectives", "objectives-l2", "objectives-conv"):
+        losses = {round(float(golden_cases.golden(name)[f"{v}/loss"]), 6) for v in golden_cases.TRAINED}
+        assert len(losses) == len(golden_cases.TRAINED)
 
 
 def test_no_case_sits_on_a_kink_by_accident():

@@ -145,6 +145,7 @@ def test_certified_says_that_every_other_margin_bound_is_negative():
      + 64*7*7*512 + 512 + 512*512 + 512 + 512*10 + 10),
     ("dm_medium_valid", 32*9 + 32 + 32*512 + 32 + 64*288 + 64 + 64*1024 + 64
      + 64*4*4*512 + 512 + 512*512 + 512 + 512*10 + 10),
+    ("wide", 16*9 + 16 + 16*256 + 16 + 32*144 + 32 + 32*512 + 32 + 32*7*7*256 + 256 + 256*256 + 256 + 256*10 + 10),
     ("dm_large", 64*9 + 64 + 64*576 + 64 + 128*576 + 128 + 2*(128*1152 + 128) + 128*14*14*512 + 512 + 512*10 + 10)])
 def test_the_named_networks_have_as_many_parameters_as_their_layers_say(name, parameters):
     """Weights and biases, by layer; the pictures before the first dense layer of dm_… are 13, 10, 7, 4 and 14 wide."""

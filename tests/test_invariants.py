@@ -113,7 +113,7 @@ def test_float32_agrees_with_float64():
             a0 = [draws().random((3, *net.shapes[i])) for i in net.relus]
             drawn = {"a0": a0} if "a0" in rb.METHODS[method].options else {"rng": draws()}
             values.append(rb.margin_bounds(net, ball, y, method, **options, **drawn))
-        close(*values, atol=1e-4)
+        close(*values, atol=1e-6)
 
 
 # ---- draws ----

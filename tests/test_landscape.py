@@ -249,14 +249,6 @@ def test_probing_changes_nothing_in_the_run(few, tmp_path):
     assert json.loads((tmp_path / "plain" / "result.json").read_text())["probe_seconds"] == 0
 
 
-def test_a_run_that_was_stopped_has_the_same_landscape(few, tmp_path, interrupted_in_epoch_3):
-    arguments = [*SHORT, *PROBED, "--data-dir", few, "--run"]
-    train.main([*arguments, str(tmp_path / "whole")])
-    interrupted_in_epoch_3([*arguments, str(tmp_path / "cut")])
-    train.main([*arguments, str(tmp_path / "cut")])
-    assert (tmp_path / "whole" / "landscape.csv").read_bytes() == (tmp_path / "cut" / "landscape.csv").read_bytes()
-
-
 def test_the_table_gives_the_means_of_each_phase(few, tmp_path, capsys):
     run = str(tmp_path / "run")
     train.main([*SHORT, *PROBED, "--data-dir", few, "--run", run])

@@ -1,5 +1,6 @@
 """The rounding-sound bound is never below what exact rational arithmetic says, and barely above the plain one."""
 
+import itertools
 from fractions import Fraction
 
 import numpy as np
@@ -16,6 +17,62 @@ METHODS = {name: {} for name, method in rb.METHODS.items() if method.bounds is r
 METHODS["alpha"] = {"steps": 3}
 VARIANTS = [*METHODS.items(), ("alpha", {"steps": 3, "shared": False})]
 exact = np.vectorize(Fraction, otypes=[object])  # floats to the rationals that they are
+
+
+UNIT, TINY = 2.0**-24, 1e-9  # of the arithmetic of Worst: float64's own errors are nothing beside them
+
+
+class Worst(np.ndarray):
+    """Numbers whose every rounding is as large as the model allows: |δ| = UNIT, and a product's |η| = TINY, by `way`.
+
+    What floating point does exactly is exact: sums with 0, products with 0, ±½, ±1, ±2, halves, and z / z.
+    """
+
+    way = None  # results -> the signs of their errors
+
+    def __array_ufunc__(self, ufunc, method, *given, **more):
+        a, *b = (np.asarray(v) for v in given)
+        result, size, least = getattr(ufunc, method)(a, *b, **more), 0.0, 0.0
+        if ufunc is np.matmul:
+            size, least = a.shape[-1] * (abs(a) @ abs(b[0])), a.shape[-1]
+        elif ufunc is np.add and method == "reduce":
+            size = (a.shape[more["axis"]] - 1) * abs(a).sum(more["axis"])
+        elif ufunc in (np.add, np.subtract):
+            size = abs(result) * (a != 0) * (b[0] != 0)
+        elif ufunc in (np.multiply, np.divide):
+            simple = (0, 0.5, 1, 2) if ufunc is np.multiply else (0,)
+            least = ~np.isin(abs(b[0]), (0, 0.5, 1, 2)) & ~np.isin(abs(a), simple) & (result != 1)
+            size = abs(result) * least
+        elif ufunc is np.nextafter:
+            return (a + 2 * UNIT * abs(a) * np.sign(b[0])).view(Worst)
+        if result.dtype != float:
+            return result
+        return (result + Worst.way(result) * (UNIT * size + TINY * least)).view(Worst)
+
+
+class Coarse(rounding.Model):
+    """The model that Worst is the worst case of."""
+
+    def __init__(self, dtype):
+        self.unit, self.least = UNIT, 16 * TINY
+
+
+WAYS = {"down": lambda z: -1.0, "up": lambda z: 1.0, "to 0": lambda z: -np.sign(z), "from 0": np.sign}
+
+
+def worst(way, monkeypatch):
+    """What makes numbers of the worst arithmetic, now that the bound counts with its model."""
+    monkeypatch.setattr(rounding, "Model", Coarse)
+    monkeypatch.setattr(Worst, "way", staticmethod(WAYS[way]))
+    return lambda value: value.view(Worst)
+
+
+@pytest.fixture(params=["float32", "float64", *WAYS])
+def arithmetic(request, monkeypatch):
+    """(dtype, what makes numbers of it): of real arithmetics, and of the worst ones."""
+    if request.param in WAYS:
+        return np.float64, worst(request.param, monkeypatch)
+    return np.dtype(request.param).type, np.asarray
 
 
 def wild(net, seed):
@@ -119,13 +176,13 @@ def test_never_below_exact_definition_1_nor_the_margins_of_any_point(method, opt
             assert (exact_margins(net, low + exact(at) * (high - low), y) <= s).all()
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_lines_enclose_relu_over_the_exact_intervals(dtype, monkeypatch):
-    used, enclose = [], rounding.rounded_lines
+def test_lines_enclose_relu_over_the_exact_intervals(arithmetic, monkeypatch):
+    used, enclose, (dtype, of) = [], rounding.rounded_lines, arithmetic
     monkeypatch.setattr(rounding, "rounded_lines", lambda l, u, a: used.append((l, u, enclose(l, u, a))) or used[-1][2])
     for net, ball, y in problems(dtype):
         used.clear()
-        sound_margin_bounds(net, ball, y, "random", rng=draws())
+        here = net.with_params({name: of(value) for name, value in net.params.items()})
+        sound_margin_bounds(here, ball, y, "random", rng=draws())
         for (l, u, lines), (low, high) in zip(used, intervals(net, *box_ends(ball)), strict=True):
             assert (exact(l) <= low).all() and (high <= exact(u)).all()
             a_lo, a_up, b_up = map(exact, lines[:3])
@@ -198,21 +255,44 @@ def test_sums_that_cancel_are_covered(method, cancels):
         assert exact_margins(net, exact(x), y)[0, 0] <= Fraction(float(s))
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_each_step_forward_contains_the_exact_one(dtype):
-    rng = np.random.default_rng(0)
+WIDTHS = [(3, 12, 4, 3), (20, 3, 3, 3), (2, 4, 20, 3), (1, 13, 3)]
+SCALES = [(1, 1), (1, 1e3), (1e3, 1), (1e-4, 1e-4), (1e-2, 1e3)]  # of weights, and of biases
+
+
+@pytest.mark.parametrize("method", ["ibp", "crown-ibp"])
+@pytest.mark.parametrize("way", WAYS)
+def test_the_bound_holds_in_the_worst_arithmetic_of_its_model(way, method, monkeypatch):
+    """Real errors are far smaller, and show no charge that is missing."""
+    used, backward, of = {}, rounding.backward, worst(way, monkeypatch)
+    monkeypatch.setattr(rounding, "backward", lambda *args: used.update(args=args) or backward(*args))
+    for seed, (widths, (weight, bias)) in enumerate(itertools.product(WIDTHS, SCALES)):
+        net = rb.models.mlp(draws(seed), widths, dtype=np.float64)
+        for name in net.params:
+            net.params[name] = of((weight if "weight" in name else bias) * net.params[name])
+        ball, y = rb.Ball(draws(seed).random((2, widths[0])), 0.1), np.array([0, 1])
+        s = others(sound_margin_bounds(net, ball, y, method), y)
+        (_, _, lines, boxes, start), (low, high) = used["args"], box_ends(ball)
+        plain = net.with_params({name: np.asarray(value) for name, value in net.params.items()})
+        c, r = exact(np.asarray(boxes[start].centre)), exact(np.asarray(boxes[start].radius))
+        assert (definition_1(plain, y, lines, start, c - r, c + r) <= s).all()
+        for at in draws().integers(0, 2, (3, *low.shape)).astype(float):
+            assert (exact_margins(plain, low + exact(at) * (high - low), y) <= s).all()
+
+
+def test_each_step_forward_contains_the_exact_one(arithmetic):
+    rng, (dtype, of) = np.random.default_rng(0), arithmetic
     for net, ball, _ in problems(dtype):
         for small in (ball, rb.Ball(ball.x, 1e-12, domain=ball.domain)):
             assert_within(*box_ends(small), rounding.box_of(small, net.dtype))
         for i, layer in net.affine:
             c = rng.normal(size=(2, layer.units)).astype(dtype)
-            box = rounding.Box(c, np.abs(rng.normal(size=c.shape)).astype(dtype) * np.array([[0], [1e-3]], dtype))
-            (W, bias), c, r = matrix(net, i), exact(box.centre), exact(box.radius)
-            z, spread = c @ W.T + bias, r @ abs(W).T
+            r = np.abs(rng.normal(size=c.shape)).astype(dtype) * np.array([[0], [1e-3]], dtype)
+            (W, bias), box = matrix(net, i), rounding.Box(of(c), of(r))
+            z, spread = exact(c) @ W.T + bias, exact(r) @ abs(W).T
             assert_within(z - spread, z + spread, rounding.affine_box(net, i, box))
     for scale in (1, 1e-7, 1e-30):
         c, r = rng.normal(size=(2, 50, 20)).astype(dtype)
-        box = rounding.Box(c, np.abs(r) * dtype(scale))
+        box = rounding.Box(of(c), of(np.abs(r) * dtype(scale)))
         l, u = box.ends
         assert ((exact(l) <= exact(box.centre) - exact(box.radius)).all()
                 and (exact(box.centre) + exact(box.radius) <= exact(u)).all())

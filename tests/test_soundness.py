@@ -11,7 +11,7 @@ from refbound import relaxation
 from refbound.arrays.ops import as_rows, images
 from refbound.layers import forward
 
-TOLERANCE = 1e-9
+TOLERANCE = 1e-12
 
 
 def worst_of(net, ball, y):

@@ -254,6 +254,8 @@ def test_alpha_starts_at_crown_ibp_and_never_rises_above_it(name, ball):
     crown = bounds(net, ball, y, "crown-ibp")
     for shared in (True, False):
         close(bounds(net, ball, y, "alpha", steps=0, shared=shared), crown)
+    if name.startswith("stride"):
+        close(rb.margin_bounds(net, ball, y, "alpha"), bounds(net, ball, y, "alpha", steps=20))
     own = bounds(net, ball, y, "alpha", steps=10, shared=False)
     assert (own <= crown).all() and (own < crown - 1e-3).any()
     together, before = (np.log(np.exp(s).sum(1)) for s in (bounds(net, ball, y, "alpha", steps=10), crown))
