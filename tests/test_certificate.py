@@ -7,10 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from networks import ALL, build
+from rationals import definition_1, exact_margins
+from rationals import exact as rational  # exact is the prover's
 from test_lp import last_layer_times
 
 import refbound as rb
-from refbound.layers import Affine, Linear, ReLU
+from refbound.layers import Linear, ReLU
 from refbound.arrays.ops import as_rows, images, rows
 from refbound.layers import forward
 from trainers.data import to_float
@@ -20,8 +22,6 @@ from verify.prover import claims, exact, integers
 from verify.prover.claims import Rejected
 from verify.prover.exact import prove
 from verify.prover.integers import Exact
-
-rational = np.vectorize(Fraction, otypes=[object])
 
 
 def problem(name, seed=0, dtype=np.float32, N=2):
@@ -102,18 +102,15 @@ def test_a_convolution_is_its_definition():
 
 # ---- what a proof is ----
 
-def exact_margins(net, x, y):
-    """{m: z_m − z_y} at a rational point (n,), layer by layer from float matrices that hold the weights exactly."""
-    x = rows(x.reshape(net.input_shape), net.input_shape)
-    for i, layer in enumerate(net.layers):
-        if isinstance(layer, Affine):
-            W = layer.apply(net.params[f"{i}.weight"], layer.patches(np.eye(layer.units, dtype=net.dtype))).T
-            x = rational(W) @ x + rational(layer.per_unit(net.params[f"{i}.bias"]))
-        elif isinstance(layer, ReLU):
-            x = np.maximum(x, Fraction(0))
-        else:
-            x = layer.reorder(x)
-    return {m: x[m] - x[y] for m in range(net.classes) if m != y}
+def by_class(s, y):
+    """{m: a margin} from (S, 1)."""
+    return dict(zip((m for m in range(len(s) + 1) if m != y), s[:, 0]))
+
+
+def margins_at(net, x, y):
+    """{m: z_m − z_y} at a rational point (n,)."""
+    x = rows(x.reshape(1, *net.input_shape), net.input_shape)
+    return by_class(exact_margins(net, x, np.array([y])), y)
 
 
 def points(c, rng, count=4):
@@ -134,7 +131,7 @@ def test_what_is_proved_holds_at_every_point_and_equals_the_float_bound(name, cl
         for c in certificates:
             proof = prove(c, network)
             for x in points(c, np.random.default_rng(0)):
-                assert all(value <= proof.margins[m] for m, value in exact_margins(net, x, c.label).items())
+                assert all(value <= proof.margins[m] for m, value in margins_at(net, x, c.label).items())
             wide = net.with_params({k: v.astype(float) for k, v in net.params.items()})
             ball = rb.Ball(to_float(c.image, float).reshape(1, *net.input_shape), 0.03,
                            domain=(0, 1) if clipped else None)
@@ -149,26 +146,17 @@ def test_the_margins_are_definition_1_in_rationals():
     for name in ("dense", "stride 1, 2, padding 1", "ReLU after ReLU"):
         net, network, certificates = made(name, ("alpha",), seed=3, N=1)
         c, = certificates
-        others = [m for m in range(net.classes) if m != c.label]
-        for row, m in enumerate(others):
-            g, b, k = rational(np.eye(net.classes)[m] - np.eye(net.classes)[c.label]), Fraction(0), len(c.s)
-            for i in reversed(range(len(net.layers))):
-                layer = net.layers[i]
-                if isinstance(layer, Affine):
-                    W = layer.apply(net.params[f"{i}.weight"], layer.patches(np.eye(layer.units, dtype=net.dtype))).T
-                    b, g = b + g @ rational(layer.per_unit(net.params[f"{i}.bias"])), g @ rational(W)
-                elif isinstance(layer, ReLU):
-                    k -= 1
-                    l, u, s, a = (rational(rows(v[k].reshape(net.shapes[i]), net.shapes[i]))
-                                  for v in (c.l, c.u, c.s, [a[row] if a.ndim == 2 else a for a in c.a]))
-                    above = np.maximum(np.maximum(l, Fraction(0)) - s * l, np.maximum(u, Fraction(0)) - s * u)
-                    b, g = b + np.maximum(g, Fraction(0)) @ above, np.where(g > 0, s * g, a * g)
-                else:
-                    g = layer.restore(g)
-            x = rational(rows(c.image.reshape(net.input_shape), net.input_shape).astype(int)) / 255
-            eps = Fraction(c.eps)
-            low, high = np.maximum(x - eps, Fraction(0)), np.minimum(x + eps, Fraction(1))
-            assert prove(c, network).margins[m] == b + np.where(g > 0, g * high, g * low).sum()
+        lines = []
+        for k, i in enumerate(net.relus):
+            l, u, s, a = (rational(rows(v[k].reshape(-1, 1, *net.shapes[i]), net.shapes[i]))
+                          for v in (c.l, c.u, c.s, c.a))
+            above = np.maximum(np.maximum(l, Fraction(0)) - s * l, np.maximum(u, Fraction(0)) - s * u)
+            lines.append((a, s[0], above[0], None))
+        x = rational(rows(c.image.reshape(1, *net.input_shape), net.input_shape).astype(int)) / 255
+        eps = Fraction(c.eps)
+        low, high = np.maximum(x - eps, Fraction(0)), np.minimum(x + eps, Fraction(1))
+        s = definition_1(net, np.array([c.label]), lines, 0, low, high)
+        assert prove(c, network).margins == by_class(s, c.label)
 
 
 @pytest.mark.parametrize("method", MAKERS)
@@ -248,8 +236,8 @@ def test_without_the_digest_the_mathematics_rejects_a_false_bound_and_proves_wha
                         prove(changed, network)
                 else:
                     proof = prove(changed, network)
-                    assert all(value <= proof.margins[m] for x in points(c, rng) for m, value in
-                               exact_margins(net, x, c.label).items())
+                    assert all(value <= proof.margins[m]
+                               for x in points(c, rng) for m, value in margins_at(net, x, c.label).items())
 
 
 def test_the_last_float_that_is_a_bound_is_proved_and_the_next_is_rejected():
@@ -279,7 +267,7 @@ def test_any_slopes_give_what_is_true():
             wild = c._replace(s=[rng.normal(size=v.shape) for v in c.s], a=[rng.random(v.shape) for v in c.a]).sealed()
             proof = prove(wild, network)
             assert all(value <= proof.margins[m]
-                       for x in points(c, rng) for m, value in exact_margins(net, x, c.label).items())
+                       for x in points(c, rng) for m, value in margins_at(net, x, c.label).items())
 
 
 @pytest.mark.parametrize("change, line", [

@@ -8,7 +8,7 @@ import io
 
 import numpy as np
 import pytest
-from test_exchange import CHAINS, CONSTANTS, f32, write_graph
+from graphs import CHAINS, CONSTANTS, f32, write_graph
 
 from refbound import Network
 from verify.exchange import load_any, read_torch

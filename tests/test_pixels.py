@@ -5,8 +5,8 @@ from fractions import Fraction
 import numpy as np
 import pytest
 from networks import METHODS, batch, build, draws, hand, inside, margins
-from test_certificate import exact_margins as margins_at
-from test_certificate import problem, rational
+from rationals import exact
+from test_certificate import margins_at, problem
 
 import refbound as rb
 from refbound.rounding import sound_margin_bounds
@@ -140,10 +140,10 @@ def test_what_is_proved_of_a_box_holds_at_every_point_and_equals_the_float_bound
         assert c.eps == eps[n].ravel().tolist()
         save(c, tmp_path / "c.npz")
         proof = prove(read(tmp_path / "c.npz"), network)
-        x, r = rational(c.image.astype(int)) / 255, np.vectorize(Fraction, otypes=[object])(eps[n].ravel())
+        x, r = exact(c.image.astype(int)) / 255, exact(eps[n].ravel())
         low, high = np.maximum(x - r, Fraction(0)), np.minimum(x + r, Fraction(1))
         for at in (rng.random(len(x)), *rng.integers(0, 2, (3, len(x))).astype(float)):
-            found = margins_at(net, low + rational(at) * (high - low), c.label)
+            found = margins_at(net, low + exact(at) * (high - low), c.label)
             assert all(value <= proof.margins[m] for m, value in found.items())
         assert all(float(v) - s[n, m] <= 1e-3 for m, v in proof.margins.items())
         assert method == "cap" or all(float(v) - s[n, m] >= -1e-3 for m, v in proof.margins.items())

@@ -6,17 +6,17 @@ from fractions import Fraction
 import numpy as np
 import pytest
 from networks import ALL, batch, build, draws
+from rationals import definition_1, exact, exact_margins, matrix
 
 import refbound as rb
 from refbound import rounding
 from refbound.arrays.ops import as_rows
-from refbound.layers import Affine, Linear, ReLU, margin_matrix
+from refbound.layers import Affine, Linear, ReLU
 from refbound.rounding import sound_margin_bounds
 
 METHODS = {name: {} for name, method in rb.METHODS.items() if method.bounds is rb.METHODS["ibp"].bounds}
 METHODS["alpha"] = {"steps": 3}
 VARIANTS = [*METHODS.items(), ("alpha", {"steps": 3, "shared": False})]
-exact = np.vectorize(Fraction, otypes=[object])  # floats to the rationals that they are
 
 
 UNIT, TINY = 2.0**-24, 1e-9  # of the arithmetic of Worst: float64's own errors are nothing beside them
@@ -93,13 +93,6 @@ def problems(dtype):
             yield net, *batch(net, ("inf", "inf, not clipped", "inf, an ε for each pixel")[seed % 3], seed=seed, N=1)
 
 
-def matrix(net, i):
-    """Layer i as a matrix (m, n) and a vector (m,) of rationals."""
-    layer, W = net.layers[i], net.params[f"{i}.weight"]
-    return (exact(layer.apply(W, layer.patches(np.eye(layer.units, dtype=W.dtype))).T),
-            exact(layer.per_unit(net.params[f"{i}.bias"])))
-
-
 def box_ends(ball):
     """The ball around the very x and ε, (N, n) rationals."""
     x, eps = exact(as_rows(ball.x, ball.x.dtype)), exact(as_rows(ball.eps, ball.eps.dtype))
@@ -121,37 +114,6 @@ def intervals(net, low, high):
         else:
             low, high = layer.reorder(low), layer.reorder(high)
     return pre
-
-
-def definition_1(net, y, lines, start, low, high):
-    """The exact margin bounds (S, N) over a box at layer `start`, with these lines."""
-    g, b, k = exact(margin_matrix(y, net.classes, np.float64)), Fraction(0), len(lines)
-    for i in reversed(range(start, len(net.layers))):
-        if isinstance(net.layers[i], Affine):
-            W, bias = matrix(net, i)
-            b, g = b + (g * bias).sum(-1), g @ W
-        elif isinstance(net.layers[i], ReLU):
-            k -= 1
-            a_lo, a_up, b_up, _ = lines[k]
-            positive = np.maximum(g, Fraction(0))
-            b = b + (positive * exact(b_up)).sum(-1)
-            g = exact(a_up) * positive + exact(a_lo) * (g - positive)
-        else:
-            g = net.layers[i].restore(g)
-    return b + (np.where(g > 0, g * high, g * low)).sum(-1)
-
-
-def exact_margins(net, x, y):
-    """z_m − z_y (S, N) at rational points x (N, n)."""
-    for i, layer in enumerate(net.layers):
-        if isinstance(layer, Affine):
-            W, bias = matrix(net, i)
-            x = x @ W.T + bias
-        elif isinstance(layer, ReLU):
-            x = np.maximum(x, Fraction(0))
-        else:
-            x = layer.reorder(x)
-    return (exact(margin_matrix(y, net.classes, np.float64)) * x).sum(-1)
 
 
 def others(s, y):
