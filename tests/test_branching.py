@@ -197,6 +197,18 @@ def test_arguments_that_cannot_be_are_refused():
         refuses(lambda: branch_and_bound(net, ball, y, **{name: value}), f"{name}:")
 
 
+def test_no_beta_below_0_bounds_a_part():
+    """s = h over [−1, 1], cut to x ≥ 0, comes to 1. Of any β the bound is |1 + β|, of a β below 0 a false one."""
+    params = {"0.weight": np.ones((1, 1)), "0.bias": np.zeros(1),
+              "2.weight": np.array([[0.0], [1]]), "2.bias": np.zeros(2)}
+    net = rb.Network([Linear(1, 1), ReLU(), Linear(1, 2)], params, (1,))
+    ball, y = rb.Ball(np.zeros((1, 1)), 1.0, domain=None), np.array([0])
+    region, pre = problem_in_rows(net, ball)
+    active = cut(net, region, pre, whole(net, region, y, pre)).at([0])
+    found = bounded(net, region, pre, active._replace(s=np.array([np.inf]), beta=[np.full((1, 1), 0.5)]), 20, 8)
+    assert found.s == [1] and found.beta[0] == [[0]]
+
+
 if __name__ == "__main__":
     answers = collections.Counter((worst > 0, found.answer, exact.answer) for seed in range(200)
                                   for worst, found, exact, *_ in verdicts(seed))

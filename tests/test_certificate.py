@@ -64,6 +64,7 @@ def test_floats_become_exact_and_sums_and_products_stay_so():
                             (one.total(), one_.sum(0)), (integers.exact(np.zeros(3)), np.zeros(3))):
         assert (found.n * found.unit == expected).all()
     assert ((one <= other) == (one_ <= other_)).all()
+    assert (one <= one).all() and not (one + Exact(1 + 0 * one.n, one.unit) <= one).any()
 
 
 @pytest.mark.parametrize("spread", [1, 40, 500])  # limbs of the weights
@@ -177,9 +178,9 @@ def test_caps_bounds_are_proved_where_intervals_do_not_reach():
 def test_a_slope_that_is_none_of_a_lower_line_does_not_prove_caps_bounds():
     _, network, certificates = made("stride 1, 2, padding 1", ("cap",), eps="0.1", N=1)
     c = certificates[0]
-    for change in (-1e-9, 1 + 1e-9):
+    for k, change in itertools.product((0, 1), (-1e-9, 1 + 1e-9)):
         with pytest.raises(Rejected, match=r"s: an upper slope outside \[0, 1\]"):
-            prove(c._replace(s=[c.s[0] * 0 + change, *c.s[1:]]).sealed(), network)
+            prove(c._replace(s=[*c.s[:k], c.s[k] * 0 + change, *c.s[k + 1:]]).sealed(), network)
 
 
 # ---- what is rejected ----
@@ -273,11 +274,13 @@ def test_any_slopes_give_what_is_true():
 @pytest.mark.parametrize("change, line", [
     (lambda c: {"a": [v * 0 + 1.0000001 for v in c.a]}, r"a: a lower slope outside \[0, 1\]"),
     (lambda c: {"a": [v * 0 - 1e-300 for v in c.a]}, r"a: a lower slope outside \[0, 1\]"),
+    (lambda c: {"a": [*c.a[:-1], c.a[-1] + 1]}, r"a: a lower slope outside \[0, 1\]"),
     (lambda c: {"l": [v * np.nan for v in c.l]}, "l: a NaN or an infinity"),
     (lambda c: {"u": [v + np.inf for v in c.u]}, "u: a NaN or an infinity"),
     (lambda c: {"s": c.s[1:]}, "s: expected a float array for each ReLU"),
     (lambda c: {"s": [v.astype(np.longdouble) for v in c.s]}, "s: expected a float array for each ReLU"),
     (lambda c: {"image": c.image[1:]}, "image, label: expected"),
+    (lambda c: {"image": c.image + 0.5}, "image, label: expected"),
     (lambda c: {"label": 4}, "image, label: expected"),
     (lambda c: {"eps": "-0.1"}, "eps: expected a decimal fraction"),
     (lambda c: {"eps": "nan"}, "eps: expected a decimal fraction"),
@@ -358,7 +361,8 @@ def test_the_command_makes_proves_saves_and_reads(seven, tmp_path, capsys):
     assert main([model, "--read", folder]) == 1
     out = capsys.readouterr().out
     assert ("5 certificates: 1 held, 1 not proved, 3 rejected" in out
-            and all(f"{i}.npz: rejected" in out for i in ("00019", "00020")))
+            and all(f"{i}.npz: rejected" in out for i in ("00019", "00020"))
+            and "clipped to [0, 1]; pairs of an image and its label: 1\n" in out)
     assert ("00017.npz: not proved: its worst margin has the exact bound" in out
             and "00018.npz: rejected: it has changed" in out)
     for arguments, line in (([model], "--eps: a network file does not say"),
@@ -474,3 +478,35 @@ def test_a_command_that_could_not_end_or_begin_is_refused(tmp_path, capsys):
     with pytest.raises(SystemExit):
         main([str(tmp_path / "net.npz"), "--eps", "0.1", "--save", str(tmp_path / "net.npz")])
     assert "--save" in capsys.readouterr().err
+
+
+def test_the_units_to_be_proved_are_all_in_one_group_each():
+    _, network, _, _ = problem("stride 1, 2, padding 1")
+    units = np.random.default_rng(0).permutation(1000)[:200]
+    for layers in ([], network.layers[:2], network.layers):
+        groups = exact._neighbours(units, layers)
+        assert sorted(np.concatenate(groups)) == sorted(units) and max(map(len, groups)) == 64
+
+
+def test_what_is_no_float_is_not_rounded_to_one():
+    for dtype in (np.int64, bool):
+        with pytest.raises(ValueError, match="expected float16, float32 or float64"):
+            integers.exact(np.ones(2, dtype))
+
+
+def test_a_network_is_known_by_its_layers_and_the_shape_of_its_input_too():
+    net = build("stride 1, 2, padding 1")
+    spec = net.spec()
+    assert len({claims.network_digest(*given) for given in (
+        (spec, net.params, net.input_shape), ([{**spec[0], "stride": 2}, *spec[1:]], net.params, net.input_shape),
+        (spec, net.params, (5, 1, 5)))}) == 3
+
+
+def test_of_several_methods_the_one_with_the_least_worst_margin_is_taken():
+    net, _, images, labels = problem("dense", N=8)
+    methods = ("cap-ibp", "crown-ibp")
+    alone = np.array([[bound for _, bound in make(net, images, labels, "0.1", methods=(name,))] for name in methods])
+    for order in (methods, methods[::-1]):
+        found = [bound for _, bound in make(net, images, labels, "0.1", methods=order)]
+        assert (np.array(found) == alone.min(0))[alone.min(0) >= 0].all()
+    assert len({*alone.argmin(0)[alone.min(0) >= 0]}) == 2

@@ -10,9 +10,11 @@ from refbound import branching
 from refbound.layers import Flatten, Linear, ReLU
 from trainers import data, evaluate, train
 from trainers.files import checkpoint, record
+from trainers.inputs import arguments
 from verify import complete, milp
 from verify.programs.mixed_integer import double
 from verify.verdicts import stages
+from verify.verdicts.problem import problem
 
 EPS, N = "0.04", 40
 
@@ -283,3 +285,33 @@ def test_a_witness_of_branch_and_bound_that_is_none_by_itself_is_unknown(model, 
     monkeypatch.setattr(stages, "branch_and_bound", lambda *given, **more: [found])
     ball = rb.Ball(data.to_float(images, np.float64), 1e-15)
     assert stages.branch(double(net), ball, labels, 1.0) == [stages.UNKNOWN]
+
+
+def test_of_a_longer_file_the_images_that_are_asked_for_are_counted(model, whole, tmp_path, capsys):
+    out, robust = tmp_path / "out.json", whole["verdicts"][:10].count("robust")
+    out.write_text(json.dumps(whole), encoding="utf-8")
+    capsys.readouterr()
+    run(model, out, "--n", "10")
+    printed = capsys.readouterr().out
+    assert "0 of 10 images unknown" in printed and f"clipped to [0, 1]: {100 * (10 - robust) / 10:.2f} %\n" in printed
+
+
+def test_other_images_or_labels_are_another_problem(model):
+    args = arguments.parse(complete.Args, "verify.complete", [model, "--eps", EPS, "--n", "4"])
+    test = data.load("mnist", "test")
+    assert len({problem(args, images)[3]["data"] for images in (
+        test, test._replace(images=test.images[::-1]), test._replace(labels=test.labels[::-1]))}) == 3
+
+
+def test_an_attack_beyond_rounding_stops_the_command_by_however_little(monkeypatch):
+    """The margin x − 1/2 comes to 1e-13, which rounding could not do."""
+    net = rb.Network([Linear(1, 2)], {"0.weight": np.array([[0.0], [1]]), "0.bias": np.array([0, -0.5])}, (1,))
+    monkeypatch.setattr(stages, "certify", lambda net, ball, y, **more: [("robust", None)] * len(y))
+    with pytest.raises(ValueError, match="image 0: robust by ibp, yet attacked"):
+        stages.decide(net, {"ibp": {}}, 0, 1.0, (0, rb.Ball(np.array([[0.45]]), 0.05 + 1e-13), np.array([0])))
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_a_point_where_a_logit_overflows_is_no_witness():
+    net = rb.Network([Linear(1, 2)], {"0.weight": np.array([[0.0], [1e308]]), "0.bias": np.array([0, 1e308])}, (1,))
+    assert net(np.ones((1, 1)))[0, 1] == np.inf and not stages.wrong(net, np.ones(1), 0)

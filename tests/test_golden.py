@@ -417,3 +417,20 @@ def test_without_answers_the_right_number_is_not_told(capsys, tmp_path):
     assert ("7.0, expected 4.0" in told["differ"]["ibp/margins"]
             and hidden["differ"]["ibp/margins"].endswith("at [0, 1]: 7.0"))
     assert "expected (2, 2)" in hidden["differ"]["crown/margins"]
+
+
+def test_entries_are_held_to_a_share_of_their_own_arrays_largest():
+    for size in (2e-3, 1.0, 1e6):
+        a = np.array([0.0, size])
+        assert conventions.difference(a + 1e-8 * size, a)[0] == pytest.approx(1e-8)
+
+
+def test_one_file_that_differs_or_one_reference_that_lacks_an_array_fails_the_whole_check(tmp_path, capsys):
+    a = golden_cases.golden("hand")
+    good, bad = (write(tmp_path, name, {"ibp/margins": golden_cases.golden(name)["ibp/margins"] + off})
+                 for name, off in (("dense", 0), ("hand", 1)))
+    assert [checked(capsys, *files)[0] for files in ((good, good), (good, bad), (bad, good))] == [0, 1, 1]
+    golden.write(tmp_path)
+    write(tmp_path, "hand", {name: value for name, value in a.items() if name != "crown/loss"})
+    status, said = checked(capsys, "--reference", tmp_path)
+    assert status == 1 and said["missing"] == {"crown": "crown: loss"}

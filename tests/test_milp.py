@@ -349,3 +349,55 @@ def test_the_verdict_does_not_depend_on_how_a_hidden_unit_is_scaled(t):
     pre = [(l[0], u[0]) for l, u in rb.preactivation_bounds(net, ball, "cap")]
     assert verdict(net, ball, 0, pre).answer == "not robust"
     assert exact_margins(net, ball, 0, pre)[1].bound == pytest.approx(0.25, abs=1e-9)
+
+
+@pytest.mark.parametrize("presolved", [False, True])
+def test_an_infeasible_that_the_centre_of_the_ball_refutes_is_no_proof(presolved, monkeypatch):
+    """HiGHS lies of the floor both ways, and of a point as bad as the centre in one way alone."""
+    (net, ball, pre), real = tent(), mixed_integer.solve
+
+    def solve(folded, m, y, seconds, floor=None, presolve=False):
+        lies = floor > -0.05 or presolve == presolved
+        return (mixed_integer.INFEASIBLE, None, None) if lies else real(folded, m, y, seconds, floor, presolve)
+
+    monkeypatch.setattr(mixed_integer, "solve", solve)
+    with pytest.raises(RuntimeError, match="HiGHS contradicts itself"):
+        verdict(net, ball, 0, pre)
+
+
+@pytest.mark.parametrize("gain, reached, least", [(mixed_integer.GAIN, -1.0, 0), (0, 0.01, 0.25), (0, -1.0, 0.25)])
+def test_a_bound_of_highs_is_never_below_0_and_none_where_the_gain_is_large(gain, reached, least, monkeypatch):
+    """The optimum is 1/4; it finds no point in time, and says a bound that is too low."""
+    net, ball, pre = tent()
+    monkeypatch.setattr(mixed_integer, "GAIN", gain)
+    monkeypatch.setattr(mixed_integer, "solve", lambda *given: (mixed_integer.LIMIT, None, reached))
+    found = verdict(net, ball, 0, pre)
+    assert found.answer == "unknown" and found.bound >= least
+
+
+def test_a_bound_of_highs_below_the_margin_at_its_own_point_is_an_error(monkeypatch):
+    net, ball, pre = tent()
+    monkeypatch.setattr(mixed_integer, "solve", lambda folded, *given: (
+        mixed_integer.LIMIT, np.append(0.3 * np.ones_like(folded.inputs.low), 0 * folded.u), 0.2))
+    with pytest.raises(RuntimeError, match="the network attains 0.25, above the bound 0.2 of HiGHS"):
+        exact_margins(net, ball, 0, pre)
+
+
+def test_a_witness_beyond_the_ball_by_little_or_of_an_l1_ball_by_its_sum_is_an_error():
+    net, ball, y = random_network(2)  # two inputs or more
+    x, eps = ball.x, ball.eps[0]
+    for message, where, witness in (
+            ("within", rb.Ball(x, eps, domain=None), x[0] + eps + 1e-10),
+            ("within", rb.Ball(x, eps, norm=1, domain=None), x[0] + 0.9 * eps),
+            (r"pixels in \(0.0, 1.0\)", rb.Ball(np.ones_like(x), eps), np.ones_like(x[0]) + 0.9 * eps)):
+        with pytest.raises(ValueError, match=f"witness: .*{message}"):
+            check_witness(net, where, y[0], witness)
+
+
+def test_the_solver_is_given_the_tolerance_that_slack_and_gain_are_made_for(monkeypatch):
+    (net, ball, pre), real, seen = tent(), mixed_integer.milp, []
+    monkeypatch.setattr(mixed_integer, "milp",
+                        lambda *given, options, **more: seen.append(options) or real(*given, options=options, **more))
+    exact_margins(net, ball, 0, pre)
+    assert seen and all(10 * mixed_integer.GAIN * each["mip_feasibility_tolerance"] == pytest.approx(SLACK)
+                        for each in seen)

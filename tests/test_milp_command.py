@@ -61,6 +61,8 @@ def test_an_image_that_the_solver_fails_on_is_unknown_and_the_others_go_on(
     unknown = [row["image"] for row in failed if row["answer"] == "unknown"]
     assert unknown and len(unknown) < 12 and f"{len(unknown)} unknown of 12 images" in printed
     assert all(f"image {i}: unknown: milp: HiGHS failed on class" in printed for i in unknown)
+    least = [row["answer"] for row in failed].count("not robust")
+    assert f"{100 * least / 12:.2f} % to {100 * (least + len(unknown)) / 12:.2f} %" in printed
     assert ([row for row in failed if row["image"] not in unknown]
             == [row for row in whole if row["image"] not in unknown])
     assert all(failed[i]["bound"] >= whole[i]["bound"] and failed[i]["witness"] is None for i in unknown)
@@ -134,3 +136,12 @@ def test_the_command_says_in_a_line_what_it_cannot_do(model, tmp_path, capsys):
         line, = capsys.readouterr().err.strip().splitlines()
         assert stopped.value.code == 1 and line.startswith("error: ") and word in line
     assert not (tmp_path / "out.jsonl").exists()
+
+
+def test_of_a_longer_file_the_images_that_are_asked_for_are_counted(model, tmp_path, capsys):
+    command = [str(model), "--eps", "0.003", "--out", str(tmp_path / "out.jsonl"), "--n"]
+    milp.main([*command, "12"])
+    capsys.readouterr()
+    milp.main([*command, "4"])
+    few = milp.counts(rows(tmp_path / "out.jsonl")[:4])
+    assert f"{', '.join(f'{count} {answer}' for answer, count in few.items())} of 4 images" in capsys.readouterr().out
