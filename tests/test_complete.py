@@ -258,6 +258,10 @@ def test_the_verdicts_are_added_to_the_record_of_the_run(model, whole, tmp_path)
            "log": {}, "landscape": {},
            "result": {"standard_error": 100 * wrong / N, "pgd_error": 50.0, "verified_error": 70.0, "images": N,
                       "method": ["ibp"], "estimate": False, "training_seconds": 1.0}}
+    other = {**one, "result": {**one["result"], "standard_error": one["result"]["standard_error"] + 0.1}}
+    path.write_text(json.dumps(other), encoding="utf-8")
+    with pytest.raises(ValueError, match="run.json: expected the record of this network, .*, found that of another"):
+        run(model, tmp_path / "out.json", "--record", str(path))
     path.write_text(json.dumps(one), encoding="utf-8")
     run(model, tmp_path / "out.json", "--record", str(path))
     done = record.read_one(path)["complete"]

@@ -286,3 +286,10 @@ def test_no_linear_bound_is_given_where_g_overflows():
 
 def test_a_step_for_each_example_is_finite():
     refuses(attack_of(step_size=np.full(3, np.inf)), "step_size:")
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_no_linear_bound_is_given_where_b_alone_overflows():
+    net = rb.Network([Linear(2, 2)], {"0.weight": np.eye(2), "0.bias": np.array([-1e308, 1e308])}, (2,))
+    refuses(lambda: rb.linear_bound(net, rb.Ball(np.full((1, 2), 0.5), 0.1), np.array([0]), "crown-ibp"),
+            "linear_bound:", "overflowed")

@@ -10,7 +10,7 @@ from test_training import SHORT
 import refbound as rb
 from refbound.layers import Linear, ReLU
 from trainers import data, evaluate, train
-from trainers.files import checkpoint
+from trainers.files import checkpoint, record
 from trainers.inputs import draws
 
 
@@ -207,3 +207,62 @@ def test_a_run_is_verified_by_its_method_and_where_the_bound_was_not_minimised_b
             and evaluate.certifiers("crown-ibp", (1, 0)) == ("crown-ibp", "ibp"))
     assert evaluate.certifiers("ibp", (1, 1), "sabr") == ("ibp", "crown-ibp", "alpha")
     assert evaluate.certifiers("crown-ibp", (1, 0.5), "cc-ibp") == ("crown-ibp", "ibp", "alpha")
+
+
+def test_a_run_is_evaluated_in_its_norm_by_its_options_and_with_its_seed(few, tmp_path, monkeypatch):
+    run, asked, real = str(tmp_path / "run"), [], evaluate.evaluate
+    train.main([*SHORT, "--method", "sparse", "--p", "0.25", "--q", "0.75", "--norm", "2", "--seed", "3",
+                "--eps", "0.2", "--epochs", "2", "--data-dir", few, "--run", run])
+    monkeypatch.setattr(evaluate, "evaluate", lambda net, images, args: asked.append(args) or real(net, images, args))
+    evaluate.main([run, "--pgd-steps", "0"])
+    [args] = asked
+    assert (args.norm, args.p, args.q, args.eta, args.seed, args.eps) == ("2", 0.25, 0.75, None, 3, 0.2)
+    assert args.shard == 20  # which seeds the draws
+
+
+def test_the_error_over_draws_is_their_mean_and_every_draw_is_another(few):
+    net, test = rb.load(record.RESULTS / "ibp-mlp-0.1-0.npz"), data.load("mnist", "test", few)
+    args = evaluate.Args(eps=0.1, method=("random",), norm="inf", pgd_steps=0, seed=0, threads=1, draws=4)
+    found = evaluate.evaluate(net, test, args, quiet=True)
+    each = found["verified_error_of_draws"]
+    assert len(each) == 4 and len(set(each)) > 1 and found["verified_error"] == pytest.approx(sum(each) / 4)
+
+
+def test_the_attack_has_the_starts_the_targets_and_the_seed_that_were_asked_for(monkeypatch):
+    net, pgd, seen = leading(0.1), rb.pgd, []
+
+    def spied(net, ball, y, steps, rng, **more):
+        seen.append((steps, rng.bit_generator.state, more))
+        return pgd(net, ball, y, steps, rng=rng, **more)
+
+    monkeypatch.setattr(rb, "pgd", spied)
+    for seed, restarts, targeted in ((5, 3, True), (0, 1, False)):
+        images, args = near("ibp", seed=seed, restarts=restarts, targeted=targeted, pgd_steps=2)
+        evaluate.evaluate(net, images, args, quiet=True)
+        assert seen == [(2, draws.stream("attack", seed, 0).bit_generator.state,
+                         {"restarts": restarts, "targeted": targeted})]
+        seen.clear()
+
+
+def test_by_sound_a_lead_within_rounding_is_not_verified():
+    """Class 1 leads by 4.9·10⁻⁴ or more, where numbers are 2⁻¹⁰ apart: so says the plain bound, which rounds too."""
+    net = leading(2**-11 * 1.004 / 2.0078)
+    found = [evaluate.evaluate(net, *near("ibp", pgd_steps=0, sound=sound), quiet=True) for sound in (False, True)]
+    assert [one["verified_error"] for one in found] == pytest.approx([100 / 3, 100])
+    assert [one["sound"] for one in found] == [False, True]
+
+
+def test_the_arithmetic_is_the_one_that_was_asked_for(few, tmp_path):
+    rb.save(rb.models.mlp(np.random.default_rng(0), input_shape=(1, 28, 28)), tmp_path / "net.npz")
+    for dtype in ("float32", "float64"):
+        evaluate.main([str(tmp_path / "net.npz"), "--data-dir", few, "--eps", "0.01", "--n", "5", "--pgd-steps", "0",
+                       "--dtype", dtype, "--out", str(tmp_path / "out.json")])
+        assert json.loads((tmp_path / "out.json").read_text())["dtype"] == dtype
+
+
+def test_the_images_held_out_are_by_the_seed_of_the_split_in_training_and_after(few, tmp_path):
+    args = train.Args(data_dir=few, crop=0, validation=100, split_seed=3, seed=1)
+    expected = data.split_validation(data.load("mnist", "train", few), 100, 3)[1].images
+    checkpoint.open_folder(tmp_path / "run", vars(args), None)
+    for found in (train.examples(args)[1], evaluate.held_out(tmp_path / "run")):
+        np.testing.assert_array_equal(found.images, expected)

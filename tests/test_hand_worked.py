@@ -160,3 +160,11 @@ def test_the_named_networks_have_as_many_parameters_as_their_layers_say(name, pa
 def test_the_named_networks_take_any_input_shape(name, shape):
     net = rb.models.MODELS[name](draws(), input_shape=shape, classes=4)
     assert net(np.zeros((2, *shape), np.float32)).shape == (2, 4)
+
+
+@pytest.mark.parametrize("name, sizes", [
+    ("small", [14, 7]), ("wide", [28, 14, 14, 7]), ("dm_small", [14, 13]), ("dm_small_valid", [13, 10]),
+    ("dm_medium", [28, 14, 14, 7]), ("dm_medium_valid", [26, 12, 10, 4]), ("dm_large", [28, 28, 14, 14, 14])])
+def test_the_pictures_after_each_convolution_of_a_named_network_are_so_wide(name, sizes):
+    net = rb.models.MODELS[name](draws())
+    assert [net.shapes[i + 1][1:] for i, layer in net.affine if layer.kind == "conv2d"] == [(n, n) for n in sizes]

@@ -184,3 +184,11 @@ def test_unstable_units_have_the_chord_above_and_the_rules_slope_below():
     assert relaxation.adaptive([(l, u)])[0].tolist() == [[1], [0], [0]]  # on the tie, 0
     for p, q, draw, expected in ((0.2, 0.6, 0.4, [1, 0, 1]), (0.6, 0.2, 0.4, [0, 1, 0])):  # p where −l > u
         assert relaxation.bernoulli([(l, u)], [draw + 0 * l], p, q)[0][:, 0].tolist() == expected
+
+
+def test_at_the_rates_0_and_1_no_draw_of_the_interval_makes_another_slope():
+    """Draws are in [0, 1), and may be 0."""
+    l, u = np.full((1, 2), -1.0), np.full((1, 2), 2.0)
+    for rate in (0, 1):
+        slopes = relaxation.bernoulli([(l, u)], [np.array([[0.0, np.nextafter(1, 0)]])], rate, rate)[0]
+        assert slopes.tolist() == [[rate, rate]]

@@ -299,3 +299,49 @@ def test_runs_that_differ_in_more_than_their_seeds_are_not_averaged():
     rows = landscape.by_seeds([summary(0), summary(1), *(summary(2, **more) for more in others)]).splitlines()[2:]
     assert (sorted([cell.strip() for cell in row.split("|")[4:6]] for row in rows)
             == [["1", "3"]] * 4 + [["2", "1.5 (1 to 2)"]])
+
+
+def plain(W):
+    """The network of logits W max(x, 0)."""
+    c, n = W.shape
+    params = {"0.weight": np.eye(n), "0.bias": np.zeros(n), "2.weight": W, "2.bias": np.zeros(c)}
+    return rb.Network([rb.layers.Linear(n, n), rb.layers.ReLU(), rb.layers.Linear(n, c)], params, (n,))
+
+
+def test_the_jump_is_of_the_margin_that_moves_most_and_a_mean_over_the_examples_that_have_one():
+    """The margins −h and −3 h, z = x. In [−1, 1] z is on the tie: slope 1 in place of 0 takes them to 1 and 3, and by
+    parallel lines ā goes from (1 − h) / 2 to (1 + h) / 2, h = 1/1000. In [4, 6] it is active."""
+    net, y = plain(np.array([[3.0], [2.0], [0.0]])), np.array([0, 0])
+    ball = rb.Ball(np.array([[0.0], [5.0]]), 1.0, domain=None)
+    assert jump(net, ball, y, "crown-ibp", h=1e-9) == pytest.approx(3, abs=1e-7)
+    assert jump(net, ball, y, "cap-ibp") == pytest.approx(3e-3)
+
+
+def test_the_unit_nearest_to_its_tie_is_the_nearest_for_its_width():
+    """z1 in [−0.05, 0.15] is 0.1 from its tie, half its width; z2 in [−4.5, 5.5] is 1, a tenth: −h2 goes to 4.5."""
+    net = plain(np.array([[1.0, 1.0], [0.0, 0.0]]))
+    ball = rb.Ball(np.array([[0.05, 0.5]]), np.array([[0.1, 5.0]]), domain=None)
+    assert jump(net, ball, np.array([0]), "crown-ibp", h=1e-9) == pytest.approx(4.5, abs=1e-7)
+
+
+def test_a_probe_is_of_the_networks_around_the_step_and_of_the_gradient_as_it_was_before_it_was_clipped(
+        few, monkeypatch):
+    seen, (net, step) = [], here(few, "ibp")
+    monkeypatch.setattr(train, "probe", lambda *given: seen.append(given) or {})
+    args = train.Args(model="mlp", method="ibp", batch=30, shard=10, probe=1, l1=0.1, clip_norm=1e-3)
+    images = data.Dataset(*(column[:30] for column in step.train))
+    after = train.train_epoch(net, {}, images, 1, args, map, None)[0]
+    [(before, there, grads, of)] = seen
+    assert before is net and there is after
+    for name, grad in minibatch.gradient(net, of)[1].items():
+        np.testing.assert_array_equal(grads[name], grad)
+
+
+def test_the_released_variation_is_over_points_with_new_draws_from_the_start_to_one_step(few):
+    net, step = here(few, "one-step")
+    _, grads, *_ = minibatch.gradient(net, step)
+    losses = []
+    for n, t in enumerate((0, *LENGTHS, 1), 1):
+        there = net.with_params({k: w - float(0.01 * t) * grads[k] for k, w in net.params.items()})
+        losses.append(minibatch.value(there, step, redraw=n))
+    assert probe.probe(net, net, grads, step)["released_variation"] == variation(losses)

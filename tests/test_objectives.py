@@ -301,6 +301,7 @@ def test_a_run_is_the_same_for_any_threads_and_when_it_goes_on_with_an_objective
     train.main([*arguments, "--run", str(tmp_path / "cut")])
     for file in ("best.npz", "model.npz", "landscape.csv"):
         assert len({(tmp_path / name / file).read_bytes() for name in ("1", "2", "cut")}) == 1
+    assert checkpoint.read_json(tmp_path / "1" / "result.json")["method"] == ["one-step", "crown-ibp", "alpha"]
 
 
 def test_a_run_is_the_same_on_the_device_with_an_objective_and_regularisers(few, tmp_path, device):
@@ -363,3 +364,25 @@ def test_the_course_has_formula_source_code_and_test_of_every_objective():
             assert hasattr(importlib.import_module(f"refbound.{module}"), function)
         text = inspect.getsource(importlib.import_module("refbound.objectives"))
         assert f"  # ({name.strip('`')})" in text or name == "`robust`"
+
+
+def test_a_shard_has_images_moved_by_draws_of_their_place_and_the_settings_of_the_run(few):
+    net, here = step_of(few, method="sparse", p=0.25, q=0.75, no_clip=True)
+    here.args.crop = 2
+    found = list(minibatch.over_shards(lambda net, share, *given: given, net, here))
+    moved = data.random_crop(here.train.images[:30], stream("crop", 0, 1, 2), 2)
+    for index, ((ball, y, method), _, options) in enumerate(found):
+        part = slice(10 * index, 10 * index + 10)
+        np.testing.assert_array_equal(ball.x, data.to_float(moved[part], np.float32))
+        assert ball.domain is None and (y == here.train.labels[part]).all() and method == "sparse"
+        assert {name: options[name] for name in options if name != "rng"} == {"p": 0.25, "q": 0.75}
+
+
+def test_a_minibatch_counts_what_is_misclassified_and_what_is_not_verified(few):
+    net, here = step_of(few, method="ibp")
+    here.now["eps"] = 1e-4
+    here = here._replace(batch=np.arange(300))
+    x, y = data.to_float(here.train.images[:300], np.float32), here.train.labels[:300]
+    wrong = int((net(x).argmax(1) != y).sum())
+    unverified = int((~rb.certified(rb.margin_bounds(net, rb.Ball(x, 1e-4), y, "ibp"), y)).sum())
+    assert 0 < wrong < unverified < 300 and minibatch.gradient(net, here)[2:4] == (wrong, unverified)

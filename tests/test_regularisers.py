@@ -17,7 +17,7 @@ from refbound.interval import interval
 from refbound.regularisers import PAIRS, measures, penalty, regularise
 from trainers import data, train
 from trainers.files import checkpoint, words
-from trainers.loop import minibatch, schedule
+from trainers.loop import minibatch, optim, schedule
 
 WIDTHS = (100, 200, 200, 200, 200, 200, 10)
 
@@ -235,17 +235,19 @@ def test_the_weight_falls_as_epsilon_rises():
     assert "regularise" not in schedule.at(0, train.Args())
 
 
-def test_a_step_follows_the_loss_and_the_regularisers(few, monkeypatch):
+@pytest.mark.parametrize("l1, limit", [(0.0, 0.0), (0.1, 0.5)])
+def test_a_step_follows_the_loss_and_the_regularisers(l1, limit, few, monkeypatch):
     net, here = step_of(few)
     here.now["regularise"] = 0.3
     monkeypatch.setattr(schedule, "at", lambda time, args: here.now)
-    args = train.Args(model="mlp", batch=30, shard=10, data_dir=few, optimizer="sgd", probe=0)
+    args = train.Args(model="mlp", batch=30, shard=10, data_dir=few, optimizer="sgd", probe=0, l1=l1, clip_norm=limit)
     images = data.Dataset(*(column[:30] for column in here.train))
     after = train.train_epoch(net, {}, images, 1, args, map, None)[0]
     order = train.stream("order", 0, 1).permutation(30)
     grads, _, _, more = minibatch.gradient(net, minibatch.Minibatch(images, order, [0, 1, 0], here.now, args, map))[1:]
+    downhill = optim.clip_norm(optim.add_l1({k: grads[k] + more[k] for k in grads}, net.params, l1), limit)
     for key, w in net.params.items():
-        np.testing.assert_array_equal(after.params[key], w - 0.01 * (grads[key] + more[key]))
+        np.testing.assert_array_equal(after.params[key], w - 0.01 * downhill[key])
 
 
 def test_a_run_begins_from_the_weights_that_were_asked_for(few):

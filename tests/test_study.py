@@ -439,3 +439,10 @@ def test_a_torn_result_does_not_stop_the_other_runs(tiny, tmp_path, refused):
     (tmp_path / "results" / f"{NAMES[0]}.json").write_text("{")
     refused(study, tiny, "1 of 2 runs failed", NAMES[0])
     assert (tmp_path / "results" / f"{NAMES[1]}.json").exists()
+
+
+@pytest.mark.parametrize("key, value", [("eps", 0.2), ("norm", "2"), ("clipped", False), ("images", 100),
+                                        ("pgd_steps", 5), ("restarts", 2)])
+def test_results_are_the_same_s_only_where_ball_images_and_attack_are(key, value):
+    one = {"eps": 0.1, "norm": "inf", "clipped": True, "images": 10000, "pgd_steps": 100, "restarts": 1}
+    assert words.same(one, dict(one)) and not words.same(one, {**one, key: value})

@@ -18,7 +18,7 @@ import refbound as rb
 from trainers import data, evaluate, figures, train
 from trainers.files import checkpoint, record
 from trainers.inputs import arguments, draws
-from trainers.loop import optim
+from trainers.loop import optim, schedule
 from verify import milp, tightness
 from verify.formats import load
 
@@ -127,14 +127,6 @@ def test_a_run_of_other_draws_is_not_gone_on_with(few, tmp_path, interrupted_in_
         train.main(arguments)
 
 
-def test_two_steps_of_adam_worked_by_hand():
-    """g = 2, −2, β₁ = 0.9, β₂ = 0.5: m = 0.2, −0.02, v = 2, 3; no bias: m̂ = 2, −2/19, v̂ = 4, 4; steps 1, −1/19."""
-    params, state = {"w": np.array([1.0])}, {}
-    for g, w in ((2.0, 0.9), (-2.0, 0.9 + 0.1 / 19)):
-        params, state = optim.adam(params, {"w": np.array([g])}, state, rate=0.1, beta2=0.5, eps=0)
-        np.testing.assert_allclose(params["w"], w, rtol=1e-14)
-
-
 def test_a_loss_that_is_no_longer_finite_stops_the_run_and_says_where(few, tmp_path, refused):
     refused(train, [*SHORT, "--data-dir", few, "--run", tmp_path / "run", "--optimizer", "sgd", "--rate", "1e30"],
             "no longer finite", "epoch 1", "step", "no checkpoint")
@@ -200,6 +192,7 @@ def test_validation_is_at_the_radius_of_the_test_wherever_training_ends(train_ep
     _, held_out = data.split_validation(data.load("mnist", "train", few), 100, 0)
     args = evaluate.Args(eps=0.01, method=("ibp",), norm="inf", pgd_steps=0, seed=0, threads=1, shard=20)
     found = evaluate.evaluate(rb.load(tmp_path / "run" / "model.npz"), held_out, args, quiet=True)
+    assert checkpoint.read_json(tmp_path / "run" / "result.json")["eps"] == 0.01
     assert rows[-1]["eps"] == train_eps and rows[-1]["validation_verified_error"] == found["verified_error"]
     assert [row["validation_eps"] for row in rows] == pytest.approx([0.005, 0.01, 0.01])  # --warmup 0.5 --ramp 1
     assert [("at ε 0.005" in line, "at ε 0.010" in line) for line in capsys.readouterr().out.splitlines()[:3]] == [
@@ -244,11 +237,6 @@ def test_a_run_folder_with_a_foreign_file_is_one_line(file, word, few, tmp_path,
     train.main([*SHORT, "--data-dir", few, "--run", str(run)])
     (run / file).write_text("{}")
     refused(train, [*SHORT, "--data-dir", few, "--run", str(run)], str(run), word)
-
-
-def test_the_norm_of_a_large_gradient_does_not_overflow():
-    grads = {"a": np.full(4, 1e20, np.float32)}
-    np.testing.assert_allclose(optim.clip_norm(grads, 1.0)["a"], 0.5, rtol=1e-6)
 
 
 def test_a_checkpoint_that_was_cut_is_one_line(few, tmp_path, refused):
@@ -393,3 +381,40 @@ def test_eps_is_a_number_or_a_fraction(module, capsys):
         assert capsys.readouterr().err == (
             f"error: argument --eps: expected a number or a fraction such as 8/255, got {text!r}\n")
     assert arguments.parse(train.Args, "command", ["--beta", "1", "1/2", "--milestones", "7/2"]).milestones == (3.5,)
+
+
+def test_every_epoch_has_an_order_and_every_step_a_place_and_a_time_of_its_own(few, monkeypatch):
+    seen, gradient = [], train.gradient
+    monkeypatch.setattr(train, "gradient", lambda net, here: seen.append(here) or gradient(net, here))
+    args = train.Args(model="mlp", method="ibp", batch=40, shard=40, seed=7, warmup=0, ramp=2, ibp_epochs=0, probe=0)
+    images = data.Dataset(*(column[:100] for column in data.load("mnist", "train", few)))
+    net, state = train.new_network(args, np, (1, 28, 28), 10), {}
+    for epoch in (1, 2):
+        net, state, *_ = train.train_epoch(net, state, images, epoch, args, map, None)
+    for here, (epoch, step) in zip(seen, [(1, 0), (1, 1), (2, 0), (2, 1)], strict=True):
+        order = draws.stream("order", 7, epoch).permutation(100)
+        assert here.seed == [7, epoch, step] and here.now == schedule.at(epoch - 1 + step / 2, args)
+        assert np.array_equal(here.batch, order[40 * step:40 * step + 40])
+
+
+def test_the_best_network_is_of_an_epoch_at_full_epsilon_and_a_checkpoint_remembers_its_error(
+        few, tmp_path, interrupted_in_epoch_3):
+    run = tmp_path / "run"
+    interrupted_in_epoch_3([*SHORT, "--warmup", "1", "--ramp", "1", "--data-dir", few, "--run", str(run)])
+    *_, rows, _, best = checkpoint.restore(run / "checkpoint.npz", np.zeros(1))
+    at_0, at_full = (row["validation_verified_error"] for row in rows)
+    assert at_0 < at_full == best and (run / "best.npz").read_bytes() == (run / "model.npz").read_bytes()
+
+
+def test_a_network_is_verified_by_the_settings_of_its_run(monkeypatch):
+    monkeypatch.setattr(train, "evaluate", lambda net, dataset, asked, quiet: asked)
+    own = {"norm": "2", "no_clip": True, "seed": 3, "shard": 7, "threads": 1, "eta": 1.5, "p": 0.25, "q": 0.75,
+           "projections": 5}
+    asked = train.errors(None, None, train.Args(**own), 0.1, ("sparse",))
+    assert {name: getattr(asked, name) for name in own} == own and asked.eps == 0.1 and asked.method == ("sparse",)
+
+
+def test_only_its_folder_and_its_threads_are_free_in_a_run_that_goes_on():
+    now = vars(train.Args(crop=1))
+    there = json.loads(json.dumps(now))
+    assert {name for name in now if not checkpoint.differences(there, {**now, name: "other"})} == {"run", "threads"}

@@ -61,7 +61,7 @@ class Args:
     dtype: str = argument("float32", "arithmetic of the bounds", choices=("float32", "float64"))
     device: str = argument("cpu", "cpu or cuda", choices=("cpu", "cuda"))
     threads: int = argument(0, "cores, a process each where the system can fork (0: all)")
-    shard: int = argument(0, "images worked on at a time; seeds the draws (0: by network, methods and device)")
+    shard: int = argument(0, "images worked on at a time; seeds the draws (0: as the run; by network, methods, device)")
     out: str = argument(None, "also write the result to this JSON file", type=arguments.file)
 
 
@@ -84,6 +84,7 @@ def main(argv=None):
     if args.data is None:
         args.data, args.data_dir = config.get("data", "mnist"), args.data_dir or config.get("data_dir")
     check(args)
+    args.shard = args.shard or config.get("shard", 0)
     for name, default in {**dict.fromkeys(OPTIONS), "no_clip": None, "seed": 0}.items():
         if getattr(args, name) is None:
             setattr(args, name, config.get(name, default))

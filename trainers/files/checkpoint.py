@@ -161,7 +161,7 @@ KINDS = {  # of a run's arguments, and of what config.json has beside them
     **dict.fromkeys(("method", "model", "norm", "data", "objective", "init", "optimizer", "ramp_shape"), str),
     **dict.fromkeys(("eps", "epochs", "ibp_epochs", "warmup", "ramp", "rate", "factor", "regularise"), NUMBER),
     **dict.fromkeys(("train_eps", "alpha", "lam", "adam_beta2", "eta", "p", "q"), (*NUMBER, NONE)),
-    **dict.fromkeys(("batch", "limit", "seed", "split_seed", "validation", "probe"), int),
+    **dict.fromkeys(("batch", "shard", "limit", "seed", "split_seed", "validation", "probe"), int),
     **dict.fromkeys(("projections", "crop"), (int, NONE)), **dict.fromkeys(("beta", "kappa", "milestones"), list),
     "no_clip": bool, "data_dir": (str, NONE), "versions": dict, "started_in": str}
 
