@@ -33,7 +33,8 @@ def made_up(name, probes=5, network=None, **more):
     landscape = {column: [(k + 1) / (c + 2) for k in range(probes)] for c, column in enumerate(COLUMNS)}
     for share in sparsity.SHARES:
         landscape[share] = [None if k == 0 or given["method"] == "ibp" else 0.5 for k in range(probes)]
-    return {"name": name, "arguments": given, "versions": {}, "result": {}, "log": {}, "landscape": landscape,
+    log = {"verified_error": [9.0], "seconds": [1.0], "probe_seconds": [0.0]}
+    return {"name": name, "arguments": given, "versions": {}, "result": {}, "log": log, "landscape": landscape,
             "network": network}
 
 
@@ -132,7 +133,7 @@ def test_a_run_folder_reads_as_its_results_file(tmp_path):
     checkpoint.write_json(folder / "config.json", {"arguments": run["arguments"], "versions": {}})
     (found,) = record.read([folder])
     assert found == {**record.rounded(json.loads(json.dumps(run))),
-                     "log": {name: [value] for name, value in log.items()}, "exact": None}
+                     "log": {name: [value] for name, value in log.items()}, "exact": None, "test_set": None}
     rb.save(rb.models.mlp(np.random.default_rng(0), widths=(4, 2)), folder / "best.npz")
     assert record.read([folder])[0]["network"] == str(folder / "best.npz")
 

@@ -353,7 +353,7 @@ def test_the_verdict_does_not_depend_on_how_a_hidden_unit_is_scaled(t):
 
 @pytest.mark.parametrize("presolved", [False, True])
 def test_an_infeasible_that_the_centre_of_the_ball_refutes_is_no_proof(presolved, monkeypatch):
-    """HiGHS lies of the floor both ways, and of a point as bad as the centre in one way alone."""
+    """HiGHS lies about the floor with presolve and without, and about a point as bad as the centre in one of these."""
     (net, ball, pre), real = tent(), mixed_integer.solve
 
     def solve(folded, m, y, seconds, floor=None, presolve=False):
@@ -366,8 +366,8 @@ def test_an_infeasible_that_the_centre_of_the_ball_refutes_is_no_proof(presolved
 
 
 @pytest.mark.parametrize("gain, reached, least", [(mixed_integer.GAIN, -1.0, 0), (0, 0.01, 0.25), (0, -1.0, 0.25)])
-def test_a_bound_of_highs_is_never_below_0_and_none_where_the_gain_is_large(gain, reached, least, monkeypatch):
-    """The optimum is 1/4; it finds no point in time, and says a bound that is too low."""
+def test_a_bound_of_highs_is_never_below_0_and_none_at_all_where_the_gain_is_large(gain, reached, least, monkeypatch):
+    """The optimum is 1/4; HiGHS finds no point within the time limit, and reports a bound that is too low."""
     net, ball, pre = tent()
     monkeypatch.setattr(mixed_integer, "GAIN", gain)
     monkeypatch.setattr(mixed_integer, "solve", lambda *given: (mixed_integer.LIMIT, None, reached))

@@ -115,7 +115,8 @@ def test_published_implementation_agrees_where_no_difference_is_known(torch, nam
     ("crown-ibp", {"gradient": 1e-2, "margins": 1e-16}, HELD.text),
     ("crown-ibp", {"gradient": 1e-2, "margins": 1e-3}, "UNEXPLAINED"),
     ("ibp", {"margins": 1e-2, "above": 1e-2, "below": -1e-3}, MERGED.text),
-    ("ibp", {"margins": 1e-2, "above": 1e-3, "below": 1e-2}, "UNEXPLAINED")])
+    ("ibp", {"margins": 1e-2, "above": 1e-3, "below": 1e-2}, "UNEXPLAINED"),
+    ("ibp", {"margins": np.inf, "above": np.inf, "below": np.inf}, "UNEXPLAINED")])
 def test_a_known_cause_explains_the_quantities_that_it_touches_alone(method, apart, why, monkeypatch, capsys):
     monkeypatch.setattr(peers, "of_rendering", lambda args: {"ibp": {"margins": 0.0}})
     monkeypatch.setattr(peers, "of_published", lambda peer, args: {(method, np.inf): apart})

@@ -1,13 +1,13 @@
 """Studies, their results and their tables: resumed, skipped, gathered, and put beside published numbers."""
 
 import json
-import os
 import re
 import shutil
 import signal
 import time
 import timeit
 from dataclasses import fields
+from functools import partial
 
 import pytest
 from conftest import FILES
@@ -101,14 +101,18 @@ def test_of_two_runs_at_a_time_one_that_fails_leaves_the_other_its_result(tiny, 
     refused(study, ["--jobs", "0", *tiny], "--jobs: expected at least 1, got 0")
 
 
-@pytest.mark.parametrize("by, error", [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)])
-def test_a_study_that_is_interrupted_or_ended_takes_its_processes_with_it(by, error):
+def interrupted():
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("stop, error", [
+    (interrupted, KeyboardInterrupt), (partial(signal.raise_signal, signal.SIGTERM), SystemExit)])
+def test_a_study_that_is_interrupted_or_ended_takes_its_processes_with_it(stop, error):
     started = time.monotonic()
     with pytest.raises(error), study.side_by_side(2) as (pmap, call):
         pmap(lambda name: call(name, timeit, ["-n", "1", "import time; time.sleep(600)"]), ("one", "two", "three"))
         time.sleep(1)
-        os.kill(os.getpid(), by)
-        time.sleep(60)
+        stop()
     assert time.monotonic() - started < 60
 
 
@@ -170,16 +174,26 @@ def test_a_study_refuses_unknown_runs_options_that_name_them_and_results_of_othe
     refused(study, [*tiny, "--rate", "0.1"], f"{NAMES[0]}.json", "--rate 0.002 there, 0.1 here", "--results")
 
 
-def test_data_sets_in_folders_of_one_name_are_two(tiny, few, tmp_path, refused):
+def test_data_sets_in_folders_of_one_name_are_two(tiny, few, tmp_path, capsys, refused):
     for name in ("fashion", "kmnist"):
         shutil.copytree(few, tmp_path / name / "raw")
     labels = tmp_path / "kmnist" / "raw" / FILES["test"][1]
-    labels.write_bytes(labels.read_bytes()[:-1] + b"\0" if labels.read_bytes()[-1] else b"\1")
+    labels.write_bytes(labels.read_bytes()[:-1] + (b"\0" if labels.read_bytes()[-1] else b"\1"))
     here = [text if text != few else str(tmp_path / "fashion" / "raw") for text in tiny]
     study.main(here)
-    (given, _) = (one["arguments"] for one in record.read([tmp_path / "results"]))
-    assert given["data_dir"].startswith("raw ") and words.network(given).startswith("MNIST from raw ")
-    refused(study, [text.replace("fashion", "kmnist") for text in here], NAMES[0], "--data-dir raw ")
+    refused(study, [text.replace("fashion", "kmnist") for text in here], NAMES[0], "has other images or labels")
+    one, other = record.read([tmp_path / "results" / f"{NAMES[0]}.json"] * 2)
+    other["arguments"]["seed"] = 1
+    for test_set in (one["test_set"], None, "another"):  # None: noted by no earlier version
+        other["test_set"] = test_set
+        if test_set != "another":
+            assert "(2)" in "".join(table1.tables([one, other]))
+    with pytest.raises(ValueError, match="differ in data_dir's images"):
+        list(table1.tables([one, other]))
+    shutil.rmtree(tmp_path / "fashion")
+    capsys.readouterr()
+    study.main(here)
+    assert "2 runs, of which 2 are finished" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", presets.TRAINING)
@@ -424,6 +438,7 @@ def test_a_record_that_lacks_what_is_read_is_one_line(part, name, tmp_path, refu
     ("exact", 5), ("complete", 3), ("arguments", {"eps": None}), ("arguments", {"milestones": None}),
     ("arguments", {"kappa": [0]}), ("result", {"verified_error": "x"}), ("landscape", {"time": [None] * 26}),
     ("complete", {"images": 2, "exact_error": 1, "unknown": 0, "verdicts": "r"}), ("log", {}),
+    ("complete", {"images": None, "exact_error": 1, "unknown": 0, "verdicts": "r"}), ("result", {"method": 5}),
     ("result", {"training_seconds": [1]}), ("log", {"seconds": 3}),
     ("log", {"verified_error": ["x"] * 6}), ("log", {"verified_error": [None] * 6})])
 def test_a_record_of_other_types_is_one_line(part, change, tmp_path, refused):
@@ -443,6 +458,6 @@ def test_a_torn_result_does_not_stop_the_other_runs(tiny, tmp_path, refused):
 
 @pytest.mark.parametrize("key, value", [("eps", 0.2), ("norm", "2"), ("clipped", False), ("images", 100),
                                         ("pgd_steps", 5), ("restarts", 2)])
-def test_results_are_the_same_s_only_where_ball_images_and_attack_are(key, value):
+def test_results_are_measured_alike_only_where_ball_images_and_attack_are(key, value):
     one = {"eps": 0.1, "norm": "inf", "clipped": True, "images": 10000, "pgd_steps": 100, "restarts": 1}
     assert words.same(one, dict(one)) and not words.same(one, {**one, key: value})

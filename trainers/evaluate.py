@@ -61,7 +61,8 @@ class Args:
     dtype: str = argument("float32", "arithmetic of the bounds", choices=("float32", "float64"))
     device: str = argument("cpu", "cpu or cuda", choices=("cpu", "cuda"))
     threads: int = argument(0, "cores, a process each where the system can fork (0: all)")
-    shard: int = argument(0, "images worked on at a time; seeds the draws (0: as the run; by network, methods, device)")
+    shard: int = argument(0, "images worked on at a time; seeds the draws (default: that of the run by its own method, "
+                             "else by network, methods and device)")
     out: str = argument(None, "also write the result to this JSON file", type=arguments.file)
 
 
@@ -77,6 +78,7 @@ def main(argv=None):
     args.eps = config.get("eps") if args.eps is None else args.eps
     if args.eps is None:
         raise ValueError("--eps: a network file does not say its ε; expected --eps with a number")
+    args.shard = args.shard or (0 if args.method else config.get("shard", 0))
     args.method = args.method or certifiers(config.get("method", "crown-ibp"), config.get("beta", (1, 1)),
                                             config.get("objective", "robust"))
     args.norm = args.norm or config.get("norm", "inf")
@@ -84,7 +86,6 @@ def main(argv=None):
     if args.data is None:
         args.data, args.data_dir = config.get("data", "mnist"), args.data_dir or config.get("data_dir")
     check(args)
-    args.shard = args.shard or config.get("shard", 0)
     for name, default in {**dict.fromkeys(OPTIONS), "no_clip": None, "seed": 0}.items():
         if getattr(args, name) is None:
             setattr(args, name, config.get(name, default))

@@ -60,7 +60,7 @@ def summary(run):
     verified = (run["exact"] or run["result"]).get("verified_error")
     return {"run": run["name"], "method": given["method"], "heading": words.heading(given), "verified_error": verified,
             "model": given["model"], "eps": given["eps"], "probe": given["probe"], "phases": phases,
-            "alike": record.alike(given),
+            "alike": record.alike(run),
             "probe_seconds": sum(log["probe_seconds"]), "seconds": sum(log["seconds"])}
 
 

@@ -90,8 +90,12 @@ def finished(path, given):
     """Whether the run's result is there; ValueError if another run's is."""
     if not path.exists():
         return False
-    found = record.finished(record.read_one(path))["arguments"]
-    if other := checkpoint.differences(found, record.settings(asdict(given))):
+    found, wanted = record.finished(record.read_one(path)), asdict(given)
+    other = checkpoint.differences(found["arguments"], record.settings(wanted))
+    known = found.get("test_set"), record.checksum(wanted)
+    if None not in known and len({*known}) > 1:
+        other += "; " * bool(other) + f"--data-dir {wanted['data_dir']} has other images or labels"
+    if other:
         raise ValueError(f"{path}: holds the result of another run ({other}); expected the same, or another --results")
     return True
 

@@ -22,7 +22,7 @@ from trainers.inputs.arguments import argument
 from trainers.inputs.draws import stream
 
 from .formats.load import Given
-from .programs.mixed_integer import ANSWERS, Verdict, margins, scaled, verdict
+from .programs.mixed_integer import ANSWERS, Verdict, is_witness, scaled, verdict
 from .verdicts.problem import default_out, exact_error, least, problem, same, tightest, witnessed
 
 
@@ -61,17 +61,22 @@ def main(argv=None):
 def one(net, ball, y, i, args):
     """Image i's row, by the tighter of `cap` and `crown`, in float64.
 
-    Unknown, and a line says why, if HiGHS fails or a number overflows.
+    Unknown, and a line says why, if HiGHS fails or a bound overflows.
     """
-    start, label, bound = time.monotonic(), np.array([y]), None
+    start, label, bound, failed = time.monotonic(), np.array([y]), None, None
+    attack = rb.pgd(scaled(net, ball.x), ball, label, restarts=3, rng=stream("attack", args.seed, i))[0]
+    witness = attack if is_witness(net, attack, y) else None
     try:
-        attack = rb.pgd(scaled(net, ball.x), ball, label, restarts=3, rng=stream("attack", args.seed, i))[0]
-        witness = attack if 0 <= margins(net, attack, y).max() < np.inf else None
         pre, upper = tightest(net, ball, ("cap", "crown")), least(net, ball, label)
         bound = float(np.delete(upper, y).max())
-        answer = verdict(net, ball, y, pre, upper, args.time_limit, witness)
-    except (RuntimeError, ValueError) as error:
-        tqdm.write(f"image {i}: unknown: {error}")
+    except ValueError as error:
+        failed = error
+    try:
+        answer = None if failed else verdict(net, ball, y, pre, upper, args.time_limit, witness)
+    except RuntimeError as error:
+        failed = error
+    if failed:
+        tqdm.write(f"image {i}: unknown: {failed}")
         answer = Verdict("unknown", bound, None, None)
     row = {"image": i, "label": int(y), "seconds": round(time.monotonic() - start, 2), **answer._asdict()}
     return {**row, "witness": None if answer.witness is None else answer.witness.tolist()}

@@ -1,8 +1,9 @@
 """A finished run as one JSON file, small enough to be committed: what tables and figures are made from.
 
-    {"name": …, "arguments": {…}, "versions": {…}, "result": {…}, "exact": {…} or null, "complete": {…} if there is one,
-     "log": {column: [a value an epoch]}, "landscape": {column: [a value a probe]}}
+    {"name": …, "arguments": {…}, "test_set": "…" or null, "versions": {…}, "result": {…}, "exact": {…} or null,
+     "complete": {…} if there is one, "log": {column: [a value an epoch]}, "landscape": {column: [a value a probe]}}
 
+"test_set" is a checksum of images and labels, where the run was given a folder of data;
 "result" is what the test set gave (result.json; {} of a run that is not finished), "exact" the same by exact bounds
 where the run's own are an estimate, "complete" the verdict on each test image (verify.complete): its first letter, but
 for unknown ?. "log" and "landscape" are log.csv and landscape.csv. Numbers have six significant digits; what is missing
@@ -42,8 +43,9 @@ def gather(folder):
     folder, config = Path(folder), checkpoint.read_config(folder)
     result, exact = (checkpoint.read_json(path) if path.exists() else {}
                      for path in (folder / "result.json", folder / "exact.json"))
+    given = checkpoint.arguments_of(folder)
     return whole(folder, {
-        "name": folder.resolve().name, "arguments": checkpoint.arguments_of(folder),
+        "name": folder.resolve().name, "arguments": given, "test_set": checksum(given),
         "versions": (result or config).get("versions"), "result": errors(result), "exact": errors(exact) or None,
         **{name: columns(folder / f"{name}.csv") for name in ("log", "landscape")}})
 
@@ -54,21 +56,24 @@ def errors(found):
 
 
 def settings(arguments):
-    """A run's arguments as its record has them: without its folder, and of the data's folder the name.
-
-    After the name stands a checksum of the test labels: data sets may lie in folders of one name.
-    """
-    name = folder = arguments["data_dir"]
-    if folder:
-        name = Path(folder).resolve().name
-        with contextlib.suppress(OSError, ValueError):  # not there, as where a record is read
-            name += f" {zlib.crc32(data.load(arguments['data'], 'test', folder).labels):08x}"
-    return {**arguments, "run": "", "data_dir": name}
+    """A run's arguments as its record has them: without its folder, and of the data's folder the name."""
+    folder = arguments.get("data_dir")
+    return {**arguments, "run": "", "data_dir": folder and Path(folder).resolve().name}
 
 
-def alike(arguments):
+def checksum(arguments):
+    """Of the test set of a run whose data has a folder, if that can be read; else None: folders may share a name."""
+    if arguments.get("data_dir"):
+        with contextlib.suppress(OSError, ValueError):
+            images, labels = data.load(arguments["data"], "test", arguments["data_dir"])
+            return f"{zlib.crc32(labels, zlib.crc32(images)):08x}"
+    return None
+
+
+def alike(record):
     """The settings that runs have in common where they are averaged: all that are given, but the seed and the like."""
-    return {k: v for k, v in sorted(checkpoint.known(settings(arguments)).items()) if k not in ALONE and v is not None}
+    given = {**checkpoint.known(settings(record["arguments"])), "data_dir's images": record.get("test_set")}
+    return {k: v for k, v in sorted(given.items()) if k not in ALONE and v is not None}
 
 
 def columns(path):
@@ -109,17 +114,20 @@ def belongs(path, model, eps, no_clip, wrong):
 
     model: a network or a run folder; wrong (N,): whether it misclassifies each image, as the record's verdicts say too.
     """
-    found, run = read_one(path), settings(checkpoint.arguments_of(model)) if Path(model).is_dir() else {}
+    found = read_one(path)
+    run = checkpoint.known(settings(checkpoint.arguments_of(model))) if Path(model).is_dir() else {}
     given = {**run, "eps": eps, "no_clip": bool(no_clip), "norm": "inf"}
     if other := checkpoint.differences(found["arguments"], given):
         raise ValueError(f"{path}: expected the record of this run, found another ({other})")
     if (images := found["result"].get("images")) != len(wrong):
         raise ValueError(f"{path}: expected the record of a run with {len(wrong)} test images, found {images}")
-    error, verdicts = 100 * sum(wrong) / len(wrong), (found.get("complete") or {}).get("verdicts")
-    if (abs(found["result"]["standard_error"] - error) > 0.02
-            or verdicts and [verdict == "m" for verdict in verdicts] != [*wrong]):
+    error, verdicts = 100 * sum(wrong) / len(wrong), (found.get("complete") or {}).get("verdicts", "")
+    if abs(found["result"]["standard_error"] - error) > 0.02:
         raise ValueError(f"{path}: expected the record of this network, of standard error {error:.2f} %, found that "
                          f"of another, of {found['result']['standard_error']} %")
+    if other := [i for i, (verdict, w) in enumerate(zip(verdicts, wrong)) if (verdict == "m") != w]:
+        raise ValueError(f"{path}: expected the record of this network, found that of another, which says "
+                         f"{verdicts[other[0]]!r} of image {other[0]}")
 
 
 def add_verdicts(path, verdicts, config):
@@ -190,15 +198,18 @@ def whole(path, record):
         else:
             wrong = [name for name in NUMBERS & found.keys() if not isinstance(found[name], (*NUMBER, NONE))]
             missing += [f"{part}: {name} that is a number" for name in wrong]
-        if part == "complete" and found and not missing and not 0 < found["images"] == len(found["verdicts"]):
-            missing.append("complete: a verdict on each image")
+        verdicts = found.get("verdicts")
+        if verdicts is not None and not (isinstance(verdicts, str) and found["images"] == len(verdicts) > 0):
+            missing.append(f"{part}: a verdict on each image")
+        if not isinstance(found.get("method", []), list):
+            missing += [f"{part}: a list of methods"] if part in ("result", "exact") else []
     if missing:
         raise ValueError(f"{path}: expected the record of a run, found no {', '.join(missing)}")
     return {"exact": None, **record}
 
 
-def are_columns(found, whole):
-    """Whether these are columns of numbers, of one length; None may stand in those that are not named by `whole`."""
+def are_columns(found, full):
+    """Whether these are columns of numbers, of one length; None may stand in those that are not named by `full`."""
     return (all(isinstance(column, list) for column in found.values()) and len({*map(len, found.values())}) <= 1
-            and all(isinstance(value, NUMBER) or value is None and name not in whole
+            and all(isinstance(value, NUMBER) or value is None and name not in full
                     for name, column in found.items() for value in column))

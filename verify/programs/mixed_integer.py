@@ -202,6 +202,11 @@ def scaled(net, x):
                             for name, value in net.params.items()})
 
 
+def is_witness(net, x, y):
+    """Whether the greatest margin at x is at least 0, and finite."""
+    return 0 <= margins(net, x, y).max() < np.inf
+
+
 def margins(net, x, y):
     """z_m − z_y at x (*input_shape), −∞ for y: (c,)."""
     z = net(x[None])[0]

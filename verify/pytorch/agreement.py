@@ -102,8 +102,8 @@ def worst(ours, theirs):
             return np.inf
         return float(np.nan_to_num(np.abs(a - b.reshape(np.shape(a))), nan=np.inf).max())
 
-    return {name: max((apart(a, b) for a, b in zip(ours[name], theirs[name], strict=True)), default=0.0)
-            for name in QUANTITIES if name in ours and name in theirs}
+    both = [(name, ours[name], theirs[name]) for name in QUANTITIES if name in ours and name in theirs]
+    return {name: max(map(apart, a, b), default=0.0) if len(a) == len(b) else np.inf for name, a, b in both}
 
 
 def by_rendering(problem, variant, seed, beta=BETA, kappa=KAPPA):
@@ -151,9 +151,9 @@ def of_published(peer, args):
             ours = reference(problem, method, {})
             row = found.setdefault((method, norm), {})
             merge(row, worst(ours, theirs))
-            if row["margins"] < np.inf:
-                over = theirs["margins"][0].ravel() - ours["margins"][0].ravel()
-                merge(row, {"above": float(over.max()), "below": float(-over.min())})
+            over = np.full(2, np.nan) if row["margins"] == np.inf else theirs["margins"][0].ravel() - ours["margins"][0]
+            merge(row, {"above": float(np.nan_to_num(over, nan=np.inf).max()),
+                        "below": float(np.nan_to_num(-over, nan=np.inf).max())})
     return found
 
 

@@ -11,7 +11,7 @@ from refbound.rounding import rounding_allowance
 from trainers.evaluate import CHECK
 from trainers.inputs.draws import stream
 
-from ..programs.mixed_integer import margins, scaled, verdict
+from ..programs.mixed_integer import is_witness, margins, scaled, verdict
 from .problem import least, tightest
 
 TIGHT = ("ibp", "cap", "crown")
@@ -75,7 +75,7 @@ def asked(answer, net, ball, y, images, failures):
 def clean(net, ball, y):
     """The network itself: is x misclassified? Not if a logit is NaN or infinite."""
     z = net(ball.x)
-    return [("misclassified", None) if error else UNKNOWN for error in np.isfinite(z).all(1) & (z.argmax(1) != y)]
+    return [("misclassified", None) if wrong else UNKNOWN for wrong in np.isfinite(z).all(1) & (z.argmax(1) != y)]
 
 
 def certify(net, ball, y, method, **options):
@@ -86,12 +86,7 @@ def certify(net, ball, y, method, **options):
 def attack(net, ball, y, rng, steps=100, **more):
     """PGD; not robust is an image with a margin of at least 0 at the point that it finds."""
     found = rb.pgd(scaled(net, ball.x), ball, y, steps, rng=rng, **more)
-    return [("not robust", x) if wrong(net, x, label) else UNKNOWN for x, label in zip(found, y)]
-
-
-def wrong(net, x, label):
-    """Whether the greatest margin at a point x is at least 0, and finite."""
-    return 0 <= margins(net, x, label).max() < np.inf
+    return [("not robust", x) if is_witness(net, x, label) else UNKNOWN for x, label in zip(found, y)]
 
 
 def tight(net, ball, y):
@@ -108,7 +103,7 @@ def branch(net, ball, y, seconds):
     for one, label in singly(ball, y):
         pre = [(np.minimum(l, u)[None], np.maximum(l, u)[None]) for l, u in tightest(net, one, TIGHT)]  # l ≤ u rounds
         answer, _, x, _ = branch_and_bound(net, one, label, pre, seconds=seconds)[0]
-        found.append((answer, x) if x is None or wrong(net, x, label[0]) else UNKNOWN)
+        found.append((answer, x) if x is None or is_witness(net, x, label[0]) else UNKNOWN)
     return found
 
 
