@@ -188,7 +188,7 @@ def test_data_sets_in_folders_of_one_name_are_two(tiny, few, tmp_path, capsys, r
         other["test_set"] = test_set
         if test_set != "another":
             assert "(2)" in "".join(table1.tables([one, other]))
-    with pytest.raises(ValueError, match="differ in data_dir's images"):
+    with pytest.raises(ValueError, match="differ in test_set"):
         list(table1.tables([one, other]))
     shutil.rmtree(tmp_path / "fashion")
     capsys.readouterr()
@@ -439,6 +439,7 @@ def test_a_record_that_lacks_what_is_read_is_one_line(part, name, tmp_path, refu
     ("arguments", {"kappa": [0]}), ("result", {"verified_error": "x"}), ("landscape", {"time": [None] * 26}),
     ("complete", {"images": 2, "exact_error": 1, "unknown": 0, "verdicts": "r"}), ("log", {}),
     ("complete", {"images": None, "exact_error": 1, "unknown": 0, "verdicts": "r"}), ("result", {"method": 5}),
+    ("complete", {"verdicts": "r"}), ("complete", {"images": 1, "exact_error": 1, "unknown": 0, "verdicts": None}),
     ("result", {"training_seconds": [1]}), ("log", {"seconds": 3}),
     ("log", {"verified_error": ["x"] * 6}), ("log", {"verified_error": [None] * 6})])
 def test_a_record_of_other_types_is_one_line(part, change, tmp_path, refused):

@@ -129,11 +129,11 @@ def check(args):
         checks.method(method)
     arguments.at_least(args, eps=0, n=0, pgd_steps=0, restarts=1, draws=1, projections=0, seed=0, threads=0, shard=0)
     taken = {name for method in args.method for name in rb.METHODS[method].options}
-    for name in (*OPTIONS, "projections"):
-        if getattr(args, name) not in ((0,) if name == "projections" else (None,)):
+    for name, unset in {**dict.fromkeys(OPTIONS), "projections": 0}.items():
+        if (value := getattr(args, name)) != unset:
             if name not in taken:
                 raise ValueError(f"--{name}: not an option of {' or '.join(args.method)}")
-            checks.option_value(name, getattr(args, name))
+            checks.option_value(name, value)
 
 
 def evaluate(net, dataset, args, quiet=False):

@@ -63,23 +63,26 @@ def one(net, ball, y, i, args):
 
     Unknown, and a line says why, if HiGHS fails or a bound overflows.
     """
-    start, label, bound, failed = time.monotonic(), np.array([y]), None, None
+    start, label, bound = time.monotonic(), np.array([y]), None
     attack = rb.pgd(scaled(net, ball.x), ball, label, restarts=3, rng=stream("attack", args.seed, i))[0]
     witness = attack if is_witness(net, attack, y) else None
     try:
-        pre, upper = tightest(net, ball, ("cap", "crown")), least(net, ball, label)
+        pre, upper = bounds(net, ball, label)
         bound = float(np.delete(upper, y).max())
-    except ValueError as error:
-        failed = error
-    try:
-        answer = None if failed else verdict(net, ball, y, pre, upper, args.time_limit, witness)
+        answer = verdict(net, ball, y, pre, upper, args.time_limit, witness)
     except RuntimeError as error:
-        failed = error
-    if failed:
-        tqdm.write(f"image {i}: unknown: {failed}")
+        tqdm.write(f"image {i}: unknown: {error}")
         answer = Verdict("unknown", bound, None, None)
     row = {"image": i, "label": int(y), "seconds": round(time.monotonic() - start, 2), **answer._asdict()}
     return {**row, "witness": None if answer.witness is None else answer.witness.tolist()}
+
+
+def bounds(net, ball, label):
+    """The tightest (l, u), and the margin bounds; RuntimeError where one overflows."""
+    try:
+        return tightest(net, ball, ("cap", "crown")), least(net, ball, label)
+    except ValueError as error:
+        raise RuntimeError(error) from None
 
 
 def counts(rows):

@@ -21,7 +21,7 @@ def random_crop(images, rng, pad=4):
     return windows[np.arange(n), :, top, left]  # (N, C, H, W)
 
 
-# flip, and pixels of crop: as in the paper's experiments; it does not move those of mnist
+# flip, and pixels of crop: those of the paper's experiments, which move no images of mnist
 AUGMENT = {"mnist": (False, 1), "cifar10": (True, 4), "svhn": (False, 4)}
 
 

@@ -72,7 +72,7 @@ def checksum(arguments):
 
 def alike(record):
     """The settings that runs have in common where they are averaged: all that are given, but the seed and the like."""
-    given = {**checkpoint.known(settings(record["arguments"])), "data_dir's images": record.get("test_set")}
+    given = {**checkpoint.known(settings(record["arguments"])), "test_set": record.get("test_set")}
     return {k: v for k, v in sorted(given.items()) if k not in ALONE and v is not None}
 
 
@@ -198,11 +198,10 @@ def whole(path, record):
         else:
             wrong = [name for name in NUMBERS & found.keys() if not isinstance(found[name], (*NUMBER, NONE))]
             missing += [f"{part}: {name} that is a number" for name in wrong]
-        verdicts = found.get("verdicts")
-        if verdicts is not None and not (isinstance(verdicts, str) and found["images"] == len(verdicts) > 0):
-            missing.append(f"{part}: a verdict on each image")
-        if not isinstance(found.get("method", []), list):
-            missing += [f"{part}: a list of methods"] if part in ("result", "exact") else []
+            missing += [f"{part}: method that is a list"] * (not isinstance(found.get("method", []), list))
+            verdicts = str(found.get("verdicts") or "")
+            if part == "complete" and found and not found.get("images") == len(verdicts) > 0:
+                missing.append("complete: a verdict on each image")
     if missing:
         raise ValueError(f"{path}: expected the record of a run, found no {', '.join(missing)}")
     return {"exact": None, **record}

@@ -130,6 +130,10 @@ def of_rendering(args):
     return found
 
 
+class Unusable(Exception):
+    """An implementation cannot be used here."""
+
+
 def of_published(peer, args):
     """{method and norm: {quantity: worst}} of a published implementation over the problems that it takes.
 
@@ -149,16 +153,12 @@ def of_published(peer, args):
                 reason = (str(error).splitlines() or ["no message"])[0]
                 raise Unusable(f"{type(error).__name__}: {reason}") from error
             ours = reference(problem, method, {})
-            row = found.setdefault((method, norm), {})
-            merge(row, worst(ours, theirs))
-            over = np.full(2, np.nan) if row["margins"] == np.inf else theirs["margins"][0].ravel() - ours["margins"][0]
-            merge(row, {"above": float(np.nan_to_num(over, nan=np.inf).max()),
-                        "below": float(np.nan_to_num(-over, nan=np.inf).max())})
+            row, over = worst(ours, theirs), np.array([-np.inf, np.inf])  # of margins that cannot be compared
+            if row["margins"] < np.inf:
+                over = theirs["margins"][0].ravel() - ours["margins"][0]
+            merge(found.setdefault((method, norm), {}),
+                  {**row, "above": float(over.max()), "below": float(-over.min())})
     return found
-
-
-class Unusable(Exception):
-    """An implementation cannot be used here."""
 
 
 def merge(into, more):
