@@ -32,6 +32,7 @@ def minus(t):
     return np.minimum(t, 0)
 
 def add(pairs, more):
+    """The sums of two lists of pairs, as of (dW, dbias)."""
     return [(a + c, b + d) for (a, b), (c, d) in zip(pairs, more)]
 
 # ---- Section 3.1: the margins and the loss ----
@@ -117,8 +118,7 @@ def upper_bound(C, net, lines, ball):
 
 def upper_bound_vjp(ds, C, net, lines, ball):
     """dg = ds (centre + sign(g) radius) = ds x*, and db = ds."""
-    _, worst = upper_bound(C, net, lines, ball)
-    return linear_bound_vjp(ds[:, None] * worst, ds, C, net, lines)
+    return linear_bound_vjp(ds[:, None] * upper_bound(C, net, lines, ball)[1], ds, C, net, lines)
 
 # ---- Section 3.2: the subnetworks, layer by layer ----
 
@@ -165,9 +165,8 @@ def one_step(C, net, ball, pre, a0, eta):
 # A rule: the function of the slopes; and for a̲, then for ā, 1 if it is the chord, 0 if it is held constant.
 IBP, CROWN, CAP, UNIFORM, SPARSE = (zero, 0, 0), (adaptive, 0, 1), (parallel, 1, 1), (uniform, 0, 1), (sparse, 0, 1)
 METHODS = {
-    "ibp": (IBP, IBP, 0), "crown": (CROWN, CROWN, 0), "cap": (CAP, CAP, 0),
-    "crown-ibp": (IBP, CROWN, 0), "cap-ibp": (IBP, CAP, 0),
-    "random": (IBP, UNIFORM, 0), "sparse": (IBP, SPARSE, 0), "one-step": (IBP, UNIFORM, 2)}
+    "ibp": (IBP, IBP, 0), "crown": (CROWN, CROWN, 0), "cap": (CAP, CAP, 0), "crown-ibp": (IBP, CROWN, 0),
+    "cap-ibp": (IBP, CAP, 0), "random": (IBP, UNIFORM, 0), "sparse": (IBP, SPARSE, 0), "one-step": (IBP, UNIFORM, 2)}
 
 def relaxation(C, net, ball, method, a0):
     """The bounds (l, u) and the lines of each ReLU."""
@@ -177,6 +176,7 @@ def relaxation(C, net, ball, method, a0):
     return pre, [two_lines(l, u, rule, a) for (l, u), a in zip(pre, a0)]
 
 def margin_bounds(C, net, ball, method, a0):
+    """s̄ by a method."""
     return upper_bound(C, net, relaxation(C, net, ball, method, a0)[1], ball)[0]
 
 def margin_bounds_vjp(ds, C, net, ball, method, a0):
@@ -201,8 +201,8 @@ def robust_loss_vjp(d, C, net, ball, method, a0, beta=1.0):
 # ---- The example: 2-2-2-2, worked by hand in tests/networks.py ----
 
 def show(name, *arrays):
-    print(f"{name:24}", " |".join("".join(f"{number + 0.0:9.4g}" for number in row)
-                                  for array in arrays for row in np.atleast_2d(array)))
+    """A name, then the rows of the arrays."""
+    print(f"{name:24}", " |".join("".join(f"{v + 0.0:9.4g}" for v in row) for a in arrays for row in np.atleast_2d(a)))
 
 def main():
     parser = argparse.ArgumentParser(usage=argparse.SUPPRESS, description="The hand-worked example, step by step.")
