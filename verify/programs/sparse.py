@@ -21,7 +21,6 @@ from typing import NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
-from scipy.sparse.linalg import spsolve_triangular
 
 from refbound import Ball, Network
 from refbound.layers import Conv2d, Linear, ReLU
@@ -64,9 +63,11 @@ class Folded(NamedTuple):
 
     def gain(self, m, y):
         """By how much of its size a margin moves at most if each h does by 1 of its own: Σ g, g = |C_h| + |Z_h|ᵀ g."""
-        (C, _, _), U = self.margin(m, y), len(self.l)
-        later = sp.csr_array(sp.eye_array(U) - abs(self.Z[:, len(C) - U:]).T)  # a unit's z has only earlier h
-        return float(spsolve_triangular(later, abs(C[len(C) - U:]), lower=False).sum()) if U else 0.0
+        P = len(self.inputs.low)
+        g = C = abs(self.margin(m, y)[0][P:])
+        for _ in self.units[1:]:  # z has only h of earlier layers: each round, g of one more layer is whole
+            g = C + abs(self.Z[:, P:]).T @ g
+        return float(g.sum())
 
 
 def fold(net, ball, y, pre):
