@@ -79,7 +79,7 @@ def command(name, options, args):
     whole = [*argv, *args.options]
     wanted, given = (arguments.parse(train.Args, "trainers.train", some, presets.TRAINING) for some in (argv, whole))
     train.check(given)
-    for key in IDENTITY + ("rate", "ramp") * (args.preset == "search"):
+    for key in IDENTITY + ("rate", "ramp") * args.preset.startswith("search"):
         if getattr(given, key) != getattr(wanted, key):
             raise ValueError(f"--{key}: {name} has {getattr(wanted, key)}, got {getattr(given, key)}; "
                              "expected after -- what all runs may share")
