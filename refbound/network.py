@@ -114,7 +114,7 @@ class Network:
 
 def in_order(value):
     """An array whose bytes are in the machine's order: another is another dtype, for which draws would be others."""
-    return value if value.dtype.isnative else value.astype(value.dtype.newbyteorder("="))
+    return value if value.dtype.isnative else value.astype(value.dtype.type)
 
 
 def spec(layer):

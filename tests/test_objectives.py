@@ -310,7 +310,7 @@ def test_a_run_is_the_same_on_the_device_with_an_objective_and_regularisers(few,
                     "--device", name, "--run", str(tmp_path / name)])
     ours, theirs = (rb.load(tmp_path / name / "model.npz").params for name in ("cpu", "cuda"))
     for key, value in ours.items():
-        np.testing.assert_allclose(theirs[key], value, rtol=0, atol=1e-6)
+        np.testing.assert_allclose(theirs[key], value, rtol=0, atol=train.Args().rate / 100)  # of a step of Adam
 
 
 def test_the_penalty_adds_the_signs_of_the_weights_alone():

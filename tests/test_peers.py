@@ -220,9 +220,9 @@ def test_worker_waits_for_its_turn_and_says_why_it_ends():
     with benchmark.Worker(case) as one:
         assert one.hear()["ready"] > 0
         assert all(ms > 0 for ms in one.ask("run")["ms"]) and one.ask("memory")["mb"] > 0
-    for name, value, words in (("model", "none", "refbound: KeyError: 'none'"),
-                               ("memory", 0.001, "refbound: .*[Mm]emory")):
-        with benchmark.Worker(case._replace(**{name: value})) as one, pytest.raises(ValueError, match=words):
+    for given, words in (({"model": "none"}, "refbound: KeyError: 'none'"),
+                         ({"model": "small", "batch": 64, "memory": 0.001}, "refbound: .*[Mm]emory")):
+        with benchmark.Worker(case._replace(**given)) as one, pytest.raises(ValueError, match=words):
             one.hear()
 
 

@@ -35,7 +35,7 @@ def draw(plt, numbers):
     for ax, curves in zip(panels, (numbers["slope"], numbers["s"])):
         for method, values in curves.items():
             ax.plot(numbers["b"], broken(values), label=style.name(method), **style.line(method, len(values)))
-    for b, text in ((-2.5, "$l = -u$"), (-0.5, r"$\partial L / \partial \underline{a} = 0$")):
+    for b, text in ((-2.5, "$l = -u$"), (-0.5, "∂L/∂a̲ = 0")):
         style.mark_ramp(panels[0], [b], text)
         style.mark_ramp(panels[1], [b])
     panels[0].set(ylabel="lower slope a̲", ylim=(-0.08, 1.08))

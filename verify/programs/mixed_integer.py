@@ -169,7 +169,8 @@ def solve(folded, m, y, seconds, floor=None, presolve=False):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # scipy hands both to HiGHS, and warns that it does
         result = milp(-C, **given, options=options)
-    if result.status not in ((OPTIMAL, LIMIT) if floor is None else (OPTIMAL, LIMIT, INFEASIBLE)):
+    infeasible = floor is not None or folded.gain(m, y) > GAIN  # without a floor the network is a solution
+    if result.status not in (OPTIMAL, LIMIT, *[INFEASIBLE] * infeasible):
         raise RuntimeError(f"milp: HiGHS failed on class {m}: {' '.join(result.message.split())}")
     reached = result.mip_dual_bound
     if reached is None and floor is None and result.status == OPTIMAL and len(folded.u):  # not passed on at v = 0
