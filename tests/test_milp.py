@@ -1,6 +1,7 @@
 """The exact worst case: against every pattern of the ReLUs, between attack and bounds, and as verdicts."""
 
 import itertools
+import types
 from pathlib import Path
 
 import numpy as np
@@ -373,6 +374,21 @@ def test_a_bound_of_highs_is_never_below_0_and_none_at_all_where_the_gain_is_lar
     monkeypatch.setattr(mixed_integer, "solve", lambda *given: (mixed_integer.LIMIT, None, reached))
     found = verdict(net, ball, 0, pre)
     assert found.answer == "unknown" and found.bound >= least
+
+
+@pytest.mark.parametrize("gain", [mixed_integer.GAIN, 0])
+def test_an_infeasible_network_is_an_error_and_nothing_at_all_where_the_gain_is_large(gain, monkeypatch):
+    """The network is a solution of its own program, so that HiGHS is wrong. The margin is 1/4 at most."""
+    net, ball, pre = tent()
+    monkeypatch.setattr(mixed_integer, "GAIN", gain)
+    monkeypatch.setattr(mixed_integer, "milp", lambda *_, **__: types.SimpleNamespace(
+        status=mixed_integer.INFEASIBLE, x=None, mip_dual_bound=np.inf, message="infeasible"))
+    if gain:
+        with pytest.raises(RuntimeError, match="HiGHS failed on class 1: infeasible"):
+            exact_margins(net, ball, 0, pre)
+        return
+    found = exact_margins(net, ball, 0, pre)[1]
+    assert found.value == -np.inf and found.bound >= 0.25 and found.x is None and found.status == "gain"
 
 
 def test_a_bound_of_highs_below_the_margin_at_its_own_point_is_an_error(monkeypatch):
