@@ -147,10 +147,13 @@ def test_the_verified_errors_by_start_are_those_of_the_records():
         for (model, eps, method), row in found.items())
 
 
-def test_the_search_is_that_of_the_records_and_what_it_chose_is_the_least_in_validation():
+@pytest.mark.parametrize("model, rates", [("mlp", ("1e-3", "2e-3", "4e-3", "8e-3")), ("small", ("2e-3", "4e-3", "8e-3"))])
+def test_the_search_is_that_of_the_records_and_what_it_chose_is_the_least_in_validation(model, rates):
     found, errors = {}, {}
     for one in record.read([record.RESULTS / "search"]):
         given, log = one["arguments"], one["log"]
+        if given["model"] != model:
+            continue
         pair = words.heading(given).partition(" (")[0], f"{given['ramp']:g}", f"{1000 * given['rate']:g}e-3"
         errors.setdefault(pair, {})[given["seed"]] = one["result"]["verified_error"]
         if given["seed"] == 0:
@@ -158,10 +161,11 @@ def test_the_search_is_that_of_the_records_and_what_it_chose_is_the_least_in_val
                               if eps == given["eps"])
     best = {method: min((pair for pair in found if pair[0] == method), key=found.get) for method, *_ in found}
     shown = {pair: f"**{of[0]:.2f}**" if pair in best.values() else f"{of[0]:.2f}" for pair, of in errors.items()}
-    rates = ("1e-3", "2e-3", "4e-3", "8e-3")
     assert rows(f"method | ramp, epochs | {' | '.join(rates)}") == [
         [method, ramp, *(shown[method, ramp, rate] for rate in rates)]
-        for method in ("IBP", "CROWN-IBP", "OURS", "CBP 1→0") for ramp in ("1.25", "2.75")]
+        for method in ("IBP", "CROWN-IBP", "OURS", "CBP 1→0") if method in best for ramp in ("1.25", "2.75")]
+    if model == "small":
+        return  # of one seed
     assert {tuple(row) for row in rows("method | rate | ramp, epochs | verified error")} == {
         (method, rate, ramp, f"{table1.spread(list(errors[method, ramp, rate].values()))} (3)")
         for method, ramp, rate in best.values()}
