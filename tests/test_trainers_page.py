@@ -147,7 +147,8 @@ def test_the_verified_errors_by_start_are_those_of_the_records():
         for (model, eps, method), row in found.items())
 
 
-@pytest.mark.parametrize("model, rates", [("mlp", ("1e-3", "2e-3", "4e-3", "8e-3")), ("small", ("2e-3", "4e-3", "8e-3"))])
+@pytest.mark.parametrize("model, rates", [("mlp", ("1e-3", "2e-3", "4e-3", "8e-3")),
+                                          ("small", ("2e-3", "4e-3", "8e-3"))])
 def test_the_search_is_that_of_the_records_and_what_it_chose_is_the_least_in_validation(model, rates):
     found, errors = {}, {}
     for one in record.read([record.RESULTS / "search"]):
