@@ -329,21 +329,21 @@ def test_relaxations_by_hand():
 
 
 def test_jumps_are_where_a_slope_changes_and_as_worked_by_hand():
-    """With a the slope of z₃ and b its bias, s̄ of crown-ibp is (−5 a z₃ + 3 z₄ + 6)/5 + 1.
-    At a = 0 it is 4, the greatest z₄ being 3; at a = 1 (−2 h1 − 8 h2 − 5 b + 11)/5 ≤ (−2 z1 − 5 b + 11)/5 ≤
-    (13 − 5 b)/5, 5.1 at b = −5/2. One-step has the slope 0 of z₂, too: from b = −1/2 on
-    (−2 h1 − 8 h2 − 5 b + 11)/5 ≤ (−z1 − 5 b + 11)/5 ≤ (12 − 5 b)/5, by a₁ = 1/2."""
+    """With a the slope of z₃ and t its bias, s̄ of crown-ibp is (−5 a z₃ + 3 z₄ + 6)/5 + 1.
+    At a = 0 it is 4, the greatest z₄ being 3; at a = 1 (−2 h1 − 8 h2 − 5 t + 11)/5 ≤ (−2 z1 − 5 t + 11)/5 ≤
+    (13 − 5 t)/5, 5.1 at t = −5/2. One-step has the slope 0 of z₂, too: from t = −1/2 on
+    (−2 h1 − 8 h2 − 5 t + 11)/5 ≤ (−z1 − 5 t + 11)/5 ≤ (12 − 5 t)/5, by a₁ = 1/2."""
     found = jumps.numbers([], args())
-    b, moves = np.array(found["b"]), {}
+    t, moves = np.array(found["t"]), {}
     for method, values in found["s"].items():
         at = np.flatnonzero(np.abs(np.diff(values)) > jumps.LEAP)
-        moves[method] = [round((b[i] + b[i + 1]) / 2, 6) for i in at]
+        moves[method] = [round((t[i] + t[i + 1]) / 2, 6) for i in at]
         if method in found["slope"]:
-            assert [round((b[i] + b[i + 1]) / 2, 6)
+            assert [round((t[i] + t[i + 1]) / 2, 6)
                     for i in np.flatnonzero(np.abs(np.diff(found["slope"][method])) > 0.5)] == moves[method]
     assert moves == {"ibp": [], "crown-ibp": [-2.5], "cap-ibp": [], "one-step": [-0.5]}
-    for method, tie, above in (("crown-ibp", -2.5, (13 - 5 * b) / 5), ("one-step", -0.5, (12 - 5 * b) / 5)):
-        np.testing.assert_allclose(found["s"][method], np.where(b < tie, 4, above))
+    for method, tie, above in (("crown-ibp", -2.5, (13 - 5 * t) / 5), ("one-step", -0.5, (12 - 5 * t) / 5)):
+        np.testing.assert_allclose(found["s"][method], np.where(t < tie, 4, above))
 
 
 @pytest.mark.parametrize("method", planes.METHODS)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from networks import ALL, BALLS, CONV, METHODS, batch, build, draws
+from networks import ALL, BALLS, CONV, METHODS, batch, build, draws, unit
 
 import refbound as rb
 from refbound import layerwise, relaxation
@@ -228,6 +228,21 @@ def test_one_step_is_one_step_of_equation_7(name, ball, eta):
     by_hand = rb.margin_bounds(net, ball, y, "one-step", slopes=[np.clip(v, 0, 1) for v in a])  # (7)
     close(rb.margin_bounds(net, ball, y, "one-step", a0=a0, eta=eta), by_hand)
     assert np.abs(by_hand - rb.margin_bounds(net, ball, y, "one-step", slopes=a0)).max() > 1e-3
+
+
+def test_with_a_single_hidden_unit_the_step_ends_at_slope_0():
+    """From a₀ > 0: ∂s̄/∂a̲ = g⁻ l, the worst case being the least z. At a₀ = 0 it is the centre, and there z > 0."""
+    rng, gains = np.random.default_rng(0), []
+    for _ in range(20):
+        net = rb.models.mlp(rng, (6, 1, 4), input_shape=(6,), dtype=np.float64)
+        ball, y = rb.Ball(rng.random((5, 6)), 0.5), rng.integers(0, 4, 5)
+        a0 = [1 - rng.random((5, 1))]
+        close(rb.margin_bounds(net, ball, y, "one-step", a0=a0),
+              found := rb.margin_bounds(net, ball, y, "one-step", slopes=[0 * a0[0]]))
+        gains.append((rb.margin_bounds(net, ball, y, "one-step", slopes=a0) - found).max())
+    assert max(gains) > 0.01
+    net, ball, y = unit()
+    assert rb.margin_bounds(net, ball, y, "one-step", a0=[np.zeros((4, 1))])[0].max() == 3
 
 
 # ---- inequalities ----
