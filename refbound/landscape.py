@@ -6,11 +6,11 @@ With ∇L_t the gradient of the loss of a minibatch at the parameters θ_t, and 
     l2 distance        ‖∇L_{t+1} − ∇L_t‖₂
     cosine distance    1 − ∇L_{t+1}·∇L_t / (‖∇L_{t+1}‖ ‖∇L_t‖)
 
-for the same minibatch and the same random slopes at every point: what is measured is the loss, not the draw.
+for the same minibatch and the same draws at every point: what is measured is the loss, not the draw.
 `as_released` gives what the published code logs instead. Two measures of later work, of a network at its θ:
 
     tightness    |C W_L D … D W₁| r / |C W_L| D … D |W₁| r            Mao et al. 2024, "Understanding certified training
-                 D the ReLUs that are active at x, r the radius of B  with interval bound propagation"
+                 D: active at x; r: half-widths of B, cut             with interval bound propagation"
     jump         how far s̄ moves as the l of one unit passes −u       Jovanović et al. 2022, "On the paradox of
                                                                       certified training": a relaxation is discontinuous
 """

@@ -195,7 +195,7 @@ def test_sparse_is_verified_at_its_own_rates(p, q, slope, few):
     (["--out", "none/out.json"], "there is no folder none"), (["--out", "."], "found a folder"),
     (["--n", "101"], "at most the 100"), (["--p", "0"], "--p: not an option of ibp"),
     (["--seed", "-1"], "--seed: expected at least 0"), (["--n", "-5"], "--n: expected at least 0, got -5"),
-    (["--draws", "0"], "--draws: expected at least 1, got 0"),
+    (["--draws", "0"], "--draws: expected at least 1, got 0"), (["--eps", "8"], "--eps: expected at most 1"),
     (["--shard", "-1"], "--shard: expected at least 0, got -1"), (["--method", "foo", "--eta", "1"], "foo")])
 def test_what_an_evaluation_cannot_do_is_said_before_it_begins(argv, words, few, tmp_path, refused):
     rb.save(rb.models.mlp(np.random.default_rng(0), input_shape=(1, 28, 28)), tmp_path / "net.npz")

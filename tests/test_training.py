@@ -142,6 +142,8 @@ def test_a_loss_that_is_no_longer_finite_stops_the_run_and_says_where(few, tmp_p
     (["--method", "cap", "--projections", "5", "--norm", "2"], ["--projections", "norm"]),
     (["--train-eps", "-0.1"], ["--train-eps", "-0.1"]),
     (["--crop", "-1"], ["--crop", "-1"]),
+    (["--eps", "8"], ["--eps: expected at most 1", "got 8"]),
+    (["--train-eps", "1.5"], ["--train-eps: expected at most 1", "got 1.5"]),
     (["--epochs", "0"], ["--epochs", "0"]),
     (["--adam-beta2", "1"], ["--adam-beta2", "[0, 1)", "1.0"]),
     (["--adam-beta2", "0.9", "--optimizer", "sgd"], ["--adam-beta2", "adam", "sgd"]),

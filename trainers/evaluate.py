@@ -128,6 +128,7 @@ def check(args):
     for method in args.method:
         checks.method(method)
     arguments.at_least(args, eps=0, n=0, pgd_steps=0, restarts=1, draws=1, projections=0, seed=0, threads=0, shard=0)
+    arguments.in_pixels(args)
     taken = {name for method in args.method for name in rb.METHODS[method].options}
     for name, unset in {**dict.fromkeys(OPTIONS), "projections": 0}.items():
         if (value := getattr(args, name)) != unset:

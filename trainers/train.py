@@ -91,8 +91,8 @@ class Args:
     batch: int = argument(64, "examples in a minibatch")
     shard: int = argument(0, "examples in a shard of a minibatch (0: by the network's size; on a GPU the minibatch)")
     eta: float = argument(None, "η of equation (7) (default: 2)", type=float)
-    p: float = argument(None, "rate of sparse where −l > u", type=float)
-    q: float = argument(None, "rate of sparse elsewhere", type=float)
+    p: float = argument(None, "rate of sparse where −l > u (default: 1/2)", type=float)
+    q: float = argument(None, "rate of sparse elsewhere (default: 1/2)", type=float)
     projections: int = argument(None, "Cauchy projections of cap (default: exact)", type=int)
     limit: int = argument(0, "train on the first images only (0: all)")
     data: str = argument("mnist", "data set", choices=tuple(data.READERS))
@@ -132,6 +132,7 @@ def check(args):
     arguments.at_least(args, epochs=1, batch=1, validation=1, attack_steps=1, probe=int(args.as_released),
                        **dict.fromkeys(("eps", "train_eps", "ibp_epochs", "warmup", "ramp", "regularise", "l1", "rate",
                                         "clip_norm", "crop", "shard", "limit", "threads", "seed", "split_seed"), 0))
+    arguments.in_pixels(args)
     if not 0 < args.factor <= 1:
         raise ValueError(f"--factor: expected a number in (0, 1], got {args.factor}")
     if not all(0 <= time < math.inf for time in args.milestones):

@@ -54,8 +54,7 @@ def main(argv=None):
     if args.record and args.held_out:
         raise ValueError("--record: expected the verdicts on the test set, got --held-out")
     net, ball, y, config = problem(args, held_out(args.model, args.data_dir) if args.held_out else None)
-    if args.eps > 1:
-        raise ValueError(f"--eps: expected at most 1, as wide as pixels are, got {args.eps:g}")
+    arguments.in_pixels(args)
     methods, wrong = bounds_of(args.model), [answer == "misclassified" for answer, _ in clean(net, ball, y)]
     if args.record:
         record.belongs(args.record, args.model, args.eps, args.no_clip, wrong)

@@ -59,6 +59,7 @@ def main(argv=None):
     if args.figure and not set(args.rows) & set(METHODS) - {"ibp"}:
         raise ValueError(f"--figure: expected a method other than ibp among --rows, got {', '.join(args.rows)}")
     net, ball, y, _ = problem(args)
+    arguments.in_pixels(args)
     values, seconds = bounds(net, ball, y, args)
     more, time_of, failed = optima(net, ball, y, args)
     if len(failed) == len(y):

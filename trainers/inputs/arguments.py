@@ -74,6 +74,14 @@ def at_least(args, **least):
             raise ValueError(f"--{name.replace('_', '-')}: expected {expected}, got {value}")
 
 
+def in_pixels(args):
+    """ValueError for an l∞ radius above 1, as is an ε in 255ths."""
+    for name in ("eps", "train_eps"):
+        value = getattr(args, name, None)
+        if value is not None and value > 1 and getattr(args, "norm", "inf") == "inf":
+            raise ValueError(f"--{name.replace('_', '-')}: expected at most 1, as pixels are in [0, 1], got {value:g}")
+
+
 def number(text):
     """A number, or a fraction such as 8/255."""
     try:

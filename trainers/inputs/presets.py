@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 OURS = {                        # in all three config files, if nothing else is said
     "method": "one-step",       # "bound_type": "crown-interval", "bound_opts": {"ours": true}
-    "eta": 2.0,                 # train.py, Train_calloss_ours: one step of 2 times the sign, then clipped to [0, 1]
+    # our default η, 2: train.py, Train_calloss_ours: one step of 2 times the sign, then clipped to [0, 1]
     "beta": (1.0, 1.0),         # "final-beta": 1.0; "start_beta": 1.0 in defaults.json
     "kappa": (0.0, 0.0),        # "final-kappa": 0.0; "start_kappa": 0.0 in defaults.json
     "ibp_epochs": 0.0,
@@ -27,7 +27,7 @@ CIFAR10 = {                     # config/cifar10.json
     "data": "cifar10",          # "dataset": "cifar", "train_random_transform": true, "normalize_input": false
     "eps": 0.0313725,           # "epsilon", "train_epsilon": 8/255; README.md: 0.007843 as well, --eps 0.007843 here
     "epochs": 400,              # "epochs"
-    "warmup": 20,               # "schedule_start"
+    "warmup": 20,               # "schedule_start"; Section 4.1 has 10 at 8/255, and then a ramp of 120
     "ramp": 240,                # "schedule_length": 241, less 1 in train.py (EpsilonScheduler)
     "rate": 3e-4,               # "lr"
     "milestones": tuple(range(270, 400, 10)),  # "lr_decay_step": 10 in defaults.json, from the ramp's end (train.py)
