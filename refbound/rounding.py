@@ -3,13 +3,14 @@
     s = sound_margin_bounds(net, ball, y, "one-step", rng=rng)        # (N, c), to be used as margin_bounds'
 
 What holds, with the parameters, x and ε exactly the floating-point numbers given (a pixel k/255 is the float nearest to
-it, and 0.1 in float32 is 0.100000001…): every margin z_m − z_y over the ball in real arithmetic ≤ Definition 1 in real
+it, and 0.01 in float32 is 0.00999999978): every margin z_m − z_y over the ball in real arithmetic ≤ Definition 1 in real
 arithmetic with the lines used here ≤ s. For l∞ balls and the methods whose l and u are interval bounds.
 
 The model is fl(a ∘ b) = (a ∘ b)(1 + δ) + η with |δ| ≤ ½ ulp(1) and |η| ≤ the least normal number (Higham, "Accuracy and
 Stability of Numerical Algorithms", 2002, Sections 2.2 and 3.1). A sum of n products in any order, in any blocking, with
 or without FMA, is then off by at most γ_n Σ |products|, γ_n = n|δ| / (1 − n|δ|), and a little for underflow. It leaves
-out Strassen's product, TF32, and subnormals flushed to zero, as CuPy does in float32: on a GPU only float64 is taken.
+out Strassen's product, TF32, and subnormals flushed to zero. CuPy flushes them in float32: on a GPU only float64 is
+taken. On a CPU a library built with -ffast-math may have turned flushing on: that is refused.
 
 A step back computes g ← fl(Aᵀ(W, g)). That g is as good as any other; what it changes g·h by is charged to the bound:
 
@@ -53,16 +54,19 @@ def sound_margin_bounds(net, ball, y, method, **options):
     """s (N, c): upper bounds of z_m − z_y over the l∞ ball, rounding and all; column y is exactly 0.
 
     Takes what margin_bounds takes. Raises ValueError as it does, and for another norm, for a method whose l and u are
-    not interval bounds, for a layer too wide for its dtype, and for float32 on a GPU.
+    not interval bounds, for a layer too wide for its dtype, for float32 on a GPU, and where subnormals are flushed.
     """
     row, region = checks.method(method), checks.problem(net, ball, y)
     if row.bounds is not interval or ball.norm != np.inf:
         known = ", ".join(name for name, row in METHODS.items() if row.bounds is interval)
         raise ValueError(f"method: expected one of {known}, and a ball of norm inf, "
                          f"got {method!r} and norm {ball.norm!r}")
-    if net.xp.__name__ == "cupy" and net.dtype != np.float64:
-        raise ValueError("net: expected float64 on a GPU, where float32 flushes subnormal numbers to zero, "
-                         f"got {net.dtype}")
+    dtypes = {net.dtype, ball.x.dtype, ball.eps.dtype}
+    if net.xp.__name__ == "cupy" and dtypes != {np.dtype(np.float64)}:
+        raise ValueError("net: expected float64 on a GPU, of the ball too, where float32 flushes subnormal numbers to "
+                         f"zero, got {', '.join(sorted(map(str, dtypes)))}")
+    if not keeps_subnormals(net.xp, net.dtype):
+        raise ValueError("net: expected arithmetic with subnormal numbers; this process flushes them to zero")
     given = checks.method_options(net, ball, method, options)
     C, pre = margin_matrix(y, net.classes, net.dtype), []
     boxes = propagate(net, box_of(ball, net.dtype), lambda k, box: relu_box(box, pre))
@@ -174,20 +178,21 @@ def backward(net, C, lines, boxes, start):
         layer, xp, most = net.layers[i], namespace(g), boxes[i].most
         if isinstance(layer, Affine):
             W, bias = net.params[f"{i}.weight"], layer.per_unit(net.params[f"{i}.bias"])
-            K, B = adjoint_terms(layer), dot_terms(net.units[i + 1])
-            lost = model.gamma(K) * product(layer, xp.abs(W), most) + model.gamma(B) * xp.abs(bias) + K * model.least
+            K, B, n = adjoint_terms(layer), dot_terms(net.units[i + 1]), W.size
+            lost = model.gamma(K) * product(layer, xp.abs(W), most) + model.gamma(B) * xp.abs(bias) + n * model.least
             terms += [dot(bias, g), dot(lost, xp.abs(g))]
             g = layer.adjoint(W, g)
         elif isinstance(layer, ReLU):
-            k, K = k - 1, 1
+            k, n = k - 1, 1
             a_lo, a_up, b_up, _ = lines[k]
             positive = xp.maximum(g, 0)
-            g, n = a_lo * (g - positive) + a_up * positive, dot_terms(net.units[i])
-            terms += [dot(b_up * (1 + model.gamma(n + 4)), positive), dot(model.gamma(2) * most, xp.abs(g))]
+            g, B = a_lo * (g - positive) + a_up * positive, dot_terms(net.units[i])
+            terms += [dot(b_up * (1 + model.gamma(B + 4)), positive), dot(model.gamma(2) * most, xp.abs(g))]
         else:
             g = layer.restore(g)
             continue
-        terms.append(K * model.least * (net.units[i] + net.units[i + 1] + most.sum(1)))  # underflow in g, and in dot
+        # underflow of the n products in an entry of g, or fewer, and in dot
+        terms.append(n * model.least * (net.units[i] + net.units[i + 1] + most.sum(1)))
     (c, r), n = boxes[start], dot_terms(net.units[start])
     r = r + (model.gamma(n + 4) * (abs(c) + 2 * r) + model.least)
     terms += [dot(c, g), dot(r, abs(g))]  # (2)
@@ -205,7 +210,7 @@ def dot(w, g):
 
 def dot_terms(n):
     """The most roundings that a product of n terms meets in two stages."""
-    return parts(n) + n // parts(n)
+    return parts(n) + n // parts(n) - 1
 
 
 def product(layer, W, x):
@@ -217,20 +222,29 @@ def product(layer, W, x):
 
 
 def product_terms(layer):
-    """The most products that one unit of A(W, x) sums."""
-    return math.prod(layer.weight_shape[1:]) if isinstance(layer, Conv2d) else dot_terms(layer.units)
+    """The most roundings that a product in A(W, x) meets; a convolution sums a row of its kernel, then the rows."""
+    if not isinstance(layer, Conv2d):
+        return dot_terms(layer.units)
+    C, (rows, columns) = layer.in_channels, layer.kernel_size
+    return C * rows * columns if layer.thin else C * columns + rows - 1
 
 
 def adjoint_terms(layer):
-    """The most products that one coefficient of Aᵀ(W, g) sums."""
-    if isinstance(layer, Conv2d):
-        return layer.out_channels * math.prod(-(-k // s) for k, s in zip(layer.kernel_size, layer.stride))
-    return layer.weight_shape[0]
+    """The most roundings that a product in Aᵀ(W, g) meets; an input is seen by k / s rows of a kernel."""
+    if not isinstance(layer, Conv2d):
+        return layer.weight_shape[0]
+    O, (rows, columns) = layer.out_channels, (-(-k // s) for k, s in zip(layer.kernel_size, layer.stride))
+    return O + rows * columns - 1 if layer.thin else O * columns + rows - 1
 
 
 def parts(n):
     """p, the largest divisor of n up to √n."""
     return max(p for p in range(1, math.isqrt(n) + 1) if n % p == 0)
+
+
+def keeps_subnormals(xp, dtype):
+    """Whether numbers below the least normal one are kept."""
+    return bool((xp.full(1, np.finfo(dtype).tiny, dtype) / 2 > 0).all())
 
 
 class Model:

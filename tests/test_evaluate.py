@@ -260,6 +260,17 @@ def test_the_arithmetic_is_the_one_that_was_asked_for(few, tmp_path):
         assert json.loads((tmp_path / "out.json").read_text())["dtype"] == dtype
 
 
+def test_by_sound_no_parameter_may_be_rounded(few, tmp_path, refused):
+    net = rb.models.mlp(np.random.default_rng(0), input_shape=(1, 28, 28), dtype=np.float64)
+    halves = net.with_params({name: np.full_like(value, 0.5) for name, value in net.params.items()})
+    rb.save(net, tmp_path / "drawn.npz")
+    rb.save(halves, tmp_path / "exact.npz")
+    argv = ["--data-dir", few, "--eps", "0.01", "--n", "2", "--pgd-steps", "0", "--method", "ibp", "--sound"]
+    refused(evaluate, [str(tmp_path / "drawn.npz"), *argv], "--sound", "expected --dtype float64")
+    for more in ([str(tmp_path / "drawn.npz"), *argv, "--dtype", "float64"], [str(tmp_path / "exact.npz"), *argv]):
+        evaluate.main(more)
+
+
 def test_the_images_held_out_are_by_the_seed_of_the_split_in_training_and_after(few, tmp_path):
     args = train.Args(data_dir=few, crop=0, validation=100, split_seed=3, seed=1)
     expected = data.split_validation(data.load("mnist", "train", few), 100, 3)[1].images

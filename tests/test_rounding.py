@@ -11,7 +11,7 @@ from rationals import definition_1, exact, exact_margins, matrix
 import refbound as rb
 from refbound import rounding
 from refbound.arrays.ops import as_rows
-from refbound.layers import Affine, Linear, ReLU
+from refbound.layers import Affine, Conv2d, Linear, ReLU
 from refbound.rounding import sound_margin_bounds
 
 METHODS = {name: {} for name, method in rb.METHODS.items() if method.bounds is rb.METHODS["ibp"].bounds}
@@ -32,6 +32,9 @@ class Worst(np.ndarray):
 
     def __array_ufunc__(self, ufunc, method, *given, **more):
         a, *b = (np.asarray(v) for v in given)
+        if into := more.pop("out", None):
+            into[0].view(np.ndarray)[...] = self.__array_ufunc__(ufunc, method, a, *b, **more)
+            return into[0]
         result, size, least = getattr(ufunc, method)(a, *b, **more), 0.0, 0.0
         if ufunc is np.matmul:
             size, least = a.shape[-1] * (abs(a) @ abs(b[0])), a.shape[-1]
@@ -48,6 +51,11 @@ class Worst(np.ndarray):
         if result.dtype != float:
             return result
         return (result + Worst.way(result) * (UNIT * size + TINY * least)).view(Worst)
+
+
+    def __array_function__(self, func, types, given, more):
+        result = super().__array_function__(func, types, given, more)
+        return result.view(Worst) if func is np.concatenate else result  # which returns an ordinary array
 
 
 class Coarse(rounding.Model):
@@ -262,6 +270,30 @@ def test_each_step_forward_contains_the_exact_one(arithmetic):
         ends = [exact(a) * exact(z) + b for a, b in ((line.a_lo, 0), (line.a_up, exact(line.b_up))) for z in (l, u)]
         ends = [end.min(0) for end in ends[:2]] + [end.max(0) for end in ends[:2]] + ends[2:]
         assert_within(np.minimum.reduce(ends), np.maximum.reduce(ends), rounding.between(line, box))
+
+
+@pytest.mark.parametrize("layer", [
+    Linear(12, 5), Linear(7, 3),
+    *(Conv2d(C, 5, (5, 3), s, p) for C in (3, 9) for s in (1, 2, 3) for p in (0, 2))], ids=str)
+def test_no_sum_meets_more_roundings_than_are_counted_nor_fewer(layer, monkeypatch):
+    """Of positive numbers, each rounded up, one entry of a kernel far above the rest: that which is summed first."""
+    of, conv = worst("up", monkeypatch), isinstance(layer, Conv2d)
+    layer, out = layer.at((layer.in_channels, 13, 11) if conv else (layer.units,))
+    W, x, g = (1 + draws().random(s) for s in (layer.weight_shape, (2, layer.units), (2, 2, int(np.prod(out)))))
+    met = []
+    for entry in np.ndindex(layer.kernel_size) if conv else [()]:
+        V = W.copy()
+        V[(slice(None), slice(None), *entry)] *= 1e6
+        real, rounded = ((rounding.product(layer, v(V), v(x)), layer.adjoint(v(V), v(g))) for v in (np.asarray, of))
+        met.append([((np.asarray(b) - a)[a > 0] / a[a > 0]).max() / UNIT for a, b in zip(real, rounded)])
+    np.testing.assert_allclose(np.max(met, 0), [rounding.product_terms(layer), rounding.adjoint_terms(layer)], rtol=0.01)
+
+
+def test_arithmetic_that_flushes_subnormals_is_refused(monkeypatch):
+    assert rounding.keeps_subnormals(np, np.float32) and rounding.keeps_subnormals(np, np.float64)
+    monkeypatch.setattr(rounding, "keeps_subnormals", lambda xp, dtype: False)
+    with pytest.raises(ValueError, match="flushes them to zero"):
+        sound_margin_bounds(build("dense"), *batch(build("dense")), "ibp")
 
 
 def assert_within(low, high, box):

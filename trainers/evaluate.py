@@ -92,6 +92,8 @@ def main(argv=None):
     if args.held_out and data_given:
         raise ValueError(f"--data: expected none beside --held-out, which takes the run's, got {data_given}")
     images = held_out(args.model, args.data_dir) if args.held_out else data.load(args.data, "test", args.data_dir)
+    if args.sound and any((v != v.astype(args.dtype)).any() for v in net.params.values()):
+        raise ValueError(f"--sound: the parameters are no {args.dtype} numbers; expected --dtype {net.dtype}")
     xp = device_module(args.device)
     net = net.with_params({k: xp.asarray(v.astype(args.dtype)) for k, v in net.params.items()})
     result = evaluate(net, data.first(images, args.n, net), args)
