@@ -3,7 +3,7 @@
     s = sound_margin_bounds(net, ball, y, "one-step", rng=rng)        # (N, c), to be used as margin_bounds'
 
 What holds, with the parameters, x and ε exactly the floating-point numbers given (a pixel k/255 is the float nearest to
-it, and 0.01 in float32 is 0.00999999978): every margin z_m − z_y over the ball in real arithmetic ≤ Definition 1 in real
+it, 0.01 in float32 is 0.00999999978): every margin z_m − z_y over the ball in real arithmetic ≤ Definition 1 in real
 arithmetic with the lines used here ≤ s. For l∞ balls and the methods whose l and u are interval bounds.
 
 The model is fl(a ∘ b) = (a ∘ b)(1 + δ) + η with |δ| ≤ ½ ulp(1) and |η| ≤ the least normal number (Higham, "Accuracy and

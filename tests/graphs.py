@@ -80,10 +80,35 @@ CHAINS = {  # name: (nodes, input shape)
     "auto_pad VALID": ([("Conv", ["x", "k", "b"], "h", {"auto_pad": "VALID", "pads": [1, 1, 1, 1]}),
                         ("Flatten", ["h"], "z", {})], ("N", 3, 3, 2)),
 }
+CHAINS |= {
+    **{f"{what}, padded": ([("Conv", ["x", w], "h", more), ("Relu", ["h"], "r", {}),
+                            ("Flatten", ["r"], "z", {})], ("N", 3, 2, 2)) for what, w, more in (
+        ("groups", "kg", {"group": 3, "pads": [1, 0, 1, 0]}),
+        ("dilations", "kg", {"group": 3, "dilations": [1, 2], "pads": [1, 1, 1, 1]}),
+        ("uneven pads", "kg", {"group": 3, "pads": [0, 0, 2, 0]}),
+        ("SAME_UPPER", "kg", {"group": 3, "auto_pad": "SAME_UPPER"}),
+        ("SAME_LOWER", "kg", {"group": 3, "auto_pad": "SAME_LOWER"}))},
+    "SAME, a stride of 2": ([("Conv", ["x", "k"], "h", {"auto_pad": "SAME_UPPER", "strides": [2, 2]}),
+                             ("Flatten", ["h"], "z", {})], ("N", 3, 5, 4)),
+    "channels last at the input": (
+        [("Mul", ["x", "last"], "m", {}), ("Transpose", ["m"], "t", {"perm": [0, 3, 1, 2]}),
+         ("Conv", ["t", "k"], "h", {}), ("Flatten", ["h"], "z", {})], ("N", 4, 5, 3)),
+    "one channel, last, flat": ([("Flatten", ["x"], "f", {}), ("Gemm", ["f", "w"], "z", {})], ("N", 4, 3, 1)),
+    "inverted pixels": ([("Sub", ["std1", "x"], "s", {}), ("Neg", ["s"], "n", {}), ("MatMul", ["n", "w"], "h", {}),
+                         ("Sub", ["b", "h"], "z", {})], ("N", 12)),
+    "max(x, 0) as Clip and Max": ([("MatMul", ["x", "w"], "h", {}), ("Clip", ["h", "nil"], "r", {}),
+                                   ("MatMul", ["r", "w4"], "g", {}), ("Max", ["nil", "g"], "q", {}),
+                                   ("MatMul", ["q", "v"], "z", {})], ("N", 12)),
+    "axes more and less": ([("Unsqueeze", ["x", "ax"], "u", {}), ("Conv", ["u", "k1"], "h", {}),
+                            ("Relu", ["h"], "r", {}), ("Squeeze", ["r", "ax23"], "z", {})], ("N", 3, 2)),
+    "weight norm": ([("ReduceL2", ["wt"], "n", {"axes": [1], "keepdims": 1}), ("Div", ["wt", "n"], "d", {}),
+                     ("Gemm", ["x", "d", "b"], "z", {"transB": 1})], ("N", 12)),
+}
 CONSTANTS = {**DENSE, "mean": f32(3, 1, 1), "std": 1 + np.abs(f32(1, 3, 1, 1)), "std1": np.float32([2]),
              "k": f32(4, 3, 3, 2), "kb": f32(4, 1, 1), "v8": f32(8, 3), "flat8": np.array([0, -1]),
              "image": np.array([-1, 3, 2, 2]), "i0": np.array(0), "axes": np.array([0]), "rest": np.array([-1]),
              "own": np.array([5, 8]), "flat24": np.array([-1, 24]), "v24": f32(24), "w24": f32(24, 3),
              "row": f32(2, 1, 3), "v4": f32(1, 4)[0], "m4": f32(2, 4)[1], "s4": 1 + f32(4) ** 2, "w8": f32(8, 4),
              "m3": f32(3), "s3": 1 + f32(3) ** 2, "k4": f32(4, 4, 3, 3), "v16": f32(16), "w16": f32(16, 3),
-             "wide": f32(12, 3).astype(float)}
+             "wide": f32(12, 3).astype(float), "kg": f32(6, 1, 3, 2), "last": f32(3), "nil": np.float32(0),
+             "w4": f32(4, 4), "ax": np.array([1]), "ax23": np.array([-1, 2]), "k1": f32(4, 1, 3, 2)}

@@ -61,7 +61,8 @@ def test_what_is_read_computes_what_the_reference_computes(onnx, tmp_path, name)
     model = write_graph(onnx, tmp_path / "net.onnx", nodes, {k: v for k, v in CONSTANTS.items() if k in used}, shape)
     net = load_any(tmp_path / "net.onnx")
     x = f32(5, *shape[1:])
-    np.testing.assert_allclose(net(x.reshape(5, *net.input_shape)), reference(onnx, model, x), rtol=1e-4, atol=1e-4)
+    here = x.transpose(0, 3, 1, 2) if "last at the input" in name else x.reshape(5, *net.input_shape)
+    np.testing.assert_allclose(net(here), reference(onnx, model, x), rtol=1e-4, atol=1e-4)
     single = all((value == value.astype(np.float32)).all() for value in net.params.values())
     assert net.dtype == (np.float32 if single else np.float64) and len(net.input_shape) in (1, 3)
 
@@ -129,16 +130,20 @@ REFUSED = {
                  "node the Add z (Add): expected the output of the node before, 'r'"),
     "transA": ([("Gemm", ["x", "w"], "z", {"transA": 1})], "node the Gemm z (Gemm): expected transA = 0"),
     "W x": ([("MatMul", ["wt", "x"], "z", {})], "node the MatMul z (MatMul): expected constants only after the data"),
+    "ReLU6": ([("MatMul", ["x", "w"], "h", {}), ("Clip", ["h", "zero1", "six1"], "z", {})],
+              "node the Clip z (Clip): expected 0 and no max, got 0.0 and 6.0"),
+    "Max of more": ([("MatMul", ["x", "w"], "h", {}), ("Max", ["h", "b"], "z", {})],
+                    "node the Max z (Max): expected 0, got constants of shape (4,)"),
+    "the batch squeezed": ([("Unsqueeze", ["x", "first"], "z", {})],
+                           "node the Unsqueeze z (Unsqueeze): expected axes of each example, got [0]"),
     "Div after ReLU": ([("MatMul", ["x", "w"], "h", {}), ("Relu", ["h"], "r", {}), ("Div", ["r", "b"], "z", {})],
                                "expected an affine layer after arithmetic"),
     "ReLU of arithmetic": ([("Add", ["x", "std1"], "h", {}), ("Relu", ["h"], "z", {})],
                            "node the Relu z (Relu): expected an affine"),
-    "pads": ([("Reshape", ["x", "image"], "i", {}), ("Conv", ["i", "k"], "z", {"pads": [1, 0, 0, 0]})],
-             "node the Conv z (Conv): expected symmetric pads, got [1, 0, 0, 0]"),
-    "dilations": ([("Reshape", ["x", "image"], "i", {}), ("Conv", ["i", "k"], "z", {"dilations": [2, 1]})],
-                  "node the Conv z (Conv): expected dilations 1, got [2, 1]"),
+    "pads": ([("Reshape", ["x", "image"], "i", {}), ("Conv", ["i", "k"], "z", {"pads": [-1, 0, 0, 0]})],
+             "node the Conv z (Conv): expected four pads of at least 0, got [-1, 0, 0, 0]"),
     "group": ([("Reshape", ["x", "image"], "i", {}), ("Conv", ["i", "k"], "z", {"group": 3})],
-              "node the Conv z (Conv): expected group 1, got 3"),
+              "node the Conv z (Conv): expected 4 kernels in equal groups, got 3"),
     "reshape": ([("MatMul", ["x", "w"], "h", {}), ("Reshape", ["h", "image"], "z", {})],
                 "node the Reshape z (Reshape): expected a shape of the batch and 4 numbers, got [-1, 3, 2, 2]"),
     "shapes": ([("MatMul", ["x", "v"], "z", {})],
@@ -192,11 +197,21 @@ REFUSED = {
 def test_what_a_network_cannot_hold_is_refused_by_node_and_operator(onnx, tmp_path, name):
     nodes, line = REFUSED[name]
     more = {"zero": np.zeros(12, np.float32), "nan": np.full(4, np.nan, np.float32), "six": np.array([-1, 6]),
-            "one": np.array([1, -1]), "f": f32(12)}
+            "one": np.array([1, -1]), "f": f32(12), "zero1": np.float32(0), "six1": np.float32(6),
+            "first": np.array([0])}
     write_graph(onnx, tmp_path / "net.onnx", nodes, CONSTANTS | more, ("N", 12))
     with pytest.raises(ValueError) as caught:
         load_any(tmp_path / "net.onnx")
     assert str(caught.value).startswith(f"{tmp_path / 'net.onnx'}: {line}") and "\n" not in str(caught.value)
+
+
+def test_a_graph_of_integers_is_refused(onnx, tmp_path):
+    """Its Div would round, and its Sub might wrap around."""
+    model = write_graph(onnx, tmp_path / "net.onnx", [("Div", ["x", "two"], "z", {})], {"two": np.int32([2])}, ("N", 3))
+    model.graph.input[0].type.tensor_type.elem_type = onnx.TensorProto.INT32
+    onnx.save(model, tmp_path / "net.onnx")
+    with pytest.raises(ValueError, match="net.onnx: expected an input of floats, got INT32"):
+        load_any(tmp_path / "net.onnx")
 
 
 @pytest.mark.parametrize("opset", [4, 6])
@@ -294,7 +309,8 @@ def test_what_stands_between_layers_is_not_guessed_from_names_that_do_not_say_it
     assert read_torch(tmp_path / "net.pth", tmp_path / "net.json")(x).tolist() == [[0, 2]]
 
 
-@pytest.mark.parametrize("names", [("2", "0"), ("net.0", "net.10", "net.2", "out")])
+@pytest.mark.parametrize("names", [("2", "0"), ("net.0", "net.10", "net.2", "out"), ("fc1", "fc10", "fc2"),
+                                   ("blocks.0.fc", "blocks.10.fc", "blocks.2.fc"), ("fc2", "fc1")])
 def test_layers_that_a_file_has_in_another_order_are_refused(torch, tmp_path, names):
     """As one that is sorted by name: it would be another network, whatever the architecture."""
     torch.save({f"{name}.weight": torch.eye(2) for name in names}, tmp_path / "net.pth")
@@ -302,6 +318,27 @@ def test_layers_that_a_file_has_in_another_order_are_refused(torch, tmp_path, na
         json.dumps([{"type": "linear", "in_features": 2, "out_features": 2}] * len(names)))
     with pytest.raises(ValueError, match="expected layers in the order of the network"):
         read_torch(tmp_path / "net.pth", tmp_path / "net.json")
+
+
+def test_names_that_are_sorted_and_have_no_numbers_are_refused_and_with_numbers_read(torch, tmp_path):
+    """As safetensors gives them: the bias of a module before its weight."""
+    spec = [{"type": "linear", "in_features": 2, "out_features": 2}] * 2
+    (tmp_path / "net.json").write_text(json.dumps(spec))
+    for names in (("deep", "out"), ("0", "1"), ("fc1", "fc2")):
+        torch.save({f"{name}.{kind}": torch.eye(2)[:1 + (kind == "weight")].squeeze() + int(name == names[0])
+                    for name in names for kind in ("bias", "weight")}, tmp_path / "net.pth")
+        if names[0] != "deep":
+            assert (read_torch(tmp_path / "net.pth", tmp_path / "net.json").params["0.weight"] == np.eye(2) + 1).all()
+            continue
+        with pytest.raises(ValueError, match="sorted by name, which does not say the order of deep, out"):
+            read_torch(tmp_path / "net.pth", tmp_path / "net.json")
+
+
+def test_a_checkpoint_is_read_by_its_one_state_dict(torch, tmp_path):
+    state = {"0.weight": torch.eye(2)}
+    for whole in ({"state_dict": state, "epoch": 3}, {"state_dict": [state], "err": [1]}, {"model_state_dict": state}):
+        torch.save(whole, tmp_path / "net.pth")
+        assert (read_torch(tmp_path / "net.pth").params["0.weight"] == np.eye(2)).all()
 
 
 FOREIGN = {  # what is no weight of a dense or convolutional layer, by the words that name it
@@ -346,17 +383,17 @@ def test_what_a_state_dict_does_not_say_is_asked_for(torch, tmp_path):
     whole = bytearray((tmp_path / "net.pth").read_bytes())
     whole[whole.find(build("stride 1, 2, padding 1").params["0.weight"].tobytes())] ^= 1
     (tmp_path / "one bit.pth").write_bytes(whole)
-    torch.save({"0.weight": torch.ones(2, 2), "1.running_mean": torch.ones(2)}, tmp_path / "norm.pth")
+    torch.save({"0.weight": torch.ones(2, 2), **torch.nn.BatchNorm1d(2).state_dict(prefix="1.")}, tmp_path / "norm.pth")
     torch.save({"0.weight": torch.ones(2, 2), "1.weight": torch.ones(2)}, tmp_path / "layer norm.pth")
-    torch.save({"state_dict": {"0.weight": torch.ones(2, 2)}, "epoch": 3}, tmp_path / "checkpoint.pth")
+    torch.save({"weights": {"0.weight": torch.ones(2, 2)}, "epoch": 3}, tmp_path / "checkpoint.pth")
     for arguments, line in ((("net.pth",), "expected --architecture"),
                             (("net.pth", tmp_path / "net.json"), "expected --input-shape"),
                             (("damaged.pth",), "damaged.pth: expected a state_dict, .* cannot be read as one"),
                             (("one bit.pth", tmp_path / "net.json", (2, 5, 4)), "cannot be read as one .BadZipFile"),
                             (("layer norm.pth",),
                              r"1.weight: expected that of a Linear or Conv2d layer, got shape \(2,\)"),
-                            (("checkpoint.pth",), "names of tensors alone, got 'state_dict', 'epoch'"),
-                            (("norm.pth",), "1.running_mean: expected weights")):
+                            (("checkpoint.pth",), "names of tensors alone, got 'weights', 'epoch'"),
+                            (("norm.pth",), "1.running_mean: expected weights .* read from its ONNX file")):
         with pytest.raises(ValueError, match=line) as caught:
             read_torch(tmp_path / arguments[0], *arguments[1:])
         assert "\n" not in str(caught.value)
@@ -393,6 +430,16 @@ def test_commands_of_trainers_name_the_command_that_converts(tmp_path, ending):
     (tmp_path / f"net.{ending}").touch()
     with pytest.raises(ValueError, match=rf"net.{ending}: .* python -m verify.exchange \S*net.{ending} FILE.npz"):
         evaluate.main([str(tmp_path / f"net.{ending}"), "--eps", "0.1"])
+
+
+def test_a_file_of_another_ending_is_one_line_that_says_which_are_read(tmp_path):
+    for name in ("net.onnx.gz", "net.ckpt"):
+        (tmp_path / name).write_bytes(b"what it is")
+        with pytest.raises(ValueError, match=rf"{name}: expected a name that ends in .npz or .onnx, or a run folder"):
+            load_any(tmp_path / name)
+    save_any(build("dense"), tmp_path / "net.onnx")
+    (tmp_path / "net.onnx").rename(tmp_path / "NET.ONNX")
+    assert load_any(tmp_path / "NET.ONNX").spec() == build("dense").spec()
 
 
 def test_safetensors_are_converted_by_a_line_that_is_said(tmp_path):

@@ -209,7 +209,8 @@ def test_a_mutated_graph_is_read_as_what_it_computes_or_refused_in_one_line(onnx
         assert given, f"read, and refused by the reference: {model}"
         x, z = given
         read += 1
-        found = net(x.reshape(len(x), *net.input_shape))
+        last = x.ndim == 4 and x.shape[1:] != net.input_shape == (x.shape[3], *x.shape[1:3])
+        found = net(x.transpose(0, 3, 1, 2) if last else x.reshape(len(x), *net.input_shape))  # channels last, or not
         assert found.shape == z.shape, f"{found.shape} {z.shape} {model}"
         np.testing.assert_allclose(found, z, rtol=1e-3, atol=1e-3 * max(1, np.abs(z).max()), err_msg=str(model))
     print(f"{files} files: {read} read")

@@ -43,16 +43,17 @@ class Args:
 def main(argv=None):
     """Reads one file and writes the other, by their endings."""
     args = arguments.parse(Args, "verify.exchange", argv)
+    torch = Path(args.source).suffix.lower() in TORCH
     if Path(args.target).suffix not in (".npz", ".onnx", *TORCH):
         raise ValueError(f"{args.target}: expected a name that ends in .npz, .onnx, .pt or .pth")
-    if Path(args.source).suffix in TORCH:
+    if torch:
         net = read_torch(args.source, args.architecture, args.input_shape)
     elif args.architecture or args.input_shape:
         raise ValueError(f"--architecture, --input-shape: expected with a .pt or .pth file, got {args.source}")
     else:
         net = load_any(args.source)
     save_any(net, args.target)
-    guessed = Path(args.source).suffix in TORCH and not args.architecture
+    guessed = torch and not args.architecture
     assumed = " and ".join(dict.fromkeys(
         layer.kind for layer in net.layers if not isinstance(layer, Affine))) or "nothing"
     print(f"{args.target}: {describe(net)}"

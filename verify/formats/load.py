@@ -22,10 +22,13 @@ class Given:
 
 def load_any(path):
     """The Network of an .npz or .onnx file or of a run folder; ValueError names the file and what is wrong with it."""
-    if Path(path).suffix == ".safetensors":
+    suffix = Path(path).suffix.lower()
+    if suffix == ".safetensors":
         line = f"torch.save(safetensors.torch.load_file('{path}'), 'net.pth')"
         raise ValueError(f"{path}: expected a .npz, .onnx or .pth file; in PyTorch {line} makes one of it")
-    return read_onnx(path) if Path(path).suffix == ".onnx" else checkpoint.load_model(path)[0]
+    if suffix not in (".npz", ".onnx", ".pt", ".pth") and Path(path).is_file():
+        raise ValueError(f"{path}: expected a name that ends in .npz or .onnx, or a run folder")
+    return read_onnx(path) if suffix == ".onnx" else checkpoint.load_model(path)[0]
 
 
 def as_the_run(args):

@@ -1,11 +1,12 @@
 """The operators of ONNX that a Network can hold: each is a function of (chain, attributes, the constant inputs).
 
     Gemm, MatMul                   Linear     transA = 0, the weights constant
-    Conv                           Conv2d     two-dimensional, group 1, dilations 1, symmetric pads
-    Relu                           ReLU
-    Flatten, Reshape, Transpose    a vector made of an image is a Flatten, channels first. Where a graph has its units
-                                   in another order, the columns of the dense layer that comes next are put in this one
-    Add, Sub, Mul, Div,            with constants: x ↦ a x + b. An affine layer before it takes it in, as a W and
+    Conv                           Conv2d     two-dimensional; groups, dilations and uneven pads are zeros in its kernel
+    Relu, Clip, Max                ReLU       where they are max(x, 0)
+    Flatten, Reshape, Transpose,   a vector made of an image is a Flatten, channels first. Where a graph has its units
+    Squeeze, Unsqueeze             in another order, the columns of the dense layer that comes next are put in this one.
+                                   An image at the input whose channels stand last is taken channels first
+    Add, Sub, Neg, Mul, Div,       with constants: x ↦ a x + b. An affine layer before it takes it in, as a W and
     BatchNormalization             a bias + b; else the next one does, as W a and bias + W b, but before a convolution
                                    with padding, which is 0 after such arithmetic, b ≠ 0 makes a 1 × 1 convolution
     Identity, Dropout, Cast        nothing
@@ -20,7 +21,7 @@ import numpy as np
 from refbound.layers import Conv2d, Linear, ReLU
 
 FOLDED = ("Constant", "Identity", "Cast", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Concat", "Gather", "Slice",
-          "Shape", "Add", "Sub", "Mul", "Div")  # operators that may also make constants of constants
+          "Shape", "Add", "Sub", "Mul", "Div", "Neg", "Sqrt", "ReduceL2")  # these may also make constants of constants
 
 
 def require(condition, expected):
@@ -46,15 +47,13 @@ def conv(chain, attributes, W, bias=None):
     chain.take_image()
     require(W.ndim == 4 and len(chain.shape) == 3,
             f"a kernel (out, in, kh, kw) and an image, got {W.shape} and {chain.shape}")
-    mode, group, kernel = (attributes.get("auto_pad", b"NOTSET"), attributes.get("group", 1),
-                           attributes.get("kernel_shape"))
-    pads = [0] * 4 if mode == b"VALID" else list(attributes.get("pads", (0, 0, 0, 0)))
-    require(mode in (b"NOTSET", b"VALID"), "auto_pad NOTSET or VALID")
-    require(len(pads) == 4 and pads[:2] == pads[2:], f"symmetric pads, got {pads}")
-    require(group == 1, f"group 1, got {group}")
-    require(set(attributes.get("dilations", (1,))) == {1}, f"dilations 1, got {attributes.get('dilations')}")
+    kernel, strides = attributes.get("kernel_shape"), tuple(attributes.get("strides", (1, 1)))
     require(kernel is None or tuple(kernel) == W.shape[2:], f"kernel_shape {W.shape[2:]}, as the weights, got {kernel}")
-    layer = Conv2d(W.shape[1], W.shape[0], W.shape[2:], tuple(attributes.get("strides", (1, 1))), tuple(pads[:2]))
+    W = spread(W, attributes.get("group", 1), attributes.get("dilations", (1, 1)))
+    before, after = padding(chain.shape[1:], W.shape[2:], strides, attributes)
+    pads = tuple(map(max, before, after))
+    W = np.pad(W, ((0, 0), (0, 0), *((p - a, p - b) for p, a, b in zip(pads, before, after))))
+    layer = Conv2d(W.shape[1], W.shape[0], W.shape[2:], strides, pads)
     layer.at(chain.shape)
     W, C = W.astype(float), W.shape[1]
     scale, shift = chain.alike(chain.scale, C), chain.alike(chain.shift, C)
@@ -66,10 +65,47 @@ def conv(chain, attributes, W, bias=None):
     chain.add(layer, W * scale[:, None, None], (bias + W.sum((2, 3)) @ shift).reshape(-1, 1, 1))
 
 
+def spread(W, group, dilations):
+    """The kernel of a convolution in groups, or a dilated one, with zeros in between."""
+    out, C, *kernel = W.shape
+    require(group > 0 and out % group == 0, f"{out} kernels in equal groups, got {group}")
+    require(len(dilations) == 2 and min(dilations) > 0, f"two dilations, got {dilations}")
+    full = np.zeros((out, group * C, *((k - 1) * d + 1 for k, d in zip(kernel, dilations))), W.dtype)
+    for g in range(group):
+        here = slice(g * out // group, (g + 1) * out // group)
+        full[here, g * C:(g + 1) * C, ::dilations[0], ::dilations[1]] = W[here]
+    return full
+
+
+def padding(image, kernel, strides, attributes):
+    """How many zeros stand before each axis of the image, and how many after it."""
+    mode, pads = attributes.get("auto_pad", b"NOTSET"), attributes.get("pads", (0, 0, 0, 0))
+    if mode.startswith(b"SAME"):
+        more = [max((-(-n // s) - 1) * s + k - n, 0) for n, k, s in zip(image, kernel, strides)]
+        halves = [n // 2 for n in more], [n - n // 2 for n in more]
+        return halves if mode == b"SAME_UPPER" else halves[::-1]
+    require(len(pads) == 4 and min(pads) >= 0, f"four pads of at least 0, got {pads}")
+    return ([0, 0], [0, 0]) if mode == b"VALID" else (pads[:2], pads[2:])
+
+
 def relu(chain, attributes):
     """max(x, 0)."""
     chain.require_no_arithmetic()
     chain.layers.append(ReLU())
+
+
+def clip(chain, attributes, low=None, high=None):
+    """max(x, 0) as a Clip."""
+    low, high = attributes.get("min", low), attributes.get("max", high)
+    most = np.finfo(np.float32).max
+    require(low is not None and low == 0 and (high is None or high >= most), f"0 and no max, got {low} and {high}")
+    relu(chain, attributes)
+
+
+def maximum(chain, attributes, c):
+    """max(x, 0) as a Max."""
+    require(c.size == 1 and (c == 0).all(), f"0, got constants of shape {c.shape}")
+    relu(chain, attributes)
 
 
 def flatten(chain, attributes):
@@ -99,6 +135,26 @@ def transpose(chain, attributes):
     require(perm[0] == 0 and sorted(perm) == list(range(chain.units.ndim + 1)),
             f"a perm that starts with 0, got {perm}")
     chain.arrange(chain.units.transpose([axis - 1 for axis in perm[1:]]))
+
+
+def squeeze(chain, attributes, axes=None):
+    """Without these axes of size 1."""
+    chain.arrange(np.squeeze(chain.units, each(attributes, axes, chain.units.ndim)))
+
+
+def unsqueeze(chain, attributes, axes=None):
+    """With these axes more, of size 1."""
+    more = np.size(attributes.get("axes", axes))
+    chain.arrange(np.expand_dims(chain.units, each(attributes, axes, chain.units.ndim + more)))
+
+
+def each(attributes, axes, n):
+    """The axes given, which are of the batch and n more, among those n."""
+    axes = attributes.get("axes", axes)
+    require(axes is not None, "axes")
+    axes = [axis + (n + 1) * (axis < 0) for axis in np.ravel(axes).tolist()]
+    require(all(0 < axis <= n for axis in axes), f"axes of each example, got {axes}")
+    return tuple(axis - 1 for axis in axes)
 
 
 def arithmetic(chain, factor, offset):
@@ -146,9 +202,12 @@ def nothing(chain, attributes, ratio=None, training=None):
 UNKNOWN = 2**31 - 1  # stands for a batch of any size where a graph computes with shapes; no array is of that size
 OPERATORS = {
     "Gemm": gemm, "MatMul": gemm, "Conv": conv, "Relu": relu,
-    "Flatten": flatten, "Reshape": reshape, "Transpose": transpose,
+    "Clip": clip, "Max": maximum,
+    "Flatten": flatten, "Reshape": reshape, "Transpose": transpose, "Squeeze": squeeze, "Unsqueeze": unsqueeze,
     "Add": lambda chain, attributes, c: arithmetic(chain, 1.0, c),
     "Sub": lambda chain, attributes, c: arithmetic(chain, 1.0, -c),
+    "Sub from": lambda chain, attributes, c: arithmetic(chain, -1.0, c),
+    "Neg": lambda chain, attributes: arithmetic(chain, -1.0, 0.0),
     "Mul": lambda chain, attributes, c: arithmetic(chain, c, 0.0),
     "Div": lambda chain, attributes, c: arithmetic(chain, reciprocal(c), 0.0),
     "BatchNormalization": batch_normalization, "Identity": nothing, "Dropout": nothing, "Cast": cast,

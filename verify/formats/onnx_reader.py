@@ -43,6 +43,8 @@ def _network(model, onnx):
     if len(inputs) != 1 or len(graph.output) != 1:
         raise ValueError(f"expected a graph of one input and one output, got {len(inputs)} and {len(graph.output)}")
     kind = inputs[0].type.tensor_type
+    floats = [getattr(onnx.TensorProto, name) for name in ("FLOAT16", "BFLOAT16", "FLOAT", "DOUBLE")]
+    require(kind.elem_type in floats, f"an input of floats, got {onnx.TensorProto.DataType.Name(kind.elem_type)}")
     chain = Chain(inputs[0].name, [dim.dim_value for dim in kind.shape.dim], kind.elem_type, constants)
     context = onnx.checker.C.CheckerContext()
     context.ir_version, context.opset_imports = model.ir_version, dict.fromkeys(("", "ai.onnx"), opsets["ai.onnx"])
@@ -90,14 +92,17 @@ def step(chain, node, given, data, onnx):
     """A node of what the chain puts out, and of constants."""
     require(node.op_type == "Dropout" or len(node.output) == 1, f"one output, as in inference, got {list(node.output)}")
     require(data == [chain.at], f"the output of the node before, {chain.at!r}, and constants, got {list(node.input)}")
-    require(node.input[0] == chain.at or node.op_type in ("Add", "Mul"), "constants only after the data")
+    first = node.input[0] == chain.at
+    require(first or node.op_type in ("Add", "Sub", "Mul", "Max"), "constants only after the data")
     require(node.op_type == "Reshape" or not chain.sizes & set(given), "shapes of the data only in a Reshape")
     constants = [chain.constants.get(name) for name in node.input if name != chain.at]
     there = [c for c in constants if c is not None]
     require(all(np.isfinite(c).all() for c in there), "finite constants")
     kinds = {onnx.helper.np_dtype_to_tensor_dtype(c.dtype) for c in there}
-    require(node.op_type in ("Reshape", "Dropout") or kinds <= {chain.kind}, "constants of the type of the input")
-    OPERATORS[node.op_type](chain, {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}, *constants)
+    require(node.op_type in ("Reshape", "Dropout", "Squeeze", "Unsqueeze") or kinds <= {chain.kind},
+            "constants of the type of the input")
+    operator = "Sub from" if node.op_type == "Sub" and not first else node.op_type
+    OPERATORS[operator](chain, {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}, *constants)
     chain.at = node.output[0]
     chain.shapes[chain.at] = (chain.batch, *chain.units.shape)
 
@@ -143,7 +148,12 @@ class Chain:
         self.units = units
 
     def take_image(self):
-        """Units that are an image to the next layer; at the input they may just be named one."""
+        """Units that are an image to the next layer; at the input they may just be named one, or have channels last."""
+        if not self.layers and len(self.input_shape) == 3 and self.input_shape[2] < min(5, *self.input_shape[:2]):
+            first = np.arange(self.units.size).reshape(self.input_shape).transpose(2, 0, 1)
+            if np.array_equal(self.units, first):
+                self.scale, self.shift = self.scale[first.reshape(-1)], self.shift[first.reshape(-1)]
+                self.units = np.arange(first.size).reshape(first.shape)
         natural = (self.units.reshape(-1) == np.arange(self.units.size)).all()
         if not self.layers and natural:
             self.shape = self.input_shape = self.units.shape
@@ -186,6 +196,8 @@ class Chain:
         require(ordered, "an output (batch, classes) in the order of the last layer, "
                          f"got (batch, {str(self.units.shape)[1:]}")
         shape = self.input_shape if len(self.input_shape) == 3 else (math.prod(self.input_shape),)
+        if len(shape) == 3 and shape[2] == 1 and isinstance(self.layers[0], Flatten):
+            shape = (1, *shape[:2])  # the channel stands last
         dtype = np.promote_types(dtype, np.float32)
         if any((value.astype(dtype) != value).any() for value in self.params.values()):
             dtype = np.float64

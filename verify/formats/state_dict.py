@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import zipfile
 from pathlib import Path
 
@@ -18,8 +19,8 @@ from .load import load_any
 def read_torch(path, architecture=None, input_shape=()):
     """The Network of a state_dict: of this architecture (a path), or a Sequential of Linear layers with ReLU between.
 
-    Its weights and biases are taken in their order, whatever the modules are called. Opened with weights_only=True:
-    no code in the file is run.
+    Its weights and biases are taken in their order, whatever the modules are called. Of a checkpoint, its one entry
+    `state_dict` or `model_state_dict`. Opened with weights_only=True: no code in the file is run.
     """
     torch = optional("torch", "peers", "PyTorch")
     try:
@@ -31,6 +32,10 @@ def read_torch(path, architecture=None, input_shape=()):
     except Exception as error:  # zip, pickle and torch raise their own classes on foreign bytes, and many-line texts
         raise ValueError(f"{path}: expected a state_dict, as torch.save(model.state_dict(), FILE) writes it; "
                          f"this cannot be read as one ({type(error).__name__})") from None
+    if isinstance(state, dict):
+        state = state.get("state_dict", state.get("model_state_dict", state))
+    if isinstance(state, list) and len(state) == 1:  # as Wong and Kolter's code saves it
+        [state] = state
     if not isinstance(state, dict):
         raise ValueError(f"{path}: expected a state_dict, names of tensors alone, got {type(state).__name__}")
     if others := [key for key, value in state.items()
@@ -38,6 +43,7 @@ def read_torch(path, architecture=None, input_shape=()):
         raise ValueError(f"{path}: expected a state_dict, names of tensors alone, got {', '.join(map(repr, others))}")
     keys = {}
     try:
+        _check_names(list(state))
         pairs = _pairs({name: _array(name, value, torch) for name, value in state.items()})
         layers, shape = _read_architecture(architecture) if architecture else _infer(pairs, input_shape)
         indices = [i for i, layer in enumerate(layers) if isinstance(layer, Affine)]
@@ -67,23 +73,30 @@ def _array(name, value, torch):
     return (value.float() if value.dtype in (torch.float16, torch.bfloat16) else value).detach().numpy()
 
 
+def _check_names(names):
+    """ValueError unless they are of weights and biases, as far as can be seen in the order of the network."""
+    for name in names:
+        if name.rpartition(".")[2] not in ("weight", "bias") or f"{name.rpartition('.')[0]}.weight" not in names:
+            raise ValueError(f"{name}: expected weights and biases of Linear and Conv2d layers only; a network with "
+                             "others, such as batch normalisation, is read from its ONNX file")
+    modules, last = dict.fromkeys(name.rpartition(".")[0] for name in names), {}
+    for module in modules:
+        pattern, numbers = re.sub(r"\d+", "#", module), [int(number) for number in re.findall(r"\d+", module)]
+        if numbers and numbers <= last.get(pattern, []):
+            raise ValueError(f"{module}: expected layers in the order of the network, got this after number "
+                             f"{last[pattern][-1]}, as if sorted by name")
+        last[pattern] = numbers
+    if len(last) > 1 and names == sorted(names) and any(name.endswith(".bias") for name in names):
+        raise ValueError("keys sorted by name, which does not say the order of "
+                         f"{', '.join(modules)}; expected a state_dict as the model itself gives it")
+
+
 def _pairs(arrays):
     """{module: (weight, bias)} in the order of the state_dict; a missing bias is 0."""
     modules = dict.fromkeys(name.rpartition(".")[0] for name in arrays)
-    for name in arrays:
-        if name.rpartition(".")[2] not in ("weight", "bias") or f"{name.rpartition('.')[0]}.weight" not in arrays:
-            raise ValueError(f"{name}: expected weights and biases of Linear and Conv2d layers only")
     if other := [name for name, value in arrays.items() if value.dtype != next(iter(arrays.values())).dtype]:
         raise ValueError(f"{other[0]}: expected {next(iter(arrays.values())).dtype} as before, "
                          f"got {arrays[other[0]].dtype}")
-    last = {}  # of each parent, the number of its child before
-    for module in modules:
-        parent, _, number = module.rpartition(".")
-        if number.isdecimal() and int(number) <= last.get(parent, -1):
-            raise ValueError(f"{module}: expected layers in the order of the network, got this after number "
-                             f"{last[parent]}, as if sorted by name")
-        if number.isdecimal():
-            last[parent] = int(number)
     weights = {module: arrays[f"{module}.weight"] for module in modules}
     for module, W in weights.items():
         if W.ndim not in (2, 4):
