@@ -150,9 +150,9 @@ def unsqueeze(chain, attributes, axes=None):
 
 def each(attributes, axes, n):
     """The axes given, which are of the batch and n more, among those n."""
-    axes = attributes.get("axes", axes)
-    require(axes is not None, "axes")
-    axes = [axis + (n + 1) * (axis < 0) for axis in np.ravel(axes).tolist()]
+    axes = np.asarray(attributes.get("axes", axes))
+    require(axes.dtype == np.int64 and axes.ndim == 1, f"a vector of axes in int64, got {axes.dtype} {axes.shape}")
+    axes = [axis + (n + 1) * (axis < 0) for axis in axes.tolist()]
     require(all(0 < axis <= n for axis in axes), f"axes of each example, got {axes}")
     return tuple(axis - 1 for axis in axes)
 
