@@ -208,6 +208,8 @@ def test_a_mutated_graph_is_read_as_what_it_computes_or_refused_in_one_line(onnx
         given = expected(onnx, model)
         assert given, f"read, and refused by the reference: {model}"
         x, z = given
+        if not np.isfinite(z).all():  # a float32 overflows where the float64 that constants are folded in does not
+            continue
         read += 1
         last = x.ndim == 4 and x.shape[1:] != net.input_shape == (x.shape[3], *x.shape[1:3])
         found = net(x.transpose(0, 3, 1, 2) if last else x.reshape(len(x), *net.input_shape))  # channels last, or not
