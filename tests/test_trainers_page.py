@@ -71,8 +71,8 @@ def printed(text):
 def test_the_tables_of_errors_are_what_the_commands_print():
     ours, longer, others = map(cells, (".", "longer", "objectives"))
     for found, head, columns in ((ours, "IBP | CROWN-IBP (β = 1) | CAP | OURS | CBP 1→0", words.COLUMNS.values()),
-                                 (longer, "IBP | mtl-ibp (α = 0.5) | OURS | CBP 1→0",
-                                  ("IBP", "mtl-ibp (α = 0.5)", "OURS", "CBP 1→0"))):
+                                 (longer, "IBP | mtl-ibp (α = 0.3) | mtl-ibp (α = 0.5) | OURS | CBP 1→0",
+                                  ("IBP", "mtl-ibp (α = 0.3)", "mtl-ibp (α = 0.5)", "OURS", "CBP 1→0"))):
         assert rows(f"ε | {head}") == [[f"{eps:g}", *(table1.cell(found.get((name, eps))) for name in columns)]
                                        for eps in (0.1, 0.2, 0.3, 0.4)]
     assert rows("other methods | ε | standard / PGD / verified | by") == printed(table1.others(others)[0])
