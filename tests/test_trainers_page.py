@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from trainers import landscape, table1
+from trainers import landscape, table1, train
 from trainers.files import record, words
 from trainers.inputs import arguments, presets, published
 
@@ -82,6 +82,17 @@ def test_the_tables_of_errors_are_what_the_commands_print():
                             for column in ("IBP", words.COLUMNS["crown-ibp", 1, 1], "OURS"))]
              for eps in (0.1, 0.2, 0.3, 0.4)]
     assert rows("exact, ε | IBP | CROWN-IBP | OURS", (ROOM.parent / "README.md").read_text()) == front
+
+
+def test_the_schedules_of_the_longer_runs_are_those_of_the_presets():
+    shown = {(method, float(eps)): (int(epochs), float(rate), float(ramp))
+             for method, of, epochs, rate, ramp in rows("method | ε | epochs | rate | ramp, epochs")
+             for eps in of.split(",")}
+    names = {"ibp": "IBP", "one-step": "OURS", "cbp-1-0": "CBP 1→0"}
+    listed = presets.runs(presets.STUDIES["longer"])
+    assert shown == {(names.get(method := name.partition("-small")[0], method), run["eps"]):
+                     (run["epochs"], run.get("rate", train.Args().rate), float(f"{run['ramp']:.3g}"))
+                     for name, run in listed.items()}
 
 
 def test_the_table_of_tightness_has_the_exact_errors_and_own_bounds_of_the_records_but_for_rounding():
