@@ -196,7 +196,7 @@ class Chain:
         require(ordered, "an output (batch, classes) in the order of the last layer, "
                          f"got (batch, {str(self.units.shape)[1:]}")
         shape = self.input_shape if len(self.input_shape) == 3 else (math.prod(self.input_shape),)
-        if len(shape) == 3 and shape[2] == 1 and isinstance(self.layers[0], Flatten):
+        if len(shape) == 3 and shape[2] == 1 < min(shape[:2]) and isinstance(self.layers[0], Flatten):
             shape = (1, *shape[:2])  # the channel stands last
         dtype = np.promote_types(dtype, np.float32)
         if any((value.astype(dtype) != value).any() for value in self.params.values()):
