@@ -55,6 +55,9 @@ class Ball:
             None is offered: the maximum (2) over their intersection with a box has no such formula. A pixel left
             outside by rounding, by at most 4 eps(dtype) max(|low|, |high|), is moved onto the end in ball.x
 
+    Bounds take the box in the network's dtype: there an ε below the rounding of x is lost, as all rounding is that
+    `rounding.sound_margin_bounds` alone counts.
+
     Raises ValueError naming the argument, what came and what was expected.
     """
 

@@ -19,7 +19,7 @@ NO_LABELS = object()
 def number(name, value, least, most=math.inf, open_below=False):
     """value as a finite float in [least, most], or above `least`: a NumPy scalar would widen a float32 network."""
     inside = (isinstance(value, Real) and not isinstance(value, bool)
-              and abs(value) <= sys.float_info.max and least <= value <= most)
+              and abs(value) < math.inf and abs(int(value)) <= sys.float_info.max and least <= value <= most)
     if not inside or open_below and value == least:
         expected = ("a positive number" if open_below else f"a finite number of at least {least}" if most == math.inf
                     else f"a number in [{least}, {most}]")

@@ -14,6 +14,7 @@ Layers hold no parameters and remember nothing. How a convolution becomes matrix
 
 import math
 from dataclasses import dataclass, field, replace
+from numbers import Integral
 
 from .arrays.ops import Window, correlate, correlate_adjoint, images, namespace, positive, rows, scatter, windows
 
@@ -34,8 +35,9 @@ def check_sizes(kind, layer, *names):
     """ValueError unless these fields of a layer are positive whole numbers."""
     for name in names:
         value = getattr(layer, name)
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
             raise ValueError(f"{kind}: {name} must be a whole number of at least 1, got {value!r}")
+        object.__setattr__(layer, name, int(value))
 
 
 @dataclass(frozen=True)
@@ -97,11 +99,11 @@ class Conv2d(Affine):
         check_sizes("conv2d", self, "in_channels", "out_channels")
         for name, least in (("kernel_size", 1), ("stride", 1), ("padding", 0)):
             value = getattr(self, name)
-            pair = (value, value) if isinstance(value, int) else value
+            pair = (value, value) if isinstance(value, Integral) else value
             if not isinstance(pair, (tuple, list)) or len(pair) != 2 \
-                    or not all(isinstance(v, int) and v >= least for v in pair):
+                    or not all(isinstance(v, Integral) and v >= least for v in pair):
                 raise ValueError(f"conv2d: {name} must be one or two integers of at least {least}, got {value!r}")
-            object.__setattr__(self, name, tuple(pair))
+            object.__setattr__(self, name, tuple(map(int, pair)))
         # with few channels a product for each row of the kernel is thin: all windows make one matrix instead, a copy
         object.__setattr__(self, "thin", self.in_channels < 8)
         object.__setattr__(self, "positions", math.prod(self.window.out) if self.window else None)

@@ -106,9 +106,11 @@ class Network:
         return [spec(layer) for layer in self.layers]
 
     def __call__(self, x):
-        """Logits (N, c) of x (N, *input_shape), in the network's dtype. ValueError for another shape."""
+        """Logits (N, c) of x (N, *input_shape), in the network's dtype. ValueError unless they fit and are finite."""
         if not is_array(x) or tuple(x.shape[1:]) != self.input_shape or len(x) == 0:
             raise ValueError(f"x: expected shape (N, {', '.join(map(str, self.input_shape))}), got {described(x)}")
+        if x.dtype.kind not in "fiub" or not bool(namespace(x).isfinite(x).all()):
+            raise ValueError(f"x: expected finite numbers, got {described(x)}")
         return forward(self, as_rows(x, self.dtype))[0]
 
 

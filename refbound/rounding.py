@@ -25,7 +25,7 @@ from typing import NamedTuple
 import numpy as np
 
 from . import checks
-from .arrays.ops import as_rows, namespace, with_true_class
+from .arrays.ops import as_rows, keeps_subnormals, namespace, with_true_class
 from .interval import interval
 from .layers import Affine, Conv2d, Flatten, ReLU, forward, margin_matrix
 from .methods import METHODS
@@ -61,12 +61,10 @@ def sound_margin_bounds(net, ball, y, method, **options):
         known = ", ".join(name for name, row in METHODS.items() if row.bounds is interval)
         raise ValueError(f"method: expected one of {known}, and a ball of norm inf, "
                          f"got {method!r} and norm {ball.norm!r}")
-    dtypes = {net.dtype, ball.x.dtype, ball.eps.dtype}
-    if net.xp.__name__ == "cupy" and dtypes != {np.dtype(np.float64)}:
-        raise ValueError("net: expected float64 on a GPU, of the ball too, where float32 flushes subnormal numbers to "
-                         f"zero, got {', '.join(sorted(map(str, dtypes)))}")
-    if not keeps_subnormals(net.xp, net.dtype):
-        raise ValueError("net: expected arithmetic with subnormal numbers; this process flushes them to zero")
+    if flushed := sorted({str(dtype) for dtype in (net.dtype, ball.x.dtype, ball.eps.dtype)
+                          if not keeps_subnormals(net.xp, dtype)}):
+        raise ValueError("net: expected a network and a ball in arithmetic that keeps subnormal numbers, as float64 on "
+                         f"a GPU, got {', '.join(flushed)}, which flushes them to zero")
     given = checks.method_options(net, ball, method, options)
     C, pre = margin_matrix(y, net.classes, net.dtype), []
     boxes = propagate(net, box_of(ball, net.dtype), lambda k, box: relu_box(box, pre))
@@ -240,11 +238,6 @@ def adjoint_terms(layer):
 def parts(n):
     """p, the largest divisor of n up to √n."""
     return max(p for p in range(1, math.isqrt(n) + 1) if n % p == 0)
-
-
-def keeps_subnormals(xp, dtype):
-    """Whether numbers below the least normal one are kept."""
-    return bool((xp.full(1, np.finfo(dtype).tiny, dtype) / 2 > 0).all())
 
 
 class Model:

@@ -221,7 +221,8 @@ def attack_of(**arguments):
 @pytest.mark.parametrize("name, call", [
     ("eps", ball_of(eps="a")), ("eps", ball_of(eps={})),
     ("domain", ball_of(domain="box")), ("domain", ball_of(domain=3)), ("domain", ball_of(domain=(None, 1))),
-    ("x", lambda: rb.Ball(X[:0], 0.1)), ("x", lambda: NET(X[:0])),
+    ("x", lambda: rb.Ball(X[:0], 0.1)), ("x", lambda: NET(X[:0])), ("x", lambda: NET(X * np.nan)),
+    ("x", lambda: NET(X * 1j)), ("x", lambda: NET(X.astype(str))),
     ("method", lambda: rb.margin_bounds(NET, BALL, Y, ["ibp"])),
     ("eta", bounds_of("one-step", eta="a")), ("eta", bounds_of("one-step", eta=np.inf)),
     ("q", bounds_of("sparse", q="a")), ("slopes", bounds_of("crown", slopes=3)), ("foo", bounds_of("crown", foo=None)),
@@ -270,6 +271,12 @@ def test_a_network_is_of_float32_or_float64(dtype, tmp_path):
 
 def test_numpy_integers_are_whole_numbers():
     rb.margin_bounds(NET, BALL, Y, "alpha", steps=np.int64(2))
+    assert Linear(6, np.int64(3)) == Linear(6, 3) and Conv2d(1, 2, np.int64(3)) == Conv2d(1, 2, (np.int8(3), 3))
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_numpy_number_is_a_number_without_a_warning():
+    rb.robust_loss(NET, BALL, Y, "one-step", beta=np.float32(0.5), eta=np.float16(2), rng=draws())
 
 
 def test_intermediate_bounds_by_interval_need_no_generator():

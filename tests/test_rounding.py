@@ -10,7 +10,7 @@ from rationals import definition_1, exact, exact_margins, matrix
 
 import refbound as rb
 from refbound import rounding
-from refbound.arrays.ops import as_rows
+from refbound.arrays.ops import as_rows, keeps_subnormals
 from refbound.layers import Affine, Conv2d, Linear, ReLU
 from refbound.rounding import sound_margin_bounds
 
@@ -291,7 +291,7 @@ def test_no_sum_meets_more_roundings_than_are_counted_nor_fewer(layer, monkeypat
 
 
 def test_arithmetic_that_flushes_subnormals_is_refused(monkeypatch):
-    assert rounding.keeps_subnormals(np, np.float32) and rounding.keeps_subnormals(np, np.float64)
+    assert keeps_subnormals(np, np.float32) and keeps_subnormals(np, np.float64)
     monkeypatch.setattr(rounding, "keeps_subnormals", lambda xp, dtype: False)
     with pytest.raises(ValueError, match="flushes them to zero"):
         sound_margin_bounds(build("dense"), *batch(build("dense")), "ibp")
@@ -317,7 +317,7 @@ def test_float32_is_refused_on_a_device(device):
     net = rb.models.mlp(draws(), (6, 4))
     there = net.with_params({k: device.asarray(v) for k, v in net.params.items()})
     ball = rb.Ball(device.asarray(np.full((1, 6), 0.5, np.float32)), 0.1)
-    with pytest.raises(ValueError, match="net: expected float64 on a GPU, .*, got float32"):
+    with pytest.raises(ValueError, match="net: expected .* as float64 on a GPU, got float32, which flushes"):
         sound_margin_bounds(there, ball, device.asarray(np.array([0])), "ibp")
 
 

@@ -183,6 +183,7 @@ def test_a_record_that_lacks_what_is_read_is_one_line(part, name, tmp_path, refu
 @pytest.mark.parametrize("part, change", [
     ("exact", 5), ("complete", 3), ("arguments", {"eps": None}), ("arguments", {"milestones": None}),
     ("arguments", {"kappa": [0]}), ("result", {"verified_error": "x"}), ("landscape", {"time": [None] * 26}),
+    ("result", {"training_seconds": None}),
     ("complete", {"images": 2, "exact_error": 1, "unknown": 0, "verdicts": "r"}), ("log", {}),
     ("complete", {"images": None, "exact_error": 1, "unknown": 0, "verdicts": "r"}), ("result", {"method": 5}),
     ("complete", {"verdicts": "r"}), ("complete", {"images": 1, "exact_error": 1, "unknown": 0, "verdicts": None}),

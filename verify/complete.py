@@ -80,6 +80,8 @@ def main(argv=None):
             state = {"config": config, **joined(state, found)}
             checkpoint.write(out, json.dumps(state) + "\n")
             bar.update(len(found["verdicts"]))
+            if bar.disable:
+                print(f"{len(state['verdicts'])} of {len(y)} images", flush=True)
     print(report(state, len(y), args), f"verdicts and witnesses: {out}", sep="\n")
     if args.record:
         record.add_verdicts(args.record, state["verdicts"][:len(y)],

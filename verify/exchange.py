@@ -44,7 +44,7 @@ def main(argv=None):
     """Reads one file and writes the other, by their endings."""
     args = arguments.parse(Args, "verify.exchange", argv)
     torch = Path(args.source).suffix.lower() in TORCH
-    if Path(args.target).suffix not in (".npz", ".onnx", *TORCH):
+    if Path(args.target).suffix.lower() not in (".npz", ".onnx", *TORCH):
         raise ValueError(f"{args.target}: expected a name that ends in .npz, .onnx, .pt or .pth")
     if torch:
         net = read_torch(args.source, args.architecture, args.input_shape)
@@ -62,9 +62,10 @@ def main(argv=None):
 
 def save_any(net, path):
     """Writes a network in the format that the name ends in, whole or not at all."""
-    if Path(path).suffix == ".npz":
+    suffix = Path(path).suffix.lower()
+    if suffix == ".npz":
         rb.save(net, path)
-    elif Path(path).suffix == ".onnx":
+    elif suffix == ".onnx":
         checkpoint.write(path, to_onnx(net).SerializeToString())
     else:
         buffer = io.BytesIO()

@@ -100,6 +100,12 @@ def rows(x, shape):
     return x.reshape(*lead, -1)
 
 
+def keeps_subnormals(xp, dtype):
+    """Whether arithmetic in dtype keeps numbers below the least normal one; CuPy does in float64 alone."""
+    kept = bool((xp.full(1, numpy.finfo(dtype).tiny, dtype) / 2 > 0).all())
+    return kept and (xp.__name__ != "cupy" or dtype == numpy.float64)
+
+
 def as_rows(x, dtype):
     """(N, *shape) -> (N, n), in a dtype."""
     return rows(x, x.shape[1:]).astype(dtype)

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from .. import data
 from . import checkpoint
-from .checkpoint import NONE, NUMBER
+from .checkpoint import NUMBER
 from .words import ALONE
 
 RESULTS = Path(__file__).parents[1] / "results"
@@ -196,7 +196,8 @@ def whole(path, record):
             wrong = checkpoint.misfit(found)
             missing += [f"arguments of a run ({wrong})"] if wrong else []
         else:
-            wrong = [name for name in NUMBERS & found.keys() if not isinstance(found[name], (*NUMBER, NONE))]
+            wrong = [name for name in NUMBERS & found.keys() if not isinstance(found[name], NUMBER)
+                     and (found[name] is not None or name != "pgd_error")]
             missing += [f"{part}: {name} that is a number" for name in wrong]
             missing += [f"{part}: method that is a list"] * (not isinstance(found.get("method", []), list))
             verdicts = str(found.get("verdicts") or "")

@@ -105,7 +105,7 @@ def _pairs(arrays):
 
 
 def _infer(pairs, input_shape):
-    """Layers and input shape of one Sequential of Linear layers: a ReLU wherever its numbers leave out some."""
+    """Layers and input shape of one Sequential of Linear layers, with a ReLU where its numbers leave out some."""
     for module, (W, _) in pairs.items():
         if W.ndim != 2:
             raise ValueError(f"{module}.weight: a state_dict holds no strides and paddings; expected --architecture")
@@ -113,11 +113,10 @@ def _infer(pairs, input_shape):
         raise ValueError("expected weights, got none")
     parents, numbers = zip(*(module.rpartition(".")[::2] for module in pairs))
     gaps = [int(b) - int(a) for a, b in zip(numbers, numbers[1:])] if all(map(str.isdecimal, numbers)) else [0]
-    if len(set(parents)) > 1 or min(gaps, default=1) < 1 or max(gaps, default=2) < 2:  # a ModuleList: anything between
+    if len(set(parents)) > 1 or min(gaps, default=2) < 2:  # next to one another, as in a ModuleList: anything between
         raise ValueError(f"{', '.join(pairs)}: names that do not say what stands between the layers; "
                          "expected --architecture")
-    layers = [layer for (W, _), gap in zip(pairs.values(), [1, *gaps])
-              for layer in [ReLU()] * (gap > 1) + [Linear(*W.shape[::-1])]]
+    layers = [layer for W, _ in pairs.values() for layer in (ReLU(), Linear(*W.shape[::-1]))][1:]
     features = (layers[0].in_features,)
     image = len(input_shape) > 1 and math.prod(input_shape) == features[0]
     return [Flatten()] * image + layers, features
