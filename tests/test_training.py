@@ -88,13 +88,17 @@ def test_a_run_stopped_after_an_epoch_goes_on_from_there(few, tmp_path, interrup
         assert (tmp_path / "whole" / file).read_bytes() == (tmp_path / "cut" / file).read_bytes()
 
 
-def test_a_run_folder_refuses_other_arguments_and_a_finished_run_only_reports(few, tmp_path, capsys, refused):
+def test_a_run_folder_refuses_other_arguments_and_images_and_a_finished_run_only_reports(
+        few, tmp_path, capsys, refused, monkeypatch):
     run = ["--data-dir", few, "--run", str(tmp_path / "run")]
     train.main([*SHORT, *run])
     before = {p: p.read_bytes() for p in (tmp_path / "run").iterdir()}
     train.main([*SHORT, *run])
     assert "finished" in capsys.readouterr().out
     refused(train, [*SHORT, *run, "--eps", "0.2"], "--eps 0.1 there, 0.2 here")
+    load = train.data.load
+    monkeypatch.setattr(train.data, "load", lambda *given: (of := load(*given))._replace(labels=of.labels[::-1].copy()))
+    refused(train, [*SHORT, *run], "holds a run on other images than --data and --data-dir have now")
     assert before == {p: p.read_bytes() for p in (tmp_path / "run").iterdir()}
 
 

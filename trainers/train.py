@@ -118,7 +118,7 @@ def main(argv=None):
     xp, folder = device_module(args.device), Path(args.run)
     train, held_out, classes = examples(args)
     net = new_network(args, xp, train.images.shape[1:], classes)
-    if finished := checkpoint.open_folder(folder, asdict(args), report):
+    if finished := checkpoint.open_folder(folder, asdict(args), report, [train.checksum, held_out.checksum]):
         print(f"{folder}: this run is finished\n{finished}")
         return
     with checkpoint.alone(folder):

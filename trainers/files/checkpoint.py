@@ -45,13 +45,19 @@ def alone(folder):
         os.close(held)
 
 
-def open_folder(folder, arguments, report):
-    """Makes the run folder with its config.json, or finds the same run there: report(result) if it is finished."""
+def open_folder(folder, arguments, report, images=None):
+    """Makes the run folder with its config.json, or finds the same run there: report(result) if it is finished.
+
+    images: the checksums of those that it trains on and holds out.
+    """
     if (folder / "config.json").exists():
         config = read_config(folder)
         if other := differences(config["arguments"], arguments) or elsewhere(config, arguments):
             raise ValueError(f"{folder}: holds a run with other arguments ({other}); expected the same, "
                              "or another --run")
+        if config.get("images", images) != images:
+            raise ValueError(f"{folder}: holds a run on other images than --data and --data-dir have now; "
+                             "expected the same, or another --run")
         if not (folder / "result.json").exists():
             if (found := config.get("versions", {}).get("draws", 1)) != draws.VERSION:
                 raise ValueError(f"{folder}: expected a run whose draws are of version {draws.VERSION}, got one of "
@@ -68,7 +74,7 @@ def open_folder(folder, arguments, report):
     if any(path.suffix != ".part" for path in folder.iterdir()):
         raise ValueError(f"{folder}: holds files, but no config.json; expected a new folder, or that of a run")
     write_json(folder / "config.json", {"arguments": arguments, "versions": versions(arguments["device"]),
-                                        "started_in": os.getcwd()})
+                                        "started_in": os.getcwd(), "images": images})
     return None
 
 

@@ -13,7 +13,6 @@ or not finite is null. `read` adds "network", the path of the best network, or N
 import contextlib
 import json
 import math
-import zlib
 from collections import Counter
 from pathlib import Path
 
@@ -62,11 +61,10 @@ def settings(arguments):
 
 
 def checksum(arguments):
-    """Of the test set of a run whose data has a folder, if that can be read; else None: folders may share a name."""
+    """Of the test set of a run whose data has a folder, if that can be read; else None."""
     if arguments.get("data_dir"):
         with contextlib.suppress(OSError, ValueError):
-            images, labels = data.load(arguments["data"], "test", arguments["data_dir"])
-            return f"{zlib.crc32(labels, zlib.crc32(images)):08x}"
+            return data.load(arguments["data"], "test", arguments["data_dir"]).checksum
     return None
 
 
