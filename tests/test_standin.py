@@ -201,7 +201,11 @@ def test_standin_methods_take_what_cupy_s_take(real):
         theirs = list(method_signature(getattr(real.ndarray, name)).parameters)
         ours = list(inspect.signature(method).parameters)[1:]
         assert [parameter for parameter in theirs if parameter in ours] == ours, name
-    assert {name for name in vars(standin.cupy.ndarray) if name not in ("_host", "__copy__")} <= set(dir(real.ndarray))
+    class Plain:
+        """What Python itself puts in a class."""
+
+    ours = vars(standin.cupy.ndarray).keys() - vars(Plain).keys() - {"_host", "__copy__"}
+    assert ours <= set(dir(real.ndarray))
 
 
 def test_standin_elementwise_functions_are_cupy_s(real):
