@@ -206,7 +206,6 @@ OPERATORS = {
     "Flatten": flatten, "Reshape": reshape, "Transpose": transpose, "Squeeze": squeeze, "Unsqueeze": unsqueeze,
     "Add": lambda chain, attributes, c: arithmetic(chain, 1.0, c),
     "Sub": lambda chain, attributes, c: arithmetic(chain, 1.0, -c),
-    "Sub from": lambda chain, attributes, c: arithmetic(chain, -1.0, c),
     "Neg": lambda chain, attributes: arithmetic(chain, -1.0, 0.0),
     "Mul": lambda chain, attributes, c: arithmetic(chain, c, 0.0),
     "Div": lambda chain, attributes, c: arithmetic(chain, reciprocal(c), 0.0),

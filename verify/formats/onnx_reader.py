@@ -101,8 +101,11 @@ def step(chain, node, given, data, onnx):
     kinds = {onnx.helper.np_dtype_to_tensor_dtype(c.dtype) for c in there}
     require(node.op_type in ("Reshape", "Dropout", "Squeeze", "Unsqueeze") or kinds <= {chain.kind},
             "constants of the type of the input")
-    operator = "Sub from" if node.op_type == "Sub" and not first else node.op_type
-    OPERATORS[operator](chain, {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}, *constants)
+    operator, attributes = node.op_type, {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+    if operator == "Sub" and not first:  # c − x = −x + c
+        OPERATORS["Neg"](chain, {})
+        operator = "Add"
+    OPERATORS[operator](chain, attributes, *constants)
     chain.at = node.output[0]
     chain.shapes[chain.at] = (chain.batch, *chain.units.shape)
 

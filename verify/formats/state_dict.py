@@ -23,25 +23,7 @@ def read_torch(path, architecture=None, input_shape=()):
     `state_dict` or `model_state_dict`. Opened with weights_only=True: no code in the file is run.
     """
     torch = optional("torch", "peers", "PyTorch")
-    try:
-        if zipfile.is_zipfile(path) and zipfile.ZipFile(path).testzip():  # torch looks at no checksum
-            raise zipfile.BadZipFile
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise
-    except Exception as error:  # zip, pickle and torch raise their own classes on foreign bytes, and many-line texts
-        raise ValueError(f"{path}: expected a state_dict, as torch.save(model.state_dict(), FILE) writes it; "
-                         f"this cannot be read as one ({type(error).__name__})") from None
-    if isinstance(state, dict):
-        state = state.get("state_dict", state.get("model_state_dict", state))
-    if isinstance(state, list) and len(state) == 1:  # as Wong and Kolter's code saves it
-        [state] = state
-    if not isinstance(state, dict):
-        raise ValueError(f"{path}: expected a state_dict, names of tensors alone, got {type(state).__name__}")
-    if others := [key for key, value in state.items()
-                  if not (isinstance(key, str) and isinstance(value, torch.Tensor))]:
-        raise ValueError(f"{path}: expected a state_dict, names of tensors alone, got {', '.join(map(repr, others))}")
-    keys = {}
+    state, keys = _opened(path, torch), {}
     try:
         _check_names(list(state))
         pairs = _pairs({name: _array(name, value, torch) for name, value in state.items()})
@@ -62,6 +44,29 @@ def read_torch(path, architecture=None, input_shape=()):
     except Exception as error:  # a foreign state_dict may be wrong in any way; the network's names become the file's
         name, *rest = reason(error).split(": ", 1)
         raise ValueError(": ".join([f"{path}", keys.get(name, name), *rest])) from None
+
+
+def _opened(path, torch):
+    """{name: tensor} of the file."""
+    try:
+        if zipfile.is_zipfile(path) and zipfile.ZipFile(path).testzip():  # torch looks at no checksum
+            raise zipfile.BadZipFile
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # zip, pickle and torch raise their own classes on foreign bytes, and many-line texts
+        raise ValueError(f"{path}: expected a state_dict, as torch.save(model.state_dict(), FILE) writes it; "
+                         f"this cannot be read as one ({type(error).__name__})") from None
+    if isinstance(state, dict):
+        state = state.get("state_dict", state.get("model_state_dict", state))
+    if isinstance(state, list) and len(state) == 1:  # as Wong and Kolter's code saves it
+        [state] = state
+    if not isinstance(state, dict):
+        raise ValueError(f"{path}: expected a state_dict, names of tensors alone, got {type(state).__name__}")
+    if others := [key for key, value in state.items()
+                  if not (isinstance(key, str) and isinstance(value, torch.Tensor))]:
+        raise ValueError(f"{path}: expected a state_dict, names of tensors alone, got {', '.join(map(repr, others))}")
+    return state
 
 
 def _array(name, value, torch):
