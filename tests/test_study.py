@@ -213,7 +213,7 @@ def test_the_runs_of_a_study_can_be_trained_and_each_has_a_column(name):
     given = [study.command(run, options, args)[1] for run, options in presets.runs(presets.STUDIES[name]).items()]
     assert len({one.run for one in given}) == len(given)
     columns = {words.heading(record.settings(vars(one))) for one in given}
-    least = {"longer": {"IBP", "OURS", "CBP 1→0", "mtl-ibp (α = 0.3)", "mtl-ibp (α = 0.5)"},
+    least = {"longer": {"IBP", "OURS", "CBP 1→0", "mtl-ibp (α = 0.3)", "mtl-ibp (α = 0.5)", "exp-ibp (α = 0.3)"},
              **dict.fromkeys(("search", "search-small"), {"IBP", "CROWN-IBP (β=1), CBP 1→1", "OURS", "CBP 1→0"}),
              "objectives": {"IBP", "sabr (λ = 0.5)", "cc-ibp (α = 0.7)", "mtl-ibp (one-step, α = 0.3)"},
              **{f"start-{model}": {"IBP", "ibp (init ibp)", "ibp (init ibp, regularise 0.5)"}

@@ -18,6 +18,7 @@ from trainers.inputs import arguments, presets, published
 
 ROOM = Path(__file__).parent.parent / "trainers"
 PAGE = "".join((ROOM / folder / "README.md").read_text() for folder in (".", "results"))
+EPS = 0.1, 0.2, 0.3, 0.4
 COMMANDS = [path.stem for path in ROOM.glob("*.py") if path.stem != "__init__"]
 GIVEN = sorted({" ".join(shlex.split(line, comments=True)) for line in re.findall(r"python -m trainers[^`\n]*", PAGE)})
 
@@ -70,17 +71,16 @@ def printed(text):
 
 def test_the_tables_of_errors_are_what_the_commands_print():
     ours, longer, others = map(cells, (".", "longer", "objectives"))
-    for found, head, columns in ((ours, "IBP | CROWN-IBP (β = 1) | CAP | OURS | CBP 1→0", words.COLUMNS.values()),
-                                 (longer, "IBP | mtl-ibp (α = 0.3) | mtl-ibp (α = 0.5) | OURS | CBP 1→0",
-                                  ("IBP", "mtl-ibp (α = 0.3)", "mtl-ibp (α = 0.5)", "OURS", "CBP 1→0"))):
-        assert rows(f"ε | {head}") == [[f"{eps:g}", *(table1.cell(found.get((name, eps))) for name in columns)]
-                                       for eps in (0.1, 0.2, 0.3, 0.4)]
+    assert rows("ε | IBP | CROWN-IBP (β = 1) | CAP | OURS | CBP 1→0") == [
+        [f"{eps:g}", *(table1.cell(ours.get((name, eps))) for name in words.COLUMNS.values())] for eps in EPS]
+    shown = rows("longer | ε = 0.1 | 0.2 | 0.3 | 0.4")
+    assert {row[0] for row in shown} == {name for name, _ in longer}
+    assert shown == [[name, *(table1.cell(longer.get((name, eps))) for eps in EPS)] for name, *_ in shown]
     assert rows("other methods | ε | standard / PGD / verified | by") == printed(table1.others(others)[0])
     assert rows("ε | network | PGD | exact | verified | missed") == [row for found in (ours, longer, others)
                                                                      for row in printed(table1.complete(found)[0])]
     front = [[f"{eps:g}", *(table1.exact(ours[column, eps][0])
-                            for column in ("IBP", words.COLUMNS["crown-ibp", 1, 1], "OURS"))]
-             for eps in (0.1, 0.2, 0.3, 0.4)]
+                            for column in ("IBP", words.COLUMNS["crown-ibp", 1, 1], "OURS"))] for eps in EPS]
     assert rows("exact, ε | IBP | CROWN-IBP | OURS", (ROOM.parent / "README.md").read_text()) == front
 
 
@@ -98,7 +98,7 @@ def test_the_schedules_of_the_longer_runs_are_those_of_the_presets():
 def test_the_table_of_tightness_has_the_exact_errors_and_own_bounds_of_the_records_but_for_rounding():
     shown, found = rows("ε | network of | exact | by `ibp` | by `crown-ibp` | by `one-step`"), cells()
     own = {"IBP": (3,), "CROWN-IBP": (4,), "OURS": (5,), "CBP 1→0": (3, 4)}  # columns of what trained it
-    assert [row[:2] for row in shown] == [[f"{eps:g}", name] for eps in (0.1, 0.2, 0.3, 0.4) for name in own]
+    assert [row[:2] for row in shown] == [[f"{eps:g}", name] for eps in EPS for name in own]
     for row in shown:
         one = found[{"CROWN-IBP": words.COLUMNS["crown-ibp", 1, 1]}.get(row[1], row[1]), float(row[0])][0]
         verified, bounds = one["result"]["verified_error"], [float(row[k]) for k in own[row[1]]]
