@@ -73,8 +73,9 @@ def test_the_command_makes_proves_saves_and_reads(seven, tmp_path, capsys):
     assert ("00017.npz: not proved: its worst margin has the exact bound" in out
             and "00018.npz: rejected: it has changed" in out)
     for arguments, line in (([model], "--eps: a network file does not say"),
-                            ([model, "--eps", "x"], "eps: expected a decimal"),
-                            ([model, "--eps", "1e400"], "eps: expected a decimal"),
+                            ([model, "--eps", "2"], "--eps: expected at most 1, as pixels"),
+                            ([model, "--eps", "1e400"], "--eps: expected at most 1"),
+                            ([model, "--eps", "nan"], "eps: expected a decimal"),
                             ([model, "--read", str(tmp_path / "none")], "no certificates")):
         with pytest.raises(ValueError, match=line):
             main(arguments)

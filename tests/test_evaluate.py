@@ -10,7 +10,7 @@ from test_training import SHORT
 import refbound as rb
 from refbound.layers import Linear, ReLU
 from trainers import data, evaluate, train
-from trainers.files import checkpoint, record
+from trainers.files import checkpoint, record, words
 from trainers.inputs import draws
 
 
@@ -25,6 +25,13 @@ def test_evaluation_states_what_it_did_and_verified_contains_pgd(few, tmp_path, 
     assert len(result["verified_error_of_draws"]) == 3
     evaluate.main([str(tmp_path / "net.npz"), "--data-dir", few, "--eps", "0.01", "--pgd-steps", "2", "--targeted"])
     assert "1 random start, each margin by itself too" in capsys.readouterr().out
+
+
+def test_a_log_has_a_line_for_every_tenth_of_the_work(capsys):
+    assert list(words.progress(iter(range(25)), "images", 25)) == list(range(25))
+    assert capsys.readouterr().err.splitlines() == [f"images: {n} of 25" for n in (3, 5, 8, 10, 13, 15, 18, 20, 23, 25)]
+    assert list(words.progress("ab", "letters")) == ["a", "b"]
+    assert capsys.readouterr() == ("", "letters: 1 of 2\nletters: 2 of 2\n")
 
 
 def test_a_run_is_evaluated_as_it_ended_unless_asked_otherwise(few, tmp_path):

@@ -108,6 +108,18 @@ def test_a_last_layer_times_c_changes_no_row_but_by_c(c, model, tmp_path):
         assert (row["tightest"], row["error"]) == (other[name]["tightest"], other[name]["error"])
 
 
+def test_logits_far_above_their_margins_round_them_and_stop_nothing(model, tmp_path, monkeypatch):
+    """A bias of 1e11 for all classes: float64 has such logits to 1e-5, the tolerance is 1e-6 of the largest margin."""
+    net = rb.load(model)
+    net = net.with_params({name: value.astype(np.float64) for name, value in net.params.items()})
+    rb.save(net.with_params({**net.params, "5.bias": net.params["5.bias"] + 1e11}), tmp_path / "far.npz")
+    command = [str(tmp_path / "far.npz"), "--n", "2", "--eps", "0.0001", "--pgd-steps", "2"]
+    tightness.main(command)
+    with monkeypatch.context() as patched, pytest.raises(ValueError, match="one of them is wrong"):
+        patched.setattr(tightness, "rounding_allowance", lambda net, ball, y: np.zeros((len(y), net.classes)))
+        tightness.main(command)
+
+
 def test_margins_far_from_1_are_printed_in_a_unit_that_is_said(model, tmp_path, capsys):
     rb.save(last_layer_times(rb.load(model), np.float32(1e6)), tmp_path / "times.npz")
     command = ["--n", "1", "--eps", "0.02", "--pgd-steps", "2", "--rows", "crown"]

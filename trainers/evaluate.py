@@ -15,7 +15,6 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 import refbound as rb
 from refbound import checks
@@ -25,7 +24,7 @@ from refbound.attack import projection
 from refbound.rounding import rounding_allowance, sound_margin_bounds
 
 from . import data
-from .files import checkpoint
+from .files import checkpoint, words
 from .inputs import arguments
 from .inputs.arguments import argument
 from .inputs.draws import VERSION, stream
@@ -147,7 +146,7 @@ def evaluate(net, dataset, args, quiet=False):
     parts = parallel.shards(len(dataset.labels), size)
     with parallel.workers(parallel.threads(args)) as pmap:
         results = pmap(partial(_shard, net, dataset, parts, args), range(len(parts)))
-        outcomes = list(tqdm(results, "evaluate", len(parts), disable=True if quiet else None, leave=False))
+        outcomes = list(results if quiet else words.progress(results, "shards evaluated", len(parts)))
     right, attacked, certified = (np.concatenate(columns, -1) for columns in zip(*outcomes))
     both, estimate = attacked & certified, is_estimate(args)
     verified = certified if estimate else certified & ~both  # (draws, N)

@@ -16,7 +16,6 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 import refbound as rb
 from refbound.arrays.blocks import identity_blocks
@@ -28,6 +27,7 @@ from refbound.methods import METHODS
 from refbound.relaxation import chord
 from trainers import data
 from trainers.files import checkpoint
+from trainers.files.words import progress
 from trainers.inputs import arguments
 from trainers.inputs.arguments import argument
 
@@ -47,7 +47,8 @@ DEFAULT = ("crown-ibp", "one-step", "alpha")
 class Args(Given):
     """Makes the certificates of a model's first test images and proves them again in exact arithmetic."""
 
-    eps: str = argument(None, "radius of the l∞ ball, a decimal fraction (default: that of the run)", type=str)
+    eps: str = argument(
+        None, "radius of the l∞ ball, a decimal fraction (default: that of the run)", type=arguments.digits)
     n: int = argument(100, "certificates: of the first n test images that a float bound certifies")
     give_up: int = argument(100, "stop after so many images in a row without a certificate")
     method: tuple = argument(DEFAULT, "whose slopes to try, in this order", choices=MAKERS)
@@ -83,7 +84,7 @@ def main(argv=None):
             print(f"stopped after {args.give_up} images in a row without a certificate (--give-up): "
                   f"{more} may find some")
     started, outcomes = time.perf_counter(), []
-    for name, certificate in tqdm(certificates, "prove", disable=None, leave=False):
+    for name, certificate in progress(certificates, "certificates checked"):
         try:
             certificate = read(certificate) if args.read else certificate
             outcomes.append((name, exact.prove(certificate, network), subject(certificate)))
@@ -194,8 +195,7 @@ def first_certificates(net, dataset, eps, clipped, args):
     parts = (slice(i, i + BATCH) for i in range(0, len(images), BATCH))
     made = (pair for part in parts
             for pair in make(net, images[part], labels[part], eps, clipped, args.method, args.steps, args.seed))
-    bar = tqdm(made, "make", len(images), unit=" images", disable=None, leave=False)
-    for index, (certificate, worst) in enumerate(bar):
+    for index, (certificate, worst) in enumerate(progress(made, "images tried", len(images))):
         in_a_row = 0 if worst < 0 else in_a_row + 1
         if worst < 0:
             certificates.append((f"{index:05}.npz", certificate))

@@ -54,7 +54,6 @@ def main(argv=None):
     if args.record and args.held_out:
         raise ValueError("--record: expected the verdicts on the test set, got --held-out")
     net, ball, y, config = problem(args, held_out(args.model, args.data_dir) if args.held_out else None)
-    arguments.in_pixels(args)
     methods, wrong = bounds_of(args.model), [answer == "misclassified" for answer, _ in clean(net, ball, y)]
     if args.record:
         record.belongs(args.record, args.model, args.eps, args.no_clip, wrong)

@@ -40,7 +40,6 @@ def main(argv=None):
     args = arguments.parse(Args, "verify.milp", argv)
     arguments.at_least(args, eps=0, n=1, time_limit=0.001, seed=0)
     net, ball, y, config = problem(args)
-    arguments.in_pixels(args)
     out = Path(args.out or default_out(args, "verdicts", ".jsonl"))
     rows = resume(out, config)
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -13,12 +13,11 @@ A trial counts for Theorem 1 where cos φ > 0, a step in I_t was found, and the 
 from dataclasses import asdict, dataclass
 
 import numpy as np
-from tqdm import tqdm
 
 import refbound as rb
 from refbound.layers import Linear, ReLU
 from trainers.files import checkpoint
-from trainers.files.words import markdown
+from trainers.files.words import markdown, progress
 from trainers.inputs import arguments
 from trainers.inputs.arguments import argument
 
@@ -49,7 +48,7 @@ def main(argv=None):
     """Prints a table for each theorem; the exit status, 1 if an inequality does not hold."""
     args = arguments.parse(Args, "verify.theorems", argv)
     arguments.at_least(args, eps=0, steps=1, seeds=1, batch=1)
-    trials = [trial for seed in tqdm(range(args.seeds), "networks", leave=False, disable=None)
+    trials = [trial for seed in progress(range(args.seeds), "networks")
               for trial in run(seed, args)]
     wrong = [t for t in trials if t["counts"] and t["fall"] < t["promised"] or t["left"] > t["right"]]
     one, two = [], []

@@ -16,7 +16,9 @@ import numpy as np
 from tqdm import tqdm
 
 import refbound as rb
+from refbound.rounding import rounding_allowance
 from trainers.files import checkpoint
+from trainers.files.words import progress
 from trainers.inputs import arguments
 from trainers.inputs.arguments import argument
 from trainers.inputs.draws import stream
@@ -59,15 +61,15 @@ def main(argv=None):
     if args.figure and not set(args.rows) & set(METHODS) - {"ibp"}:
         raise ValueError(f"--figure: expected a method other than ibp among --rows, got {', '.join(args.rows)}")
     net, ball, y, _ = problem(args)
-    arguments.in_pixels(args)
     values, seconds = bounds(net, ball, y, args)
     more, time_of, failed = optima(net, ball, y, args)
     if len(failed) == len(y):
         raise RuntimeError("HiGHS failed on every image")
     values, seconds = ({name: np.delete(s, failed, axis=0) for name, s in {**values, **more}.items()},
                        {**seconds, **time_of})
-    y, predicted, numbers = (np.delete(v, failed) for v in (y, net(ball.x).argmax(1), np.arange(len(y))))
-    check(values, numbers)
+    y, predicted, numbers, rounding = (np.delete(v, failed, axis=0) for v in (
+        y, net(ball.x).argmax(1), np.arange(len(y)), rounding_allowance(net, ball, y)))
+    check(values, numbers, rounding)
     rows = table(values, seconds, y)
     print(report(rows, unit(values), args, predicted, y))
     if args.out:
@@ -93,7 +95,7 @@ def bounds(net, ball, y, args):
 
     timed("PGD", attack)
     methods = {name: row for name, row in METHODS.items() if name in args.rows}
-    for name, (method, options) in tqdm(methods.items(), "methods", leave=False, disable=None):
+    for name, (method, options) in progress(methods.items(), "methods"):
         timed(name, lambda: [
             rb.margin_bounds(net, one, y[n:n + 1], method, rng=stream("bound", args.seed, n), **options)[0]
             for n, one in enumerate(images)])
@@ -108,7 +110,7 @@ def optima(net, ball, y, args):
         if name not in args.rows and not (name == "exact" and args.exact):
             continue
         started, found = time.time(), []
-        for n, label in enumerate(tqdm(y.tolist(), name, leave=False, disable=None)):
+        for n, label in enumerate(progress(y.tolist(), f"images, {name}")):
             one = ball[n:n + 1]
             try:
                 found.append(solve(net, one, label, tightest(net, one, methods), args.time_limit))
@@ -133,10 +135,10 @@ def exact(net, ball, y, pre, time_limit):
     return [e.bound for e in found], all(e.status == "optimal" for e in found)
 
 
-def check(values, numbers):
+def check(values, numbers, rounding=0.0):
     """ValueError if the sandwich does not hold: a lower value above an upper one, by more than the solver's tolerance.
 
-    numbers (N,): of the images.
+    numbers (N,): of the images; rounding (N, c): what the arithmetic of the bounds itself may be off by.
     """
     order = [("PGD", "exact"), *((low, high) for low in ("PGD", "exact") for high in ("LP", "LP on interval")),
              ("LP", "LP on interval"), *(("LP", name) for name in METHODS),
@@ -145,9 +147,9 @@ def check(values, numbers):
     for low, high in [*order, *((low, CUT[high]) for low, high in order if high in CUT)]:
         if low in values and high in values:
             excess = values[low] - values[high]
-            size = np.abs([values[low], values[high]]).max((0, 2))[:, None]
-            if not (excess <= TOLERANCE * size).all():
-                n, m = np.unravel_index(np.nanargmax(excess - TOLERANCE * size), excess.shape)
+            room = TOLERANCE * np.abs([values[low], values[high]]).max((0, 2))[:, None] + rounding
+            if not (excess <= room).all():
+                n, m = np.unravel_index(np.nanargmax(excess - room), excess.shape)
                 raise ValueError(f"image {numbers[n]}, class {m}: {low} {values[low][n, m]:.9g} is above {high} "
                                  f"{values[high][n, m]:.9g}: one of them is wrong")
 

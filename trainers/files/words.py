@@ -1,6 +1,10 @@
-"""A run in words: its network, the column of its method, its schedule; which runs are alike; and tables in Markdown."""
+"""A run in words: its network, the column of its method, its schedule; which runs are alike; tables in Markdown; and
+how far a command has come."""
 
+import sys
 from pathlib import Path
+
+from tqdm import tqdm
 
 COLUMNS = {  # method, β before and after the ramp -> heading
     ("ibp", 1, 1): "IBP", ("crown-ibp", 1, 1): "CROWN-IBP (β=1), CBP 1→1", ("cap", 1, 1): "CAP",
@@ -73,3 +77,12 @@ def markdown(header, rows, right=()):
         column.insert(1, "-" * (width - 1) + end)
         column[:] = [align(text, width) for text in column]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in zip(*columns))
+
+
+def progress(items, what, total=None):
+    """The items, one by one: with a bar on a terminal, and in a log with a line on stderr at every tenth of them."""
+    bar = tqdm(items, what, len(items) if total is None else total, leave=False, disable=None)
+    for done, item in enumerate(bar, 1):
+        yield item
+        if bar.disable and 10 * done // bar.total > 10 * (done - 1) // bar.total:
+            print(f"{what}: {done} of {bar.total}", file=sys.stderr, flush=True)

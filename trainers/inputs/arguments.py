@@ -77,8 +77,8 @@ def at_least(args, **least):
 def in_pixels(args):
     """ValueError for an l∞ radius above 1, as is an ε in 255ths."""
     for name in ("eps", "train_eps"):
-        value = getattr(args, name, None)
-        if value is not None and value > 1 and getattr(args, "norm", "inf") == "inf":
+        given = getattr(args, name, None)
+        if given is not None and (value := number(str(given))) > 1 and getattr(args, "norm", "inf") == "inf":
             raise ValueError(f"--{name.replace('_', '-')}: expected at most 1, as pixels are in [0, 1], got {value:g}")
 
 
@@ -88,6 +88,12 @@ def number(text):
         return float(Fraction(text) if "/" in text else text)
     except (ValueError, ArithmeticError):
         raise argparse.ArgumentTypeError(f"expected a number or a fraction such as 8/255, got {text!r}") from None
+
+
+def digits(text):
+    """A number or a fraction as it was written, for arithmetic without rounding."""
+    number(text)
+    return text
 
 
 def file(text):

@@ -3,9 +3,7 @@
 On the first n test images, as trainers.evaluate computes it; the radii go from 1/4 to 3/2 of the study's ε.
 """
 
-from tqdm import tqdm
-
-from ..files import record
+from ..files import record, words
 from ..evaluate import Args, evaluate
 from . import selection, style, subject
 
@@ -27,7 +25,7 @@ def network(of, args):
     found = {"run": of.run["name"], "title": selection.title([of.run]), "trained_by": selection.label(of.run),
              "eps_of_run": run["eps"], "images": len(of.test.labels), "eps": [round(r * run["eps"], 6) for r in RADII],
              "pgd": [], "errors": {method: [] for method in METHODS}}
-    for eps in tqdm(found["eps"], found["run"], leave=False, disable=None):
+    for eps in words.progress(found["eps"], f"radii, {found['run']}"):
         for method in METHODS:
             steps = PGD_STEPS if method == METHODS[0] else 0
             asked = Args(eps=eps, method=(method,), norm=run["norm"], no_clip=run["no_clip"], pgd_steps=steps,

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trainers.files import checkpoint
+from trainers.inputs import arguments
 from trainers.inputs.arguments import argument
 
 from .onnx_reader import read_onnx
@@ -34,7 +35,7 @@ def load_any(path):
 def as_the_run(args):
     """Sets args.eps, no_clip and data_dir, where they were not given, to those of the run that args.model names.
 
-    ValueError if the run is of another norm than l∞ or of other data than MNIST's kind, or if there is no ε.
+    ValueError if the run is of another norm than l∞ or of other data than MNIST's kind; or if ε is above 1, or missing.
     """
     given = checkpoint.arguments_of(args.model) if Path(args.model).is_dir() else {}
     for name, value in {"norm": "inf", "data": "mnist"}.items():
@@ -45,3 +46,4 @@ def as_the_run(args):
             setattr(args, name, given.get(name, default))
     if args.eps is None:
         raise ValueError("--eps: a network file does not say its ε; expected --eps with a number")
+    arguments.in_pixels(args)

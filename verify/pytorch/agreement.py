@@ -4,9 +4,9 @@ from functools import partial
 from typing import NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
 import refbound as rb
+from trainers.files.words import progress
 
 from .published import Region
 
@@ -123,7 +123,7 @@ def by_rendering(problem, variant, seed, beta=BETA, kappa=KAPPA):
 def of_rendering(args):
     """{variant: {quantity: worst}} of the PyTorch rendering over all problems."""
     found = {}
-    for problem in tqdm(list(problems(args)), "rendering", leave=False, disable=None):
+    for problem in progress(list(problems(args)), "problems, rendering"):
         for variant, (_, options) in VARIANTS.items():
             if "projections" not in options or problem.region.norm == np.inf:  # they estimate the l1 norm alone
                 merge(found.setdefault(variant, {}), by_rendering(problem, variant, args.seed))
@@ -143,7 +143,7 @@ def of_published(peer, args):
 
     from .rendering import cross_entropy
     found = {}
-    for problem in tqdm(list(problems(args)), peer.package, leave=False, disable=None):
+    for problem in progress(list(problems(args)), f"problems, {peer.package}"):
         x, y, norm = problem.region.x, torch.from_numpy(problem.y), problem.region.norm
         for method in (m for m in peer.differs if norm in peer.norms and peer.takes(problem.net, m)):
             try:

@@ -20,11 +20,10 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from tqdm import tqdm
-
 import refbound as rb
 from refbound.arrays.device import device_module
 from trainers.files import checkpoint
+from trainers.files.words import progress
 from trainers.inputs import arguments
 from trainers.inputs.arguments import argument
 from trainers.loop import parallel
@@ -99,7 +98,7 @@ def speed(args):
     head = {"arguments": asdict(args), "versions": versions, "load": load}
     with Worker(case_of(args, "mlp", {}, "ibp")._replace(implementation="sgemm", memory=0)) as sgemm:
         sgemm.hear()
-        for case, of in tqdm(cases, "speed", disable=None, leave=False):
+        for case, of in progress(cases, "cases timed"):
             rows.append(measure(case, args, others, sgemm) | {"of": of})
             if args.out:
                 checkpoint.write_json(args.out, head | {"rows": rows})
