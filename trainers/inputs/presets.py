@@ -223,8 +223,8 @@ STUDIES = {
             ("mtl-ibp", 0.3): {**SLOWER, **FASTER, **BY_IBP["mtl-ibp"][0.3], "probe": 0}}, crop={0.1: 1}),
     # the objectives after the paper, beside IBP in as many epochs; alike but for α, λ, and the last epochs of one-step
     "objectives": Study(
-        "small", {0.1: {**dict.fromkeys(BY_IBP, (0,)), "sabr-one-step": (0,), "mtl-ibp-one-step": (0, 1, 2)},
-                  0.3: dict.fromkeys((*BY_IBP, "mtl-ibp-one-step"), (0,))},
+        "small", {0.1: dict.fromkeys((*BY_IBP, *BY_ONE_STEP), (0, 1, 2)),
+                  0.3: dict.fromkeys((*BY_IBP, "mtl-ibp-one-step"), (0, 1, 2))},
         epochs={eps: {**dict.fromkeys(BY_IBP, 30), **dict.fromkeys(BY_ONE_STEP, 24)} for eps in (0.1, 0.3)},
         differing={(method, eps): {**SHORT, "rate": 1e-3, "probe": 0, **(FASTER if eps == 0.3 else {}), **options}
                    for method, of in {**BY_IBP, **BY_ONE_STEP}.items() for eps, options in of.items()}, crop={0.1: 1}),
