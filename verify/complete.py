@@ -54,24 +54,38 @@ def main(argv=None):
     if args.record and args.held_out:
         raise ValueError("--record: expected the verdicts on the test set, got --held-out")
     net, ball, y, config = problem(args, held_out(args.model, args.data_dir) if args.held_out else None)
-    methods, wrong = bounds_of(args.model), [answer == "misclassified" for answer, _ in clean(net, ball, y)]
+    wrong = [answer == "misclassified" for answer, _ in clean(net, ball, y)]
     if args.record:
-        record.belongs(args.record, args.model, args.eps, args.no_clip, wrong)
-        beside = Path(args.record).with_suffix(".npz")
-        if beside.exists() and fingerprint(double(rb.load(beside))) != config["model"]:
-            raise ValueError(f"{args.record}: expected the record of {args.model}, found that of another, {beside}")
-    out, config = (Path(args.out or default_out(args, "held-out" if args.held_out else "complete", ".json")),
-                   {**config, "methods": methods})
+        belongs(args, config["model"], wrong)
+    out = Path(args.out or default_out(args, "held-out" if args.held_out else "complete", ".json"))
+    config["methods"] = bounds_of(args.model)
     state = resume(out, config, wrong)
     for i, x in state["witnesses"].items():
         if int(i) < len(y):
             witnessed(net, ball, y, int(i), x, stored=True)
-    done, size = len(state["verdicts"]), parallel.shard_size(net, *methods)
+    state = decided(net, ball, y, state, out, config, args)
+    print(report(state, len(y), args), f"verdicts and witnesses: {out}", sep="\n")
+    if args.record:
+        record.add_verdicts(args.record, state["verdicts"][:len(y)],
+                            {**config, "seconds": sum(state["seconds"].values())})
+
+
+def belongs(args, model, wrong):
+    """ValueError if --record is not the record of this network; model: its fingerprint, wrong: whom it misclassifies."""
+    record.belongs(args.record, args.model, args.eps, args.no_clip, wrong)
+    beside = Path(args.record).with_suffix(".npz")
+    if beside.exists() and fingerprint(double(rb.load(beside))) != model:
+        raise ValueError(f"{args.record}: expected the record of {args.model}, found that of another, {beside}")
+
+
+def decided(net, ball, y, state, out, config, args):
+    """What the file of results holds when every image is decided; it is written after each chunk of images."""
+    done, size = len(state["verdicts"]), parallel.shard_size(net, *config["methods"])
     chunks = [(i, ball[i:min(i + size, len(y))], y[i:i + size]) for i in range(done, len(y), size)]
     out.parent.mkdir(exist_ok=True)
     with (parallel.workers(args.jobs or parallel.available_cores()) as pmap,
           tqdm(initial=min(done, len(y)), total=len(y), unit="image", disable=None) as bar):
-        for found in pmap(partial(decide, net, methods, args.seed, args.time_limit), chunks):
+        for found in pmap(partial(decide, net, config["methods"], args.seed, args.time_limit), chunks):
             for i, x in found["witnesses"].items():
                 witnessed(net, ball, y, int(i), x)
             for note in found.pop("notes"):
@@ -81,10 +95,7 @@ def main(argv=None):
             bar.update(len(found["verdicts"]))
             if bar.disable:
                 print(f"{len(state['verdicts'])} of {len(y)} images", flush=True)
-    print(report(state, len(y), args), f"verdicts and witnesses: {out}", sep="\n")
-    if args.record:
-        record.add_verdicts(args.record, state["verdicts"][:len(y)],
-                            {**config, "seconds": sum(state["seconds"].values())})
+    return state
 
 
 def bounds_of(model):

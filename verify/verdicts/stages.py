@@ -27,7 +27,7 @@ def decide(net, methods, seed, time_limit, chunk):
     """
     first, ball, y = chunk
     bound, rng, left = stream("bound", seed, first), stream("attack", seed, first), np.arange(len(y))
-    verdicts, stages, witnesses, failures = ["unknown"] * len(y), [None] * len(y), {}, {}
+    verdicts, stages, witnesses, failures = np.full(len(y), "unknown", object), [None] * len(y), {}, {}
     answers = {
         "the network": clean,
         **{method: partial(certify, method=method, rng=bound, **more) for method, more in methods.items()},
@@ -42,20 +42,26 @@ def decide(net, methods, seed, time_limit, chunk):
                 verdicts[i], stages[i] = found, stage
             if x is not None:
                 witnesses[str(first + i)] = x.tolist()
-        left, seconds[stage] = np.flatnonzero(np.array(verdicts) == "unknown"), time.monotonic() - started
+        left, seconds[stage] = np.flatnonzero(verdicts == "unknown"), time.monotonic() - started
         if len(left) == 0:
             break
-    started, robust = time.monotonic(), np.flatnonzero(np.array(verdicts) == "robust")
-    for i, (found, x) in zip(robust, attack(net, ball[robust], y[robust], rng, steps=CHECK) if len(robust) else ()):
-        if found == "not robust":
-            if margins(net, x, y[i]).max() > rounding_allowance(net, ball[i:i + 1], y[i:i + 1]).max():
-                raise ValueError(f"image {first + i}: robust by {stages[i]}, yet attacked: "
-                                 "a bound or the attack is wrong")
-            failures[first + i] = f"robust by {stages[i]} and attacked, both within rounding"
-            verdicts[i], stages[i] = UNKNOWN
-    seconds[LAST], left = time.monotonic() - started, np.flatnonzero(np.array(verdicts) == "unknown")
+    started = time.monotonic()
+    for i in attacked(net, ball, y, np.flatnonzero(verdicts == "robust"), rng, first, stages):
+        failures[first + i] = f"robust by {stages[i]} and attacked, both within rounding"
+        verdicts[i], stages[i] = UNKNOWN
+    seconds[LAST], left = time.monotonic() - started, np.flatnonzero(verdicts == "unknown")
     notes = [f"image {first + i}: unknown: {failures[first + i]}" for i in left if first + i in failures]
-    return {"verdicts": verdicts, "stages": stages, "witnesses": witnesses, "seconds": seconds, "notes": notes}
+    return {"verdicts": verdicts.tolist(), "stages": stages, "witnesses": witnesses, "seconds": seconds, "notes": notes}
+
+
+def attacked(net, ball, y, robust, rng, first, stages):
+    """Those of the images called robust that an attack reaches within rounding; ValueError if it reaches further."""
+    found = attack(net, ball[robust], y[robust], rng, steps=CHECK) if len(robust) else ()
+    reached = [(i, x) for i, (answer, x) in zip(robust, found) if answer == "not robust"]
+    for i, x in reached:
+        if margins(net, x, y[i]).max() > rounding_allowance(net, ball[i:i + 1], y[i:i + 1]).max():
+            raise ValueError(f"image {first + i}: robust by {stages[i]}, yet attacked: a bound or the attack is wrong")
+    return [i for i, _ in reached]
 
 
 def asked(answer, net, ball, y, images, failures):
