@@ -72,11 +72,11 @@ def branch_and_bound(net, ball, y, pre=None, *, steps=20, width=32, limit=1000, 
                            checks.whole("limit", limit, 0))
     deadline = time.monotonic() + (np.inf if seconds is None else checks.number("seconds", seconds, 0))
     pre = interval(net, region).pre if pre is None else checks.bounds(net, ball, pre)
-    parts = left(whole(net, region, y, pre), bound)
+    parts, bound = left(whole(net, region, y, pre), bound)
     witness = attack(net, ball, y, parts._replace(x=as_rows(ball.x, net.dtype)[parts.image]), 0)  # x itself
     parts = bounded(net, region, pre, parts, steps, width)
     while True:
-        parts = left(parts, bound)
+        parts, bound = left(parts, bound)
         ready = np.flatnonzero(count[parts.image] < limit)
         if len(ready) == 0 or time.monotonic() >= deadline:
             break
@@ -102,11 +102,11 @@ def whole(net, region, y, pre):
 
 
 def left(parts, bound):
-    """The parts not bounded below 0; an overflow bounds nothing. `bound` takes the others' greatest s̄, by image."""
+    """The parts not bounded below 0, as an overflow is not; and `bound`, by image, with the others' greatest s̄."""
     parts = parts._replace(s=np.where(np.isfinite(parts.s), parts.s, np.inf))
-    done = parts.s < 0
+    done, bound = parts.s < 0, bound.copy()
     np.maximum.at(bound, parts.image[done], parts.s[done])
-    return parts.at(~done)
+    return parts.at(~done), bound
 
 
 def join(*several):

@@ -66,8 +66,8 @@ def sound_margin_bounds(net, ball, y, method, **options):
         raise ValueError("net: expected a network and a ball in arithmetic that keeps subnormal numbers, as float64 on "
                          f"a GPU, got {', '.join(flushed)}, which flushes them to zero")
     given = checks.method_options(net, ball, method, options)
-    C, pre = margin_matrix(y, net.classes, net.dtype), []
-    boxes = propagate(net, box_of(ball, net.dtype), lambda k, box: relu_box(box, pre))
+    C, boxes = margin_matrix(y, net.classes, net.dtype), propagate(net, box_of(ball, net.dtype), relu_box)
+    pre = [boxes[i].ends for i in net.relus]
     if row.slopes is None:
         start, lines = net.head, ()
     else:
@@ -124,10 +124,9 @@ def affine_box(net, i, box):
     return Box(c, r + (model.gamma(K + 8) * size + layer.units * model.least))
 
 
-def relu_box(box, pre):
-    """A Box around max(z, 0); its (l, u) are appended to `pre`."""
+def relu_box(k, box):
+    """A Box around max(z, 0)."""
     xp, (l, u) = namespace(box.centre), box.ends
-    pre.append((l, u))
     return box_between(xp.maximum(l, 0), xp.maximum(u, 0))
 
 

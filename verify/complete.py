@@ -71,7 +71,7 @@ def main(argv=None):
 
 
 def belongs(args, model, wrong):
-    """ValueError if --record is not the record of this network; model: its fingerprint, wrong: whom it misclassifies."""
+    """ValueError if --record is not the record of this network; model: its fingerprint; wrong (N,)."""
     record.belongs(args.record, args.model, args.eps, args.no_clip, wrong)
     beside = Path(args.record).with_suffix(".npz")
     if beside.exists() and fingerprint(double(rb.load(beside))) != model:
