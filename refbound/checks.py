@@ -113,6 +113,8 @@ def method_options(net, ball, name, given, drawn=True):
         if key not in (*allowed, "rng"):
             raise ValueError(f"{key}: not an option of {name!r}, which takes {', '.join(allowed) or 'none'}")
     wanted = {key: value for key, value in given.items() if key != "rng" and value is not None}
+    if "slopes" in wanted and (idle := [key for key in wanted if key not in ("slopes", "projections")]):
+        raise ValueError(f"{idle[0]}: expected it or slopes, which stand in the place of the rule, got both")
     for key, value in wanted.items():
         wanted[key] = (option_value(key, value) if key in _PLAIN
                        else _unit_arrays(net, ball, key, value, key == "slopes"))

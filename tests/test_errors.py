@@ -83,6 +83,8 @@ def full(*shapes, value=0.5):
     ("slopes: 2 arrays 1", "cap", dict(slopes=full((3, 8)))),
     ("slopes: complex128", "crown", dict(slopes=full((3, 8), (3, 7), value=0.5j))),
     ("slopes: <U3", "crown", dict(slopes=full((3, 8), (3, 7), value="0.5"))),
+    ("a0: slopes, both", "one-step", dict(slopes=full((3, 8), (3, 7)), a0=full((3, 8), (3, 7)))),
+    ("p: slopes, both", "sparse", dict(slopes=full((3, 8), (3, 7)), p=0.5)),
     ("slopes: (3, 7) (3, 8)", "crown", dict(slopes=full((3, 8), (3, 8)))),
     ("slopes: (3, 8) list", "crown", dict(slopes=[[0.5] * 8, [0.5] * 7])),
     ("slopes: [0, 1] layer 1", "crown", dict(slopes=full((3, 8), (3, 7), value=1.5))),
