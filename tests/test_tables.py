@@ -160,6 +160,19 @@ def test_a_missing_or_foreign_result_is_one_line(content, words, tmp_path, refus
         refused(table1, [str(tmp_path)], "no arguments")
 
 
+def test_exact_errors_have_a_row_for_each_seed_and_one_for_their_mean():
+    a, b = made("a", 0, 4.0), made("b", 1, 5.0)
+    for one, pgd, least, unknown in ((a, 1.0, 2.0, 0), (b, 2.0, 2.5, 1)):
+        one["result"]["pgd_error"] = pgd
+        one["complete"] = {"images": 100, "exact_error": least, "unknown": unknown}
+    rows = cells(next(text for text in table1.tables([a, b]) if "Every image" in text))
+    assert [row[1:] for row in rows if "IBP" in row[1]] == [
+        ["IBP, seed 0", "1.00", "2.00", "4.00", "33 %"], ["IBP, seed 1", "2.00", "2.50 to 3.50", "5.00", "17 %"],
+        ["IBP, mean of 2", "1.50 ± 0.71", "2.25 to 2.75", "4.50 ± 0.71", "25 %"]]
+    del b["complete"]
+    assert len([text for text in table1.tables([a, b]) if "mean of" in text]) == 0
+
+
 def test_cells_hold_what_was_measured_alike():
     one, other = made("a", 0, 4.0), made("b", 1, 5.0)
     other["result"]["pgd_steps"] = 5

@@ -108,25 +108,35 @@ def others(cells):
 
 
 def complete(cells):
-    """The networks of which every image was decided, if there are any: a row for each."""
+    """The networks of which every image was decided, if there are any: a row for each, and for the mean of several."""
     rows = []
     for (column, eps), found in sorted(cells.items(), key=lambda cell: cell[0][1]):
-        for one in filter(exact, found):
-            pgd, verified = ((one["exact"] or one["result"])[key] for key in ("pgd_error", "verified_error"))
-            missed = ("–" if pgd in (None, verified)
-                      else f"{100 * (one['complete']['exact_error'] - pgd) / (verified - pgd):.0f} %")
-            rows.append([radius(eps), f"{column}, seed {one['arguments']['seed']}", spread([pgd]), exact(one),
-                         spread([verified]), missed])
+        decided = [one for one in found if exact(one)]
+        for runs in [[one] for one in decided] + [decided] * (len(decided) > 1):
+            results = [one["exact"] or one["result"] for one in runs]
+            pgd, verified = ([result[key] for result in results] for key in ("pgd_error", "verified_error"))
+            name = f"mean of {len(runs)}" if len(runs) > 1 else f"seed {runs[0]['arguments']['seed']}"
+            rows.append([radius(eps), f"{column}, {name}", spread(pgd), exact(*runs), spread(verified),
+                         missed(pgd, [one["complete"]["exact_error"] for one in runs], verified)])
     title = ("Every image decided (verify.complete): errors of single networks in %, "
              "and the share of verified − PGD that PGD missed")
     return [f"{title}\n\n{markdown(['ε', 'network', 'PGD', 'exact', 'verified', 'missed'], rows)}"] if rows else []
 
 
-def exact(record):
-    """The exact error of a run's network, an interval where images are unknown; None where they were not decided."""
-    if done := record.get("complete"):
-        most = done["exact_error"] + 100 * done["unknown"] / done["images"]
-        return f"{done['exact_error']:.2f}" + f" to {most:.2f}" * (done["unknown"] > 0)
+def missed(pgd, exact, verified):
+    """The share of verified − PGD that lies between PGD and the exact error, of the means of each."""
+    if None in pgd or sum(pgd) == sum(verified):
+        return "–"
+    return f"{100 * (sum(exact) - sum(pgd)) / (sum(verified) - sum(pgd)):.0f} %"
+
+
+def exact(*records):
+    """The exact error, or the mean of several; an interval where images are unknown, None if not all were decided."""
+    done = [record.get("complete") for record in records]
+    if all(done):
+        least, unknown = (statistics.mean(values) for values in zip(
+            *((one["exact_error"], 100 * one["unknown"] / one["images"]) for one in done)))
+        return " to ".join(dict.fromkeys((f"{least:.2f}", f"{least + unknown:.2f}")))
 
 
 def table2(data, name, cells):
