@@ -90,6 +90,13 @@ CHAINS |= {
         ("SAME_LOWER", "kg", {"group": 3, "auto_pad": "SAME_LOWER"}))},
     "SAME, a stride of 2": ([("Conv", ["x", "k"], "h", {"auto_pad": "SAME_UPPER", "strides": [2, 2]}),
                              ("Flatten", ["h"], "z", {})], ("N", 3, 5, 4)),
+    "Pad, then a padded convolution": (
+        [("Mul", ["x", "mean"], "m", {}), ("Add", ["m", "mean"], "a", {}), ("Pad", ["a", "sides"], "p", {}),
+         ("Pad", ["p", "sides"], "q", {"mode": "constant"}),
+         ("Conv", ["q", "k", "b"], "h", {"pads": [0, 1, 1, 0], "strides": [2, 1]}), ("Relu", ["h"], "r", {}),
+         ("Flatten", ["r"], "z", {})], ("N", 3, 2, 2)),
+    "Pad and SAME": ([("Pad", ["x", "sides", "nil"], "p", {}), ("Conv", ["p", "k"], "h", {"auto_pad": "SAME_UPPER"}),
+                      ("Flatten", ["h"], "z", {})], ("N", 3, 3, 2)),
     "channels last at the input": (
         [("Mul", ["x", "last"], "m", {}), ("Transpose", ["m"], "t", {"perm": [0, 3, 1, 2]}),
          ("Conv", ["t", "k"], "h", {}), ("Flatten", ["h"], "z", {})], ("N", 4, 5, 3)),
@@ -111,4 +118,5 @@ CONSTANTS = {**DENSE, "mean": f32(3, 1, 1), "std": 1 + np.abs(f32(1, 3, 1, 1)), 
              "row": f32(2, 1, 3), "v4": f32(1, 4)[0], "m4": f32(2, 4)[1], "s4": 1 + f32(4) ** 2, "w8": f32(8, 4),
              "m3": f32(3), "s3": 1 + f32(3) ** 2, "k4": f32(4, 4, 3, 3), "v16": f32(16), "w16": f32(16, 3),
              "wide": f32(12, 3).astype(float), "kg": f32(6, 1, 3, 2), "last": f32(3), "nil": np.float32(0),
-             "w4": f32(4, 4), "ax": np.array([1]), "ax23": np.array([-1, 2]), "k1": f32(4, 1, 3, 2)}
+             "w4": f32(4, 4), "ax": np.array([1]), "ax23": np.array([-1, 2]),
+             "sides": np.array([0, 0, 1, 0, 0, 0, 0, 2]), "k1": f32(4, 1, 3, 2)}

@@ -165,8 +165,17 @@ REFUSED = {
         "node the Identity h (Identity): expected an operator of ONNX itself, got one of com.example"),
     "an attribute of none": ([("Gemm", ["x", "wt"], "z", {"transC": 1})], "node the Gemm z (Gemm): "),
     "an attribute of another type": ([("Gemm", ["x", "w"], "z", {"transB": 0.5})], "node the Gemm z (Gemm): "),
-    "Pad's float called value": ([("Pad", ["x"], "z", {"pads": [0, 0, 0, 0], "value": 0.0})],
-                                 "node the Pad z (Pad): expected one of Gemm"),
+    "Pad of ones": ([("Reshape", ["x", "image"], "i", {}), ("Pad", ["i", "sides", "one1"], "z", {})],
+                    "node the Pad z (Pad): expected a constant of 0"),
+    "Pad by the edge": ([("Reshape", ["x", "image"], "i", {}), ("Pad", ["i", "sides"], "z", {"mode": "edge"})],
+                        "node the Pad z (Pad): expected a constant of 0"),
+    "Pad of channels": ([("Reshape", ["x", "image"], "i", {}), ("Pad", ["i", "odd"], "z", {})],
+                        "node the Pad z (Pad): expected pads of at least 0, of rows and columns, got [0, 1, "),
+    "Pad of a vector": ([("Pad", ["x", "own"], "z", {})], "node the Pad z (Pad): expected an image"),
+    "ReLU after Pad": ([("Reshape", ["x", "image"], "i", {}), ("Pad", ["i", "sides"], "p", {}),
+                        ("Relu", ["p"], "z", {})], "node the Relu z (Relu): expected a convolution after a Pad"),
+    "Pad at the end": ([("Reshape", ["x", "image"], "i", {}), ("Conv", ["i", "k1x1"], "h", {}),
+                        ("Pad", ["h", "sides"], "z", {})], "expected a convolution after a Pad"),
     "a random constant": ([("RandomNormal", [], "r", {"shape": [4]}), ("Add", ["x", "r"], "z", {})],
                           "node the RandomNormal r (RandomNormal): expected one of Constant, "),
     "all images in one": ([("Reshape", ["x", "one"], "z", {})],
@@ -198,7 +207,8 @@ def test_what_a_network_cannot_hold_is_refused_by_node_and_operator(onnx, tmp_pa
     nodes, line = REFUSED[name]
     more = {"zero": np.zeros(12, np.float32), "nan": np.full(4, np.nan, np.float32), "six": np.array([-1, 6]),
             "one": np.array([1, -1]), "f": f32(12), "zero1": np.float32(0), "six1": np.float32(6),
-            "first": np.array([0])}
+            "first": np.array([0]), "one1": np.float32(1), "odd": np.array([0, 1, 0, 0, 0, 0, 0, 0]),
+            "k1x1": f32(2, 3, 1, 1)}
     write_graph(onnx, tmp_path / "net.onnx", nodes, CONSTANTS | more, ("N", 12))
     with pytest.raises(ValueError) as caught:
         load_any(tmp_path / "net.onnx")

@@ -2,6 +2,7 @@
 
     Gemm, MatMul                   Linear     transA = 0, the weights constant
     Conv                           Conv2d     two-dimensional; groups, dilations and uneven pads are zeros in its kernel
+    Pad                            zeros around an image, for the convolution that comes next
     Relu, Clip, Max                ReLU       where they are max(x, 0)
     Flatten, Reshape, Transpose,   a vector made of an image is a Flatten, channels first. Where a graph has its units
     Squeeze, Unsqueeze             in another order, the columns of the dense layer that comes next are put in this one.
@@ -20,6 +21,7 @@ import numpy as np
 
 from refbound.layers import Conv2d, Linear, ReLU
 
+NO_BORDER = [0, 0], [0, 0]  # zeros before and after the rows and columns of an image
 FOLDED = ("Constant", "Identity", "Cast", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Concat", "Gather", "Slice",
           "Shape", "Add", "Sub", "Mul", "Div", "Neg", "Sqrt", "ReduceL2")  # these may also make constants of constants
 
@@ -50,7 +52,9 @@ def conv(chain, attributes, W, bias=None):
     kernel, strides = attributes.get("kernel_shape"), tuple(attributes.get("strides", (1, 1)))
     require(kernel is None or tuple(kernel) == W.shape[2:], f"kernel_shape {W.shape[2:]}, as the weights, got {kernel}")
     W = spread(W, attributes.get("group", 1), attributes.get("dilations", (1, 1)))
-    before, after = padding(chain.shape[1:], W.shape[2:], strides, attributes)
+    before, after = padding(chain.padded()[1:], W.shape[2:], strides, attributes)
+    before, after = ([a + b for a, b in zip(*pair)] for pair in zip((before, after), chain.border))
+    chain.border = NO_BORDER
     pads = tuple(map(max, before, after))
     W = np.pad(W, ((0, 0), (0, 0), *((p - a, p - b) for p, a, b in zip(pads, before, after))))
     layer = Conv2d(W.shape[1], W.shape[0], W.shape[2:], strides, pads)
@@ -63,6 +67,21 @@ def conv(chain, attributes, W, bias=None):
     bias = np.zeros(len(W)) if bias is None else bias
     require(bias.shape == W.shape[:1], f"a bias of {len(W)} numbers, got {bias.shape}")
     chain.add(layer, W * scale[:, None, None], (bias + W.sum((2, 3)) @ shift).reshape(-1, 1, 1))
+
+
+def pad(chain, attributes, pads=None, value=None, axes=None):
+    """Zeros around an image."""
+    chain.take_image()
+    pads, value = np.asarray(attributes.get("pads", pads)), attributes.get("value", 0.0 if value is None else value)
+    axes, sides = np.arange(4) if axes is None else axes + 4 * (axes < 0), np.zeros((2, 4), int)
+    require(attributes.get("mode", b"constant") == b"constant" and np.size(value) == 1 and np.all(value == 0),
+            "a constant of 0")
+    require(len(chain.shape) == 3 and pads.dtype == axes.dtype == np.int64 and pads.shape == (2 * axes.size,)
+            and len({*axes.tolist()} & {*range(4)}) == axes.size, "an image, and two pads in int64 for each axis")
+    sides[:, axes] = pads.reshape(2, -1)
+    require(sides.min() >= 0 and not sides[:, :2].any(),
+            f"pads of at least 0, of rows and columns, got {pads.tolist()}")
+    chain.border = tuple([a + b for a, b in zip(*pair)] for pair in zip(chain.border, sides[:, 2:].tolist()))
 
 
 def spread(W, group, dilations):
@@ -201,7 +220,7 @@ def nothing(chain, attributes, ratio=None, training=None):
 
 UNKNOWN = 2**31 - 1  # stands for a batch of any size where a graph computes with shapes; no array is of that size
 OPERATORS = {
-    "Gemm": gemm, "MatMul": gemm, "Conv": conv, "Relu": relu,
+    "Gemm": gemm, "MatMul": gemm, "Conv": conv, "Pad": pad, "Relu": relu,
     "Clip": clip, "Max": maximum,
     "Flatten": flatten, "Reshape": reshape, "Transpose": transpose, "Squeeze": squeeze, "Unsqueeze": unsqueeze,
     "Add": lambda chain, attributes, c: arithmetic(chain, 1.0, c),

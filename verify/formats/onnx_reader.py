@@ -12,7 +12,7 @@ import refbound as rb
 from refbound.layers import Flatten
 
 from . import optional, reason
-from .onnx_operators import FOLDED, OPERATORS, UNKNOWN, require
+from .onnx_operators import FOLDED, NO_BORDER, OPERATORS, UNKNOWN, require
 
 LEAST_OPSET = 7  # before it, Add and its kin align their inputs by attributes
 
@@ -99,15 +99,16 @@ def step(chain, node, given, data, onnx):
     there = [c for c in constants if c is not None]
     require(all(np.isfinite(c).all() for c in there), "finite constants")
     kinds = {onnx.helper.np_dtype_to_tensor_dtype(c.dtype) for c in there}
-    require(node.op_type in ("Reshape", "Dropout", "Squeeze", "Unsqueeze") or kinds <= {chain.kind},
+    require(node.op_type in ("Reshape", "Dropout", "Squeeze", "Unsqueeze", "Pad") or kinds <= {chain.kind},
             "constants of the type of the input")
     operator, attributes = node.op_type, {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
     if operator == "Sub" and not first:  # c − x = −x + c
         OPERATORS["Neg"](chain, {})
         operator = "Add"
+    require(chain.border == NO_BORDER or operator in ("Conv", "Pad"), "a convolution after a Pad")
     OPERATORS[operator](chain, attributes, *constants)
     chain.at = node.output[0]
-    chain.shapes[chain.at] = (chain.batch, *chain.units.shape)
+    chain.shapes[chain.at] = (chain.batch, *chain.padded())
 
 
 def evaluate(node, values, opsets, onnx):
@@ -127,6 +128,7 @@ class Chain:
     at            the name of what it puts out; shapes, of all that it has put out, with the batch
     shape         of what it puts out, in the network; units, the numbers of these units as they stand in the graph
     scale, shift  (units,) in the network's order: x ↦ scale x + shift, for the affine layer that comes next
+    border        zeros that a Pad put around the image
     sizes         the names of constants that depend on the shapes of the data
     """
 
@@ -134,7 +136,7 @@ class Chain:
         fixed = len(dims) > 1 and min(dims[1:]) > 0 and dims[0] >= 0
         require(fixed, f"an input of a batch axis and fixed sizes after it, got {name!r} {dims}")
         self.at, self.kind, self.batch, self.constants, self.sizes = name, kind, dims[0] or UNKNOWN, constants, set()
-        self.layers, self.params, self.shapes = [], {}, {name: (self.batch, *dims[1:])}
+        self.layers, self.params, self.shapes, self.border = [], {}, {name: (self.batch, *dims[1:])}, NO_BORDER
         self.input_shape = tuple(dims[1:])
         self.put_out(self.input_shape)
 
@@ -142,6 +144,12 @@ class Chain:
         """What a new layer puts out: its units in their order, without arithmetic after it."""
         n = math.prod(shape)
         self.shape, self.units, self.scale, self.shift = shape, np.arange(n).reshape(shape), np.ones(n), np.zeros(n)
+
+    def padded(self):
+        """The shape of what it puts out with its border, as the graph has it."""
+        if self.border == NO_BORDER:
+            return self.units.shape
+        return (self.shape[0], *(n + a + b for n, a, b in zip(self.shape[1:], *self.border)))
 
     def arrange(self, units):
         """The units in another shape or order. A vector is made of an image by a Flatten."""
@@ -194,6 +202,7 @@ class Chain:
         In the input's dtype, half precision in float32; but in float64 if folding made numbers that this does not hold.
         """
         self.require_no_arithmetic()
+        require(self.border == NO_BORDER, "a convolution after a Pad")
         require(self.params, "an affine layer, got none")
         ordered = self.units.ndim == 1 and (np.diff(self.units) == 1).all()
         require(ordered, "an output (batch, classes) in the order of the last layer, "
