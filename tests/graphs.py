@@ -97,6 +97,9 @@ CHAINS |= {
          ("Flatten", ["r"], "z", {})], ("N", 3, 2, 2)),
     "Pad and SAME": ([("Pad", ["x", "sides", "nil"], "p", {}), ("Conv", ["p", "k"], "h", {"auto_pad": "SAME_UPPER"}),
                       ("Flatten", ["h"], "z", {})], ("N", 3, 3, 2)),
+    "pads that the graph computes": (
+        [("ConstantOfShape", ["n8"], "o", {}), ("Cast", ["o"], "i", {"to": 7}), ("Add", ["i", "sides"], "s", {}),
+         ("Pad", ["x", "s"], "p", {}), ("Conv", ["p", "k"], "h", {}), ("Flatten", ["h"], "z", {})], ("N", 3, 2, 2)),
     "channels last at the input": (
         [("Mul", ["x", "last"], "m", {}), ("Transpose", ["m"], "t", {"perm": [0, 3, 1, 2]}),
          ("Conv", ["t", "k"], "h", {}), ("Flatten", ["h"], "z", {})], ("N", 4, 5, 3)),
@@ -119,4 +122,4 @@ CONSTANTS = {**DENSE, "mean": f32(3, 1, 1), "std": 1 + np.abs(f32(1, 3, 1, 1)), 
              "m3": f32(3), "s3": 1 + f32(3) ** 2, "k4": f32(4, 4, 3, 3), "v16": f32(16), "w16": f32(16, 3),
              "wide": f32(12, 3).astype(float), "kg": f32(6, 1, 3, 2), "last": f32(3), "nil": np.float32(0),
              "w4": f32(4, 4), "ax": np.array([1]), "ax23": np.array([-1, 2]),
-             "sides": np.array([0, 0, 1, 0, 0, 0, 0, 2]), "k1": f32(4, 1, 3, 2)}
+             "sides": np.array([0, 0, 1, 0, 0, 0, 0, 2]), "n8": np.array([8]), "k1": f32(4, 1, 3, 2)}

@@ -167,6 +167,8 @@ REFUSED = {
     "an attribute of another type": ([("Gemm", ["x", "w"], "z", {"transB": 0.5})], "node the Gemm z (Gemm): "),
     "Pad of ones": ([("Reshape", ["x", "image"], "i", {}), ("Pad", ["i", "sides", "one1"], "z", {})],
                     "node the Pad z (Pad): expected a constant of 0"),
+    "a shape of a trillion": ([("ConstantOfShape", ["trillion"], "t", {}), ("Add", ["x", "t"], "z", {})],
+                              "node the ConstantOfShape t (ConstantOfShape): expected at most 1000000 numbers"),
     "Pad by the edge": ([("Reshape", ["x", "image"], "i", {}), ("Pad", ["i", "sides"], "z", {"mode": "edge"})],
                         "node the Pad z (Pad): expected a constant of 0"),
     "Pad of channels": ([("Reshape", ["x", "image"], "i", {}), ("Pad", ["i", "odd"], "z", {})],
@@ -207,7 +209,8 @@ def test_what_a_network_cannot_hold_is_refused_by_node_and_operator(onnx, tmp_pa
     nodes, line = REFUSED[name]
     more = {"zero": np.zeros(12, np.float32), "nan": np.full(4, np.nan, np.float32), "six": np.array([-1, 6]),
             "one": np.array([1, -1]), "f": f32(12), "zero1": np.float32(0), "six1": np.float32(6),
-            "first": np.array([0]), "one1": np.float32(1), "odd": np.array([0, 1, 0, 0, 0, 0, 0, 0]),
+            "first": np.array([0]), "one1": np.float32(1), "trillion": np.array([10**6, 10**6]),
+            "odd": np.array([0, 1, 0, 0, 0, 0, 0, 0]),
             "k1x1": f32(2, 3, 1, 1)}
     write_graph(onnx, tmp_path / "net.onnx", nodes, CONSTANTS | more, ("N", 12))
     with pytest.raises(ValueError) as caught:

@@ -23,7 +23,8 @@ from refbound.layers import Conv2d, Linear, ReLU
 
 NO_BORDER = [0, 0], [0, 0]  # zeros before and after the rows and columns of an image
 FOLDED = ("Constant", "Identity", "Cast", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Concat", "Gather", "Slice",
-          "Shape", "Add", "Sub", "Mul", "Div", "Neg", "Sqrt", "ReduceL2")  # these may also make constants of constants
+          "Shape", "ConstantOfShape", "Add", "Sub", "Mul", "Div", "Neg", "Sqrt",
+          "ReduceL2")  # these may also make constants of constants
 
 
 def require(condition, expected):

@@ -14,6 +14,7 @@ from refbound.layers import Flatten
 from . import optional, reason
 from .onnx_operators import FOLDED, NO_BORDER, OPERATORS, UNKNOWN, require
 
+LARGEST = 10**6  # numbers that a node may make of a shape
 LEAST_OPSET = 7  # before it, Add and its kin align their inputs by attributes
 
 
@@ -83,6 +84,8 @@ def take(chain, node, context, onnx):
         return
     values = {name: np.broadcast_to(np.float32(0), chain.shapes[name]) if name in data else chain.constants[name]
               for name in given}
+    require(node.op_type != "ConstantOfShape" or math.prod(values[given[0]].tolist()) <= LARGEST,
+            f"at most {LARGEST} numbers")
     chain.constants[node.output[0]] = evaluate(node, values, context.opset_imports, onnx)
     if data or chain.sizes & set(given):
         chain.sizes.add(node.output[0])
