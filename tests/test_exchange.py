@@ -168,7 +168,13 @@ REFUSED = {
     "Pad of ones": ([("Reshape", ["x", "image"], "i", {}), ("Pad", ["i", "sides", "one1"], "z", {})],
                     "node the Pad z (Pad): expected a constant of 0"),
     "a shape of a trillion": ([("ConstantOfShape", ["trillion"], "t", {}), ("Add", ["x", "t"], "z", {})],
-                              "node the ConstantOfShape t (ConstantOfShape): expected at most 1000000 numbers"),
+                              "node the ConstantOfShape t (ConstantOfShape): expected a shape of at most 1000000"),
+    "Pad of two million": ([("Reshape", ["x", "image"], "i", {}), ("Pad", ["i", "far"], "p", {}),
+                            ("Conv", ["p", "k"], "z", {})],
+                           "node the Conv z (Conv): expected at most 1000 rows or columns of padding, got 2000000"),
+    "Pad of nothing": ([("Reshape", ["x", "last"], "i", {}), ("Pad", ["i", "no"], "p", {}),
+                        ("Transpose", ["p"], "t", {"perm": [0, 3, 1, 2]}), ("Conv", ["t", "k"], "z", {})],
+                       "node the Conv z (Conv): expected an image in the order of the layer before it"),
     "Pad by the edge": ([("Reshape", ["x", "image"], "i", {}), ("Pad", ["i", "sides"], "z", {"mode": "edge"})],
                         "node the Pad z (Pad): expected a constant of 0"),
     "Pad of channels": ([("Reshape", ["x", "image"], "i", {}), ("Pad", ["i", "odd"], "z", {})],
@@ -209,7 +215,8 @@ def test_what_a_network_cannot_hold_is_refused_by_node_and_operator(onnx, tmp_pa
     nodes, line = REFUSED[name]
     more = {"zero": np.zeros(12, np.float32), "nan": np.full(4, np.nan, np.float32), "six": np.array([-1, 6]),
             "one": np.array([1, -1]), "f": f32(12), "zero1": np.float32(0), "six1": np.float32(6),
-            "first": np.array([0]), "one1": np.float32(1), "trillion": np.array([10**6, 10**6]),
+            "first": np.array([0]), "one1": np.float32(1), "last": np.array([-1, 2, 2, 3]), "no": np.zeros(8, np.int64),
+            "far": np.array([0, 0, 2 * 10**6, 0, 0, 0, 0, 0]), "trillion": np.array([10**6, 10**6]),
             "odd": np.array([0, 1, 0, 0, 0, 0, 0, 0]),
             "k1x1": f32(2, 3, 1, 1)}
     write_graph(onnx, tmp_path / "net.onnx", nodes, CONSTANTS | more, ("N", 12))

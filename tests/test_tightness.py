@@ -120,6 +120,16 @@ def test_logits_far_above_their_margins_round_them_and_stop_nothing(model, tmp_p
         tightness.main(command)
 
 
+def test_a_coarse_allowance_for_rounding_hides_no_wrong_bound(model, monkeypatch):
+    """In a network of six ReLUs it may be above 1."""
+    real = rb.margin_bounds
+    monkeypatch.setattr(tightness, "rounding_allowance", lambda net, ball, y: np.full((len(y), net.classes), 1e9))
+    monkeypatch.setattr(rb, "margin_bounds", lambda net, ball, y, method, **more:
+                        real(net, ball, y, method, **more) - 1e-3 * (method == "crown-ibp"))
+    with pytest.raises(ValueError, match="above crown-ibp.*one of them is wrong"):
+        tightness.main([model, "--n", "1", "--eps", "0.0001", "--pgd-steps", "2"])
+
+
 def test_margins_far_from_1_are_printed_in_a_unit_that_is_said(model, tmp_path, capsys):
     rb.save(last_layer_times(rb.load(model), np.float32(1e6)), tmp_path / "times.npz")
     command = ["--n", "1", "--eps", "0.02", "--pgd-steps", "2", "--rows", "crown"]

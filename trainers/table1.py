@@ -118,7 +118,7 @@ def complete(cells):
             name = f"mean of {len(runs)}" if len(runs) > 1 else f"seed {runs[0]['arguments']['seed']}"
             rows.append([radius(eps), f"{column}, {name}", spread(pgd), exact(*runs), spread(verified),
                          missed(pgd, [one["complete"]["exact_error"] for one in runs], verified)])
-    title = ("Every image decided (verify.complete): errors of single networks in %, "
+    title = ("Every image decided (verify.complete): errors of networks in %, "
              "and the share of verified − PGD that PGD missed")
     return [f"{title}\n\n{markdown(['ε', 'network', 'PGD', 'exact', 'verified', 'missed'], rows)}"] if rows else []
 

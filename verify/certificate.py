@@ -13,6 +13,7 @@ import io
 import time
 from dataclasses import dataclass, fields
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -189,20 +190,26 @@ def first_certificates(net, dataset, eps, clipped, args):
 
     The certificates of the first args.n images that one did; with --save each is written as soon as it is made.
     """
-    (images, labels), certificates, in_a_row = data.first(dataset, 0, net), [], 0
-    if args.save:
-        Path(args.save).mkdir(parents=True, exist_ok=True)
+    (images, labels), certificates, index, in_a_row = data.first(dataset, 0, net), [], -1, 0
     parts = (slice(i, i + BATCH) for i in range(0, len(images), BATCH))
     made = (pair for part in parts
             for pair in make(net, images[part], labels[part], eps, clipped, args.method, args.steps, args.seed))
-    for index, (certificate, worst) in enumerate(progress(made, "images tried", len(images))):
-        in_a_row = 0 if worst < 0 else in_a_row + 1
-        if worst < 0:
-            certificates.append((f"{index:05}.npz", certificate))
-            if args.save:
-                write(certificate, Path(args.save) / certificates[-1][0])
-        if len(certificates) == args.n or in_a_row == args.give_up:
-            break
+
+    def found():
+        nonlocal index, in_a_row
+        for index, (certificate, worst) in enumerate(made):
+            in_a_row = 0 if worst < 0 else in_a_row + 1
+            if worst < 0:
+                yield f"{index:05}.npz", certificate
+            if in_a_row == args.give_up:
+                return
+
+    if args.save:
+        Path(args.save).mkdir(parents=True, exist_ok=True)
+    for name, certificate in progress(islice(found(), args.n), "certificates made", min(args.n, len(images))):
+        certificates.append((name, certificate))
+        if args.save:
+            write(certificate, Path(args.save) / name)
     return certificates, index + 1 - len(certificates), in_a_row == args.give_up
 
 

@@ -21,6 +21,7 @@ import numpy as np
 
 from refbound.layers import Conv2d, Linear, ReLU
 
+MOST_PADS = 1000  # on one side
 NO_BORDER = [0, 0], [0, 0]  # zeros before and after the rows and columns of an image
 FOLDED = ("Constant", "Identity", "Cast", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Concat", "Gather", "Slice",
           "Shape", "ConstantOfShape", "Add", "Sub", "Mul", "Div", "Neg", "Sqrt",
@@ -57,6 +58,7 @@ def conv(chain, attributes, W, bias=None):
     before, after = ([a + b for a, b in zip(*pair)] for pair in zip((before, after), chain.border))
     chain.border = NO_BORDER
     pads = tuple(map(max, before, after))
+    require(max(pads) <= MOST_PADS, f"at most {MOST_PADS} rows or columns of padding, got {max(pads)}")
     W = np.pad(W, ((0, 0), (0, 0), *((p - a, p - b) for p, a, b in zip(pads, before, after))))
     layer = Conv2d(W.shape[1], W.shape[0], W.shape[2:], strides, pads)
     layer.at(chain.shape)
@@ -72,16 +74,21 @@ def conv(chain, attributes, W, bias=None):
 
 def pad(chain, attributes, pads=None, value=None, axes=None):
     """Zeros around an image."""
-    chain.take_image()
     pads, value = np.asarray(attributes.get("pads", pads)), attributes.get("value", 0.0 if value is None else value)
     axes, sides = np.arange(4) if axes is None else axes + 4 * (axes < 0), np.zeros((2, 4), int)
     require(attributes.get("mode", b"constant") == b"constant" and np.size(value) == 1 and np.all(value == 0),
             "a constant of 0")
-    require(len(chain.shape) == 3 and pads.dtype == axes.dtype == np.int64 and pads.shape == (2 * axes.size,)
-            and len({*axes.tolist()} & {*range(4)}) == axes.size, "an image, and two pads in int64 for each axis")
+    require(chain.units.ndim == 3, f"an image, got {chain.units.shape}")
+    require(axes.ndim == 1 and axes.dtype == np.int64 and len({*axes.tolist()} & {*range(4)}) == axes.size,
+            f"different axes of an image in int64, got {axes.dtype} {axes.tolist()}")
+    require(pads.dtype == np.int64 and pads.shape == (2 * axes.size,),
+            f"two pads in int64 for each of {axes.size} axes, got {pads.dtype} {pads.shape}")
     sides[:, axes] = pads.reshape(2, -1)
     require(sides.min() >= 0 and not sides[:, :2].any(),
             f"pads of at least 0, of rows and columns, got {pads.tolist()}")
+    if not sides.any():
+        return
+    chain.take_image()
     chain.border = tuple([a + b for a, b in zip(*pair)] for pair in zip(chain.border, sides[:, 2:].tolist()))
 
 

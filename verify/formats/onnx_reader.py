@@ -84,8 +84,9 @@ def take(chain, node, context, onnx):
         return
     values = {name: np.broadcast_to(np.float32(0), chain.shapes[name]) if name in data else chain.constants[name]
               for name in given}
-    require(node.op_type != "ConstantOfShape" or math.prod(values[given[0]].tolist()) <= LARGEST,
-            f"at most {LARGEST} numbers")
+    if node.op_type == "ConstantOfShape":
+        shape = values[given[0]]
+        require(shape.ndim == 1 and math.prod(shape.tolist()) <= LARGEST, f"a shape of at most {LARGEST} numbers")
     chain.constants[node.output[0]] = evaluate(node, values, context.opset_imports, onnx)
     if data or chain.sizes & set(given):
         chain.sizes.add(node.output[0])
