@@ -146,7 +146,7 @@ def evaluate(net, dataset, args, quiet=False):
     parts = parallel.shards(len(dataset.labels), size)
     with parallel.workers(parallel.threads(args)) as pmap:
         results = pmap(partial(_shard, net, dataset, parts, args), range(len(parts)))
-        outcomes = list(results if quiet else words.progress(results, "shards evaluated", len(parts)))
+        outcomes = list(results if quiet else words.progress(results, "parts of the images evaluated", len(parts)))
     right, attacked, certified = (np.concatenate(columns, -1) for columns in zip(*outcomes))
     both, estimate = attacked & certified, is_estimate(args)
     verified = certified if estimate else certified & ~both  # (draws, N)
