@@ -190,7 +190,7 @@ def test_what_cannot_be_gone_on_with_is_refused(model, whole, tmp_path):
     out, text = tmp_path / "out.json", json.dumps(whole)
     out.write_text(text, encoding="utf-8")
     for change, message in ((["--eps", "0.05"], "eps 0.04, now 0.05"), (["--no-clip"], "domain"),
-                            (["--seed", "1"], "seed"), (["--time-limit", "9"], "time_limit")):
+                            (["--seed", "1"], "seed"), (["--time-limit", "9"], "time_limit 60.0, now 9.0")):
         with pytest.raises(ValueError, match=message):
             run(model, out, *change)
         assert out.read_text(encoding="utf-8") == text
@@ -290,6 +290,30 @@ def test_a_witness_of_branch_and_bound_that_is_none_by_itself_is_unknown(model, 
     monkeypatch.setattr(stages, "branch_and_bound", lambda *given, **more: [found])
     ball = rb.Ball(data.to_float(images, np.float64), 1e-15)
     assert stages.branch(double(net), ball, labels, 1.0) == [stages.UNKNOWN]
+
+
+def test_with_more_time_what_is_unknown_is_tried_again(model, whole, tmp_path, monkeypatch):
+    out, decide, asked = tmp_path / "out.json", complete.decide, []
+    unknown = [i for i, stage in enumerate(whole["stages"]) if stage in ("cap or crown", "branch and bound", "MILP")]
+    less = {**whole, "config": {**whole["config"], "time_limit": 1.0},
+            **{name: [other if i in unknown else value for i, value in enumerate(whole[name])]
+               for name, other in (("verdicts", "unknown"), ("stages", None))}}
+    less["witnesses"] = {i: x for i, x in whole["witnesses"].items() if int(i) not in unknown}
+
+    def seen(net, methods, seed, time_limit, chunk):
+        asked.append((chunk[0], len(chunk[2]), time_limit))
+        return decide(net, methods, seed, time_limit, chunk)
+
+    monkeypatch.setattr(complete, "decide", seen)
+    out.write_text(json.dumps(less), encoding="utf-8")
+    assert len(unknown) > 1 and run(model, out, "--time-limit", "1") == less and not asked
+    last = str(unknown[-1])
+    part = run(model, out, "--n", last)
+    assert asked == [(i, 1, 60.0) for i in unknown[:-1]] and part["config"]["time_limit"] == 1.0
+    assert part["verdicts"] == [*whole["verdicts"][:int(last)], "unknown", *whole["verdicts"][int(last) + 1:]]
+    found = run(model, out)
+    assert all(found[name] == whole[name] for name in ("config", "verdicts")) and None not in found["stages"]
+    assert {*found["witnesses"]} == {*whole["witnesses"]}
 
 
 def test_of_a_longer_file_the_images_that_are_asked_for_are_counted(model, whole, tmp_path, capsys):

@@ -126,6 +126,23 @@ def test_a_saved_witness_is_run_again(model, tmp_path):
         milp.main([str(model), "--n", "4", "--eps", "0.05", "--out", str(out)])
 
 
+def test_with_more_time_what_is_unknown_is_tried_again(model, tmp_path):
+    out = tmp_path / "out.jsonl"
+    command = [str(model), "--n", "4", "--eps", "0.05", "--out", str(out)]
+    milp.main(command)
+    head, *whole = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
+    lines = [{"config": {**head["config"], "time_limit": 1.0}}, whole[0],
+             *({**row, "answer": "unknown", "witness": None, "seconds": -1} for row in whole[1:])]
+    out.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    milp.main([*command, "--n", "3"])
+    made, *found = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
+    assert [row["answer"] for row in found] == [*(row["answer"] for row in whole[:3]), "unknown"]
+    assert found[0] == whole[0] and made["config"]["time_limit"] == 1.0
+    milp.main(command)
+    made, *found = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
+    assert [row["answer"] for row in found] == [row["answer"] for row in whole] and made == head
+
+
 def test_the_command_says_in_a_line_what_it_cannot_do(model, tmp_path, capsys):
     given = [str(model), "--eps", "0.1"]
     for argv, word in (([str(tmp_path / "none.npz")], "none.npz"), ([str(model)], "--eps"),

@@ -59,15 +59,15 @@ def main(argv=None):
         belongs(args, config["model"], wrong)
     out = Path(args.out or default_out(args, "held-out" if args.held_out else "complete", ".json"))
     config["methods"] = bounds_of(args.model)
-    state = resume(out, config, wrong)
+    state, again = resume(out, config, wrong)
     for i, x in state["witnesses"].items():
         if int(i) < len(y):
             witnessed(net, ball, y, int(i), x, stored=True)
-    state = decided(net, ball, y, state, out, config, args)
+    state = decided(net, ball, y, state, again, out, config, args)
     print(report(state, len(y), args), f"verdicts and witnesses: {out}", sep="\n")
     if args.record:
         record.add_verdicts(args.record, state["verdicts"][:len(y)],
-                            {**config, "seconds": sum(state["seconds"].values())})
+                            {**state["config"], "seconds": sum(state["seconds"].values())})
 
 
 def belongs(args, model, wrong):
@@ -78,23 +78,31 @@ def belongs(args, model, wrong):
         raise ValueError(f"{args.record}: expected the record of {args.model}, found that of another, {beside}")
 
 
-def decided(net, ball, y, state, out, config, args):
-    """What the file of results holds when every image is decided; it is written after each chunk of images."""
-    done, size = len(state["verdicts"]), parallel.shard_size(net, *config["methods"])
-    chunks = [(i, ball[i:min(i + size, len(y))], y[i:i + size]) for i in range(done, len(y), size)]
+def decided(net, ball, y, state, again, out, config, args):
+    """What the file of results holds when every image is decided; it is written after each chunk of images.
+
+    again: the images to try again, each a chunk; until all have been, config says the time that they had before.
+    """
+    size, left = parallel.shard_size(net, *config["methods"]), {*again}
+    spans = [(i, i + 1) for i in again if i < len(y)]
+    spans += [(i, min(i + size, len(y))) for i in range(len(state["verdicts"]), len(y), size)]
+    chunks, done = [(i, ball[i:stop], y[i:stop]) for i, stop in spans], len(y) - sum(stop - i for i, stop in spans)
     out.parent.mkdir(exist_ok=True)
     with (parallel.workers(args.jobs or parallel.available_cores()) as pmap,
-          tqdm(initial=min(done, len(y)), total=len(y), unit="image", disable=None) as bar):
-        for found in pmap(partial(decide, net, config["methods"], args.seed, args.time_limit), chunks):
+          tqdm(initial=done, total=len(y), unit="image", disable=None) as bar):
+        decisions = pmap(partial(decide, net, config["methods"], args.seed, args.time_limit), chunks)
+        for (first, *_), found in zip(chunks, decisions):
             for i, x in found["witnesses"].items():
                 witnessed(net, ball, y, int(i), x)
             for note in found.pop("notes"):
                 tqdm.write(note)
-            state = {"config": config, **joined(state, found)}
+            left.discard(first)
+            state = {**joined(state, first, found), "config": state["config"] if left else config}
             checkpoint.write(out, json.dumps(state) + "\n")
+            done += len(found["verdicts"])
             bar.update(len(found["verdicts"]))
             if bar.disable:
-                print(f"{len(state['verdicts'])} of {len(y)} images", flush=True)
+                print(f"{done} of {len(y)} images", flush=True)
     return state
 
 
@@ -109,12 +117,12 @@ def bounds_of(model):
 
 
 def resume(path, config, wrong):
-    """What a file of results holds, nothing if there is none; ValueError if it is damaged or of another computation.
+    """(what a file of results holds, nothing if there is none; its unknown images that had less time than now).
 
-    wrong: whether the network misclassifies each image.
+    wrong: whether the network misclassifies each image. ValueError if the file is damaged or of another computation.
     """
     if not path.exists():
-        return {"verdicts": [], "stages": [], "seconds": {}, "witnesses": {}}
+        return {"verdicts": [], "stages": [], "seconds": {}, "witnesses": {}}, []
     state = checkpoint.read_json(path)
     try:
         made, verdicts, stages = dict(state["config"]), list(state["verdicts"]), list(state["stages"])
@@ -130,13 +138,16 @@ def resume(path, config, wrong):
     if other := [i for i, (answer, w) in enumerate(zip(verdicts, wrong)) if (answer == "misclassified") != w]:
         raise ValueError(f"{path}: says {verdicts[other[0]]} of image {other[0]}, against the network; "
                          "give another --out")
-    return {**state, "verdicts": verdicts, "stages": stages}
+    less = made["time_limit"] < config["time_limit"]
+    again = [i for i, answer in enumerate(verdicts) if less and answer == "unknown"]
+    return {**state, "verdicts": verdicts, "stages": stages}, again
 
 
-def joined(state, found):
-    """What a file holds with the images of one chunk more."""
+def joined(state, first, found):
+    """What a file holds with the images of one chunk, from the first, in their places."""
+    last = first + len(found["verdicts"])
     seconds = {stage: state["seconds"].get(stage, 0) + spent for stage, spent in found["seconds"].items()}
-    return {"verdicts": state["verdicts"] + found["verdicts"], "stages": state["stages"] + found["stages"],
+    return {**{name: [*state[name][:first], *found[name], *state[name][last:]] for name in ("verdicts", "stages")},
             "seconds": seconds, "witnesses": {**state["witnesses"], **found["witnesses"]}}
 
 

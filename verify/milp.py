@@ -36,23 +36,30 @@ class Args(Given):
 
 
 def main(argv=None):
-    """Verdicts on the images that the file of results does not hold yet, saved one by one; then the counts."""
+    """Verdicts on the images that the file of results does not hold yet, saved one by one; then the counts.
+
+    The file's unknown ones are tried again if they had less time; until all have been, it says the time they had.
+    """
     args = arguments.parse(Args, "verify.milp", argv)
     arguments.at_least(args, eps=0, n=1, time_limit=0.001, seed=0)
     net, ball, y, config = problem(args)
     out = Path(args.out or default_out(args, "verdicts", ".jsonl"))
-    rows = resume(out, config)
+    rows, made = resume(out, config)
     out.parent.mkdir(parents=True, exist_ok=True)
     for row in rows[:args.n]:
         if row["witness"] is not None:
             witnessed(net, ball, y, row["image"], row["witness"], stored=True)
-    bar = tqdm(range(len(rows), args.n), initial=min(len(rows), args.n), total=args.n, unit="image", disable=None)
+    again = [i for i, row in enumerate(rows) if row["answer"] == "unknown" and made["time_limit"] < args.time_limit]
+    todo, left = [i for i in again if i < args.n] + [*range(len(rows), args.n)], {*again}
+    bar = tqdm(todo, initial=args.n - len(todo), total=args.n, unit="image", disable=None)
     for i in bar:
-        rows.append(one(net, ball[i:i + 1], y[i], i, args))
-        checkpoint.write(out, "".join(json.dumps(line) + "\n" for line in [{"config": config}, *rows]))
+        rows[i:i + 1] = [one(net, ball[i:i + 1], y[i], i, args)]
+        left.discard(i)
+        lines = [{"config": made if left else config}, *rows]
+        checkpoint.write(out, "".join(json.dumps(line) + "\n" for line in lines))
         bar.set_postfix(counts(rows))
         if bar.disable:
-            print(f"image {i}: {rows[-1]['answer']} in {rows[-1]['seconds']} s", flush=True)
+            print(f"image {i}: {rows[i]['answer']} in {rows[i]['seconds']} s", flush=True)
     found = counts(rows[:args.n])
     print(", ".join(f"{count} {answer}" for answer, count in found.items()), f"of {args.n} images in {out}")
     print(exact_error(args, found["not robust"], args.n - found["robust"], args.n))
@@ -91,9 +98,12 @@ def counts(rows):
 
 
 def resume(path, config):
-    """The rows of a file of results, none if there is no such file; ValueError if it is of another computation."""
+    """(the rows of a file of results, none if there is no such file; the config that they were made with).
+
+    ValueError if it is of another computation.
+    """
     if not path.exists():
-        return []
+        return [], config
     try:
         head, *rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
         made, found = dict(head["config"]), [(row["image"], row["answer"], row["witness"] is None) for row in rows]
@@ -104,7 +114,7 @@ def resume(path, config):
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path}: not a file of verdicts ({error}); give another --out") from None
     same(path, made, config)
-    return rows
+    return rows, made
 
 
 if __name__ == "__main__":
