@@ -142,6 +142,8 @@ def test_multiply_adds_counted_by_hand():
     assert cost.multiply_adds(net, "one-step") == 132 + boxes + linear + 2 * 3 * (48 + 56)
     assert cost.multiply_adds(net, "cap") == 132 + linear + 4 * 48 + 3 * 7 * 48  # 7 units seen through the first layer
     assert cost.multiply_adds(net, "crown") == 132 + linear + 4 * 48 + 2 * 3 * 7 * 48
+    assert cost.multiply_adds(net, "ibp", objective="sabr") == 132 + boxes + 8 * 2 * 132  # 8 steps, there and back
+    assert cost.multiply_adds(net, "ibp", objective="mtl-ibp") == 132 + boxes + 8 * 2 * 132 + 3 * 132 - 48
     assert cost.multiply_adds(net, "cap", 5) == 132 + linear + 2 * (1 + 5) * 48 + 3 * (1 + 10) * 56
     case = timed.case_of(benchmark.Args(batch=10), "mlp", {"widths": (6, 8, 7, 4), "input_shape": (6,)}, "ibp")
     assert case.gflop() == pytest.approx(2e-9 * 10 * (132 + boxes))
@@ -215,6 +217,14 @@ def test_speed_times_the_rendering_in_turn(torch, tmp_path):
     assert set(row["times"]) == {"refbound", "rendering", "sgemm"}
 
 
+def test_speed_times_an_objective_with_its_attack(tmp_path, capsys):
+    ibp, mtl = run_speed(tmp_path, "--against", "rendering", "--methods", "ibp", "mtl-ibp")["rows"]
+    assert set(mtl["ms"]) == {"refbound"} and mtl["ms"]["refbound"] > ibp["ms"]["refbound"]
+    net = rb.models.mlp(np.random.default_rng(0), input_shape=(1, 28, 28))
+    assert mtl["gflop"] == 2e-9 * 8 * cost.multiply_adds(net, "ibp", objective="mtl-ibp") > 3 * ibp["gflop"]
+    assert "\n| mlp   | mtl-ibp |     8 | " in capsys.readouterr().out
+
+
 def test_worker_waits_for_its_turn_and_says_why_it_ends():
     case = timed.case_of(benchmark.Args(batch=4, threads=1), "mlp", {}, "crown-ibp")
     with benchmark.Worker(case) as one:
@@ -244,7 +254,7 @@ def test_peak_memory_is_that_of_an_allocation():
 
 
 def test_figure_of_a_sweep(tmp_path):
-    rows = [{"method": method, "projections": None, "of": (of, n), "gflop": n,
+    rows = [{"method": method, "projections": None, "objective": "robust", "of": (of, n), "gflop": n,
              "ms": {"refbound": n, "rendering": 2 * n}}
             for method in ("ibp", "cap") for of, (values, _) in timed.SWEEPS.items() for n in values]
     report.draw(rows, tmp_path / "sweep.png")

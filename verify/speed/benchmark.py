@@ -41,7 +41,8 @@ class Args:
     """Time a training step of refbound against the PyTorch rendering and the installed implementations."""
 
     models: tuple = argument(("mlp", "small", "dm_small", "wide"), "networks", choices=tuple(rb.models.MODELS))
-    methods: tuple = argument(("ibp", "crown-ibp", "cap-ibp", "one-step", "cap", "cap-50"), "cap-K has K projections")
+    methods: tuple = argument(("ibp", "crown-ibp", "cap-ibp", "one-step", "cap", "cap-50"), "cap-K has K projections; "
+                             "an objective is ibp's, with its attack")
     against: tuple = argument(
         tuple(PEERS), "other implementations, of those that are installed", choices=tuple(PEERS), nargs="*")
     batch: int = argument(128, "examples in a step")
@@ -125,7 +126,8 @@ def usable(args):
 def measure(case, args, others, sgemm):
     """A row of the result: times and memory of every implementation that can take the case, in turn."""
     net, failed, running = case.network(), {}, []
-    names = ["refbound", *(name for name in others if PEERS[name].takes(net, case.method, case.projections))]
+    names = ["refbound", *(name for name in others if case.objective == "robust"
+                           and PEERS[name].takes(net, case.method, case.projections))]
     with ExitStack() as stack:
         for name in names:
             one = stack.enter_context(Worker(case._replace(implementation=name)))

@@ -25,6 +25,7 @@ class Case(NamedTuple):
     make: dict               # what to make it with
     method: str
     projections: int         # of cap, or None
+    objective: str           # a name of refbound.OBJECTIVES
     batch: int
     eps: float
     threads: int
@@ -43,7 +44,7 @@ class Case(NamedTuple):
 
     def gflop(self):
         """A step's floating-point operations in units of 10⁹: two for each multiply-add."""
-        return 2e-9 * self.batch * multiply_adds(self.network(), self.method, self.projections)
+        return 2e-9 * self.batch * multiply_adds(self.network(), self.method, self.projections, self.objective)
 
 
 def all_cases(args):
@@ -60,13 +61,16 @@ def all_cases(args):
 
 
 def case_of(args, model, make, text):
-    """The Case of refbound with a method by its name here: "cap-50" is cap with 50 projections."""
+    """The Case of refbound with a method by its name here: "cap-50" is cap with 50 projections, "sabr" is by ibp."""
     name, _, number = text.rpartition("-")
     projections = int(number) if name == "cap" and number.isdigit() else None
-    method = name if projections else text
+    objective = text if text in rb.OBJECTIVES else "robust"
+    method = name if projections else "ibp" if objective == text else text
     if method not in rb.METHODS or method == "alpha":
-        raise ValueError(f"--methods: expected a method that trains, or cap-K for K projections, got {text!r}")
-    return Case("refbound", model, make, method, projections, *(getattr(args, name) for name in Case._fields[5:]))
+        raise ValueError("--methods: expected a method that trains, cap-K for K projections, or an objective, "
+                         f"got {text!r}")
+    return Case("refbound", model, make, method, projections, objective,
+                *(getattr(args, name) for name in Case._fields[6:]))
 
 
 def within(limit, case):

@@ -14,12 +14,16 @@ Per example:
                         its weights), a convolution's on its receptive field. crown has two of them, one for each side
     cap, p projections  forwards: 1 + p vectors for each term of the sum, the input and every earlier ReLU; as much
                         again for the weights, and for the adjoint of every layer but the first
+    an objective        but for robust, in each step of its attack m_k forward and m_k back in every layer; but for
+                        sabr, m_k forward at the attack's point, for the weights, and back in every layer but the first
 
 Not counted, being lower by the width of a layer: what is elementwise, biases, the last layer's rows e_m − e_y
 (differences of rows), and the final products with the input. Padding counts as if it were there.
 """
 
+import refbound as rb
 from refbound.arrays.field import field
+from refbound.objectives import STEPS
 
 
 def layer_costs(net):
@@ -27,8 +31,13 @@ def layer_costs(net):
     return {i: net.params[f"{i}.weight"].size * layer.positions for i, layer in net.affine}
 
 
-def multiply_adds(net, method, projections=None):
+def multiply_adds(net, method, projections=None, objective="robust"):
     """Of one training step for one example: logits, bound, loss and gradients."""
+    options = rb.OBJECTIVES[objective].options
+    if options:
+        once, (first, *_) = sum(layer_costs(net).values()), layer_costs(net).values()
+        return (multiply_adds(net, method, projections) + 2 * STEPS * once
+                + (3 * once - first if "alpha" in options else 0))
     cost, S = layer_costs(net), net.classes - 1
     first, last = min(cost), max(cost)
     inner = {i: m for i, m in cost.items() if net.relus and i < net.relus[-1]}

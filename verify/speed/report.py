@@ -39,8 +39,9 @@ def report(rows, args, load):
 
 
 def method_name(row):
-    """The method of a row, with its projections."""
-    return row["method"] + (f", {row['projections']} projections" if row["projections"] else "")
+    """The method of a row, with its projections; an objective by its name."""
+    method = row["method"] if row["objective"] == "robust" else row["objective"]
+    return method + (f", {row['projections']} projections" if row["projections"] else "")
 
 
 def number(value):

@@ -1,6 +1,6 @@
 """One implementation's training step, timed in a process of its own so that two never share threads or memory.
 
-    python -m verify.speed.worker '["refbound", "small", {}, "crown-ibp", null, 128, 0.1, 2, 0, 12.0, "cpu"]'
+    python -m verify.speed.worker '["refbound", "small", {}, "crown-ibp", null, "robust", 128, 0.1, 2, 0, 12.0, "cpu"]'
 
 It loads this cases.Case, takes a first step and writes {"ready": its ms}. Then it waits: for each line "run" on
 standard input it takes steps for about BURST seconds, at least one, and writes {"ms": [...]}; for a line "memory" it
@@ -42,7 +42,7 @@ def refbound_step(case):
     if case.batch < train.Args().batch:
         shard = min(shard, -(-case.batch // case.threads))
     args = train.Args(method=case.method, batch=case.batch, shard=shard, projections=case.projections,
-                      device=case.device)
+                      objective=case.objective, device=case.device)
     images, batch, now = case.dataset(net), np.arange(case.batch), {"eps": case.eps, "beta": 1.0, "kappa": 0.0}
     with parallel.workers(case.threads) as pmap:
         yield lambda: train.gradient(net, train.Minibatch(images, batch, [case.seed], now, args, pmap))
