@@ -11,11 +11,12 @@ where g and b are those of Definition 1 with one term more, that of z_j itself. 
 
 That is still linear in (g, b): `linear.upstream` pushes the worst case x* forwards as before. With v, what z_j becomes,
 
-    ∂s̄/∂β_j = σ_j v_j,        ∂s̄/∂a̲_j = g_j⁻ v_j,        β ← (β − 1.9 s̄⁺ ∂s̄/∂β / ‖∂s̄/∂β‖²)⁺
+    ∂s̄/∂β_j = σ_j v_j,        ∂s̄/∂a̲_j = g_j⁻ v_j,        β ← (β − 1.9 (s̄ + τ)⁺ ∂s̄/∂β / ‖∂s̄/∂β‖²)⁺
 
-are the gradients, and Polyak's step towards s̄ = 0. Where s̄ is convex in β, as it is while x* on its way stays in
-every [l, u], the step comes nearer to every β that has s̄ ≤ 0; elsewhere it is a heuristic, and the least s̄ that was
-met is kept. Its norm is one of what may move, β_j > 0 or ∂s̄/∂β_j < 0. Least in (a̲, β), s̄ is the dual of a linear
+are the gradients, and Polyak's step towards s̄ = −τ. (Steps towards 0 would come near it, from above.) τ falls with the
+steps of the slopes, from half of the first s̄⁺. Where s̄ is convex in β, as it is while x* on its way stays in every
+[l, u], the step comes nearer to every β that has s̄ ≤ −τ; elsewhere it is a heuristic, and the least s̄ that was met is
+kept. Its norm is one of what may move, β_j > 0 or ∂s̄/∂β_j < 0. Least in (a̲, β), s̄ is the dual of a linear
 program: the mean of the x* on the way comes near a point that attains it, from which an attack starts. The unit to cut
 has the largest g_j⁺ b̄_j, what the chord adds to s̄ (the intercept score of BaBSR).
 """
@@ -38,7 +39,7 @@ class Decision(NamedTuple):
     """What is known of an image."""
 
     answer: str      # "robust", "not robust" or "unknown"
-    bound: float     # the greatest s̄ of a margin over the parts; where not robust, over some of them
+    bound: float     # the greatest s̄ of a margin over the parts; where not robust, over those below 0, or −∞
     witness: object  # (*input_shape), a point of the ball with a margin of at least 0; or None
     parts: int       # how many were bounded, the whole balls not counted
 
@@ -152,16 +153,18 @@ def optimise(net, C, region, pre, sigma, beta, a, steps=20):
     """
     least, best, x = float("inf"), a, 0
     for t in range(steps + 1):
+        fall = 2.0 ** (-1 - 8 * t / max(steps, 1))
         relaxation = relax_cut(net, C, [enclose(l, u, k) for (l, u), k in zip(pre, a)], sigma, beta)
         s, worst = maximise(relaxation, region)
         xp, better = namespace(s), (s < least)[..., None]
+        first = positive(s) if t == 0 else first
         best = [xp.where(better, new, old) for new, old in zip(a, best)]
         least, x = xp.minimum(s, least), x + worst * (2 * t >= steps) / (steps // 2 + 1)
         da, dbeta = gradients(net, relaxation, worst, sigma)
-        a = [xp.clip(k - 2.0 ** (-1 - 8 * t / max(steps, 1)) * xp.sign(d), 0, 1) for k, d in zip(a, da)]
+        a = [xp.clip(k - fall * xp.sign(d), 0, 1) for k, d in zip(a, da)]
         free = [d * ((k > 0) | (d < 0)) for k, d in zip(beta, dbeta)]
         square = sum((d * d).sum(-1) for d in free)
-        polyak = (1.9 * positive(s) / (square + (square == 0)))[..., None]
+        polyak = (1.9 * positive(s + fall * first) / (square + (square == 0)))[..., None]
         beta = [positive(k - polyak * d) for k, d in zip(beta, free)]
     return least, x, best, beta
 

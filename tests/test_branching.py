@@ -118,6 +118,16 @@ def test_verdicts_are_those_of_all_patterns_and_of_the_milp(seed):
             assert worst - 1e-9 <= found.bound < 0
 
 
+def test_a_part_whose_bound_can_be_below_0_gets_there():
+    """Steps towards s̄ = 0 come near it, and stay above: no limit was enough for this network."""
+    params = {"0.weight": [[-0.7, 0.3], [-1.1, 0.8], [0.4, -0.7], [1.2, -0.4]], "0.bias": [-0.9, -0.7, 1.2, -0.6],
+              "2.weight": [[0, -0.8, -0.8, 0.5], [0.8, -0.1, 0.2, 0.3]], "2.bias": [0.54, 0.2]}
+    net = rb.Network([Linear(2, 4), ReLU(), Linear(4, 2)], {name: np.array(p) for name, p in params.items()}, (2,))
+    ball, y = rb.Ball(np.array([[0.2, 0.4]]), 1.0, domain=None), np.array([1])
+    found = branch_and_bound(net, ball, y, limit=30)[0]
+    assert found.answer == "robust" and by_patterns(net, ball, 0, 1) <= found.bound + 1e-9 < 0
+
+
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_what_ends_early_or_is_nan_is_unknown():
     net, ball, y = random_problem(4)
