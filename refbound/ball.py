@@ -86,9 +86,9 @@ class Ball:
 
     def __getitem__(self, examples):
         """The ball of some of the examples (a slice or an index array)."""
-        if isinstance(examples, Integral):
-            raise ValueError(f"ball: expected a slice or an index array, got {examples}: "
-                             f"ball[{examples}:{examples + 1}] has one example")
+        if isinstance(examples, tuple) or not isinstance(examples, slice) and np.ndim(examples) != 1:
+            one = f": ball[{examples}:{examples + 1}] has one example" if isinstance(examples, Integral) else ""
+            raise ValueError(f"ball: expected a slice or an index array, got {examples!r}{one}")
         part = object.__new__(Ball)
         if len(self.x[examples]) == 0:
             raise ValueError(f"ball: expected at least one of {len(self)} examples, got none by {examples!r}")

@@ -151,13 +151,13 @@ def optimise(net, C, region, pre, sigma, beta, a, steps=20):
 
     The slopes take the steps of `alpha`, those of each margin by itself; β takes Polyak's.
     """
-    least, best, x = float("inf"), a, 0
+    least, best, x, first = float("inf"), a, 0, None
     for t in range(steps + 1):
         fall = 2.0 ** (-1 - 8 * t / max(steps, 1))
         relaxation = relax_cut(net, C, [enclose(l, u, k) for (l, u), k in zip(pre, a)], sigma, beta)
         s, worst = maximise(relaxation, region)
         xp, better = namespace(s), (s < least)[..., None]
-        first = positive(s) if t == 0 else first
+        first = positive(s) if first is None else first
         best = [xp.where(better, new, old) for new, old in zip(a, best)]
         least, x = xp.minimum(s, least), x + worst * (2 * t >= steps) / (steps // 2 + 1)
         da, dbeta = gradients(net, relaxation, worst, sigma)

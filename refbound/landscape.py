@@ -76,8 +76,8 @@ def lower_slopes(net, ball, y, method, **options):
 
     None where there is none to count: no unit is unstable, or the method takes constant lines (ibp).
     """
-    given = checks.method_options(net, ball, method, options)
-    margins = checks.method(method).bound(net, checks.problem(net, ball, y), y, given)
+    region, given = checks.problem(net, ball, y), checks.method_options(net, ball, method, options)
+    margins = checks.method(method).bound(net, region, y, given)
     shares = slope_shares(margins.pre, margins.lines)
     return shares if sum(shares) > 0 else None
 
@@ -106,8 +106,8 @@ def jump(net, ball, y, method, h=1e-3, **options):
     The unit of each example is the one, in any ReLU, whose l is nearest to −u for its width; all, if several tie. Its l
     and u become r (∓1 − h), then r (∓1 + h), r = (u − l) / 2; all else stays. What is continuous moves about h widths.
     """
-    given, row, region = (checks.method_options(net, ball, method, options),
-                          checks.method(method), checks.problem(net, ball, y))
+    region, h = checks.problem(net, ball, y), checks.number("h", h, 0, open_below=True)
+    row, given = checks.method(method), checks.method_options(net, ball, method, options)
     pre, C = row.preactivation(net, region, given).pre, margin_matrix(y, net.classes, net.dtype)
     if not pre:
         return None

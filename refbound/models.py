@@ -31,6 +31,7 @@ def for_intervals(rng, net):
     layer doubles the mean radius of a box. As (−W, −bias) is as likely as (W, bias), [−u, −l] is as [l, u], and a ReLU
     halves it: (u⁺ − l⁺) + ((−l)⁺ − (−u)⁺) = u − l. So at every ReLU it is twice the input's; less at padding.
     """
+    checks.generator(rng, "weights are drawn")
     params = dict(net.params)
     for i, layer in net.affine[:-1]:
         W = params[f"{i}.weight"]

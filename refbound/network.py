@@ -45,6 +45,8 @@ class Network:
 
     def _place(self, layers, input_shape):
         shape, placed, shapes = input_shape, [], [input_shape]
+        if not hasattr(layers, "__iter__"):
+            raise ValueError(f"layers: expected a list of layers, got {layers!r:.60}")
         for i, layer in enumerate(layers):
             try:
                 if not isinstance(layer, tuple(LAYERS.values())):

@@ -165,5 +165,8 @@ def test_half_precision_is_refused_and_one_example_is_a_slice():
     for eps in (None, "0.1", True):
         with pytest.raises(ValueError, match=f"eps: .* got {eps!r}"):
             rb.Ball(np.zeros((1, 2)), eps)
+    for odd in ((0, 1), [[0, 1]], np.array(0), None, ...):
+        with pytest.raises(ValueError, match="^ball: expected a slice or an index array, got "):
+            rb.Ball(np.zeros((3, 2)), 0.1)[odd]
     with pytest.raises(ValueError, match=r"a slice or an index array, got 1: ball\[1:2\]"):
         rb.Ball(np.zeros((3, 2)), 0.1)[1]

@@ -1,5 +1,6 @@
 """Certificates in files and by the command: made, saved, read and proved, and one line for what cannot be."""
 
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -131,6 +132,11 @@ def test_a_network_without_a_relu_is_certified_and_proved(tmp_path, capsys):
         assert "1 certificates: 1 held" in capsys.readouterr().out
     assert main([str(tmp_path / "net.npz"), "--eps", "1", "--no-clip", "--n", "1", "--give-up", "3"]) == 1
     assert "a smaller --eps may find some" in capsys.readouterr().out
+
+
+def test_an_exact_bound_of_any_size_is_told():
+    for exponent, words in ((1, "the exact bound 10, which is 10"), (400, "about 2^1328"), (-5000, "about 2^-1660")):
+        assert words in certificate.in_words(Fraction(10) ** exponent)
 
 
 def test_a_command_that_could_not_end_or_begin_is_refused(tmp_path, capsys):

@@ -308,10 +308,11 @@ def test_with_more_time_what_is_unknown_is_tried_again(model, whole, tmp_path, m
     out.write_text(json.dumps(less), encoding="utf-8")
     assert len(unknown) > 1 and run(model, out, "--time-limit", "1") == less and not asked
     last = str(unknown[-1])
-    part = run(model, out, "--n", last)
-    assert asked == [(i, 1, 60.0) for i in unknown[:-1]] and part["config"]["time_limit"] == 1.0
+    part = run(model, out, "--n", last)  # as a run that was stopped before the last
+    assert asked == [(i, 1, 60.0) for i in unknown[:-1]] and part["again"] == unknown[-1:]
     assert part["verdicts"] == [*whole["verdicts"][:int(last)], "unknown", *whole["verdicts"][int(last) + 1:]]
     found = run(model, out)
+    assert asked[len(unknown) - 1:] == [(unknown[-1], 1, 60.0)] and found.keys() == whole.keys()
     assert all(found[name] == whole[name] for name in ("config", "verdicts")) and None not in found["stages"]
     assert {*found["witnesses"]} == {*whole["witnesses"]}
 

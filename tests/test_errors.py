@@ -6,6 +6,7 @@ from networks import batch, build, draws
 
 import refbound as rb
 from refbound.branching import branch_and_bound
+from refbound.landscape import jump, lower_slopes
 from refbound.layers import Conv2d, Flatten, Linear, ReLU
 
 NET = build("dense")
@@ -234,7 +235,9 @@ def attack_of(**arguments):
     ("restarts", attack_of(restarts=-1)), ("rng", attack_of(rng=3)), ("step_size", attack_of(step_size=np.nan)),
     ("step_size", attack_of(step_size=-1.0)), ("step_size", attack_of(step_size="a")),
     ("step_size", attack_of(step_size=np.array("a"))), ("step_size", attack_of(step_size=10**400)),
-    ("params", lambda: rb.Network(NET.layers, None, (6,))), ("targeted", attack_of(targeted=1)),
+    ("params", lambda: rb.Network(NET.layers, None, (6,))), ("layers", lambda: rb.Network(None, {}, (6,))),
+    ("rng", lambda: rb.models.for_intervals(0, NET)), ("h", lambda: jump(NET, BALL, Y, "crown-ibp", h="a")),
+    ("ball", lambda: lower_slopes(NET, 3, Y, "one-step", rng=draws())), ("targeted", attack_of(targeted=1)),
     ("0.bias", lambda: NET.with_params({**NET.params, "0.bias": np.full(8, np.nan)})),
     ("params", lambda: rb.Network([ReLU()], {}, (3,))), ("layer 0", lambda: rb.Network([3], {}, (3,))),
     ("conv2d", lambda: Conv2d(1, 1, 3.0))])

@@ -134,6 +134,8 @@ REFUSED = {
               "node the Clip z (Clip): expected 0 and no max, got 0.0 and 6.0"),
     "Max of more": ([("MatMul", ["x", "w"], "h", {}), ("Max", ["h", "b"], "z", {})],
                     "node the Max z (Max): expected 0, got constants of shape (4,)"),
+    "Max that adds an axis": ([("MatMul", ["x", "w"], "h", {}), ("Max", ["h", "cube"], "z", {})],
+                              "node the Max z (Max): expected 0, got constants of shape (1, 1, 1)"),
     "the batch squeezed": ([("Unsqueeze", ["x", "first"], "z", {})],
                            "node the Unsqueeze z (Unsqueeze): expected axes of each example, got [0]"),
     "Div after ReLU": ([("MatMul", ["x", "w"], "h", {}), ("Relu", ["h"], "r", {}), ("Div", ["r", "b"], "z", {})],
@@ -214,7 +216,8 @@ REFUSED = {
 def test_what_a_network_cannot_hold_is_refused_by_node_and_operator(onnx, tmp_path, name):
     nodes, line = REFUSED[name]
     more = {"zero": np.zeros(12, np.float32), "nan": np.full(4, np.nan, np.float32), "six": np.array([-1, 6]),
-            "one": np.array([1, -1]), "f": f32(12), "zero1": np.float32(0), "six1": np.float32(6),
+            "one": np.array([1, -1]), "f": f32(12), "zero1": np.float32(0),
+            "cube": np.zeros((1, 1, 1), np.float32), "six1": np.float32(6),
             "first": np.array([0]), "one1": np.float32(1), "last": np.array([-1, 2, 2, 3]), "no": np.zeros(8, np.int64),
             "far": np.array([0, 0, 2 * 10**6, 0, 0, 0, 0, 0]), "trillion": np.array([10**6, 10**6]),
             "odd": np.array([0, 1, 0, 0, 0, 0, 0, 0]),

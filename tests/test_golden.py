@@ -203,6 +203,10 @@ def test_an_exercise_in_plain_lists_is_told_what_is_missing_of_what_it_began(tmp
     assert said["missing"] == {**missing, "all": f"all {len(rest)} arrays of: given, logits, {', '.join(others)}"}
     full = checked(capsys, path, "--complete")[1]["missing"]
     assert [*full] == ["given", "logits", *golden_cases.VARIANTS] and full["logits"] == "logits: logits"
+    path = tmp_path / "objectives.json"  # its α has the name of a method
+    path.write_text('{"alpha": 0.9}')
+    assert [*checked(capsys, path)[1]["differ"]] == ["alpha"]
+    path = tmp_path / "hand.json"
     path.write_text('{"ibp": {"margins": [[0, 4], [4, 0]]}}')
     with pytest.raises(ValueError, match="hand.json: .*: ibp: expected a number, lists of equal lengths, or a shape"):
         golden.main(["check", str(path)])

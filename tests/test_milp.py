@@ -326,6 +326,10 @@ def test_what_is_attacked_has_the_same_classes_and_logits_of_one_size():
         found = scaled(last_layer_times(net, c), ball.x)(ball.x)
         assert np.ptp(found) == pytest.approx(20) and (np.argsort(found) == np.argsort(net(ball.x))).all()
     assert np.isfinite(scaled(last_layer_times(net, 1e-311), ball.x)(ball.x)).all()
+    dead = rb.Network([Linear(1, 1), ReLU(), Linear(1, 2)], {  # its last layer times 20 / 1e-200 is beyond float64
+        "0.weight": np.zeros((1, 1)), "0.bias": np.array([-1.0]), "2.weight": np.array([[1e200], [0.0]]),
+        "2.bias": np.array([1e-200, 0.0])}, (1,))
+    assert np.isfinite(scaled(dead, np.zeros((1, 1)))(np.zeros((1, 1)))).all()
     nothing = net.with_params({name: 0 * value for name, value in net.params.items()})
     assert (scaled(nothing, ball.x)(ball.x) == 0).all()
 

@@ -238,7 +238,7 @@ def test_losses_that_are_rounded_away_leave_a_finite_gradient(far):
     ({"x_adv": np.zeros((3, 5))}, "x_adv: expected points of the ball, (3, 6) of numpy, got float64 (3, 5)"),
     ({"x_adv": np.full((3, 6), np.nan)}, "x_adv: expected points of the ball"),
     ({"x_adv": np.full((3, 6), 200.0)}, "x_adv: expected points of the ball, (3, 6) of numpy, got some outside of it"),
-    ({"x_adv": attacked()[1].box(float)[1] + 1e-3}, "x_adv: expected points of the ball, (3, 6) of numpy, got some"),
+    ({"x_adv": attacked()[1].box(float)[1] + 1e-5}, "x_adv: expected points of the ball, (3, 6) of numpy, got some"),
     ({"x_adv": "text", "objective": "robust"}, "x_adv: expected points of the ball, (3, 6) of numpy, got str"),
     ({"rng": 3}, "rng: the attack starts at random: expected a numpy Generator, got 3"),
     ({"method": "alpha"}, "method: 'alpha' is for evaluation"),

@@ -34,7 +34,7 @@ from trainers.inputs.arguments import argument
 
 from .formats.load import Given, as_the_run, load_any
 from .prover import exact
-from .prover.claims import Certificate, Rejected, network_digest, read, save
+from .prover.claims import Certificate, Rejected, network_digest, rational, read, save
 
 BITS = 20            # of l and u, below the largest of its layer
 SLOPE_BITS = 16
@@ -101,7 +101,7 @@ def make(net, images, labels, eps, clipped=True, methods=DEFAULT, steps=20, seed
     ValueError for images that do not fit, or an ε that is not a number.
     """
     try:
-        radius = np.vectorize(lambda e: float(Fraction(str(e))), otypes=[float])(eps)
+        radius = np.vectorize(lambda e: float(rational(str(e))), otypes=[float])(eps)
     except (ValueError, ZeroDivisionError, OverflowError):
         raise ValueError(f"eps: expected a decimal fraction, got {eps!r}") from None
     claimed = [np.ravel(e).astype(str).tolist() for e in eps] if radius.ndim else [str(eps)] * len(images)
@@ -236,16 +236,22 @@ def scope(subjects):
     return f"{eps}; {balls}; pairs of an image and its label: {len(set(pairs))}"
 
 
+def in_words(worst):
+    """An exact bound; in digits, if Python prints so many, and if it is in float64's range."""
+    try:
+        return f"the exact bound {worst}, which is {float(worst):.3g}"
+    except (ValueError, OverflowError):
+        return f"an exact bound of about 2^{worst.numerator.bit_length() - worst.denominator.bit_length()}"
+
+
 def report(outcomes, skipped, seconds, proving):
     """Prints what held, of what, and what did not; the exit status, 0 if there were any and all did."""
     failed = [(name, outcome) for name, outcome, _ in outcomes if isinstance(outcome, Rejected) or not outcome.holds]
     held = [what for _, outcome, what in outcomes if what and outcome.holds]
     rejected = sum(isinstance(outcome, Rejected) for _, outcome in failed)
     for name, outcome in failed:
-        why = f"rejected: {outcome}"
-        if not isinstance(outcome, Rejected):
-            why = (f"not proved: its worst margin has the exact bound {outcome.worst}, "
-                   f"which is {float(outcome.worst):.3g}")
+        why = (f"rejected: {outcome}" if isinstance(outcome, Rejected) else
+               f"not proved: its worst margin has {in_words(outcome.worst)}")
         print(f"{name}: {why}")
     print(f"{len(outcomes)} certificates: {len(outcomes) - len(failed)} held, {len(failed) - rejected} not proved, "
           f"{rejected} rejected; {proving / max(len(outcomes), 1):.2f} s an image")

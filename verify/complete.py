@@ -27,7 +27,7 @@ from trainers.loop import parallel
 
 from .formats.load import Given
 from .programs.mixed_integer import double
-from .verdicts.problem import default_out, exact_error, fingerprint, problem, same, witnessed
+from .verdicts.problem import default_out, exact_error, fingerprint, problem, same, to_try_again, witnessed
 from .verdicts.stages import clean, decide
 
 VERDICTS = ("misclassified", "robust", "not robust", "unknown")
@@ -67,7 +67,7 @@ def main(argv=None):
     print(report(state, len(y), args), f"verdicts and witnesses: {out}", sep="\n")
     if args.record:
         record.add_verdicts(args.record, state["verdicts"][:len(y)],
-                            {**state["config"], "seconds": sum(state["seconds"].values())})
+                            {**config, "seconds": sum(state["seconds"].values())})
 
 
 def belongs(args, model, wrong):
@@ -81,9 +81,9 @@ def belongs(args, model, wrong):
 def decided(net, ball, y, state, again, out, config, args):
     """What the file of results holds when every image is decided; it is written after each chunk of images.
 
-    again: the images to try again, each a chunk; until all have been, config says the time that they had before.
+    again: the images to try again, each a chunk; the file names those that have not been.
     """
-    size, left = parallel.shard_size(net, *config["methods"]), {*again}
+    size, left = parallel.shard_size(net, *config["methods"]), [*again]
     spans = [(i, i + 1) for i in again if i < len(y)]
     spans += [(i, min(i + size, len(y))) for i in range(len(state["verdicts"]), len(y), size)]
     chunks, done = [(i, ball[i:stop], y[i:stop]) for i, stop in spans], len(y) - sum(stop - i for i, stop in spans)
@@ -96,8 +96,8 @@ def decided(net, ball, y, state, again, out, config, args):
                 witnessed(net, ball, y, int(i), x)
             for note in found.pop("notes"):
                 tqdm.write(note)
-            left.discard(first)
-            state = {**joined(state, first, found), "config": state["config"] if left else config}
+            left = [i for i in left if i != first]
+            state = {"config": config, **joined(state, first, found), **({"again": left} if left else {})}
             checkpoint.write(out, json.dumps(state) + "\n")
             done += len(found["verdicts"])
             bar.update(len(found["verdicts"]))
@@ -131,16 +131,15 @@ def resume(path, config, wrong):
             raise ValueError("expected a verdict and a stage for each image, and a witness for each that is not robust")
         if not all(stage is None or isinstance(stage, str) for stage in stages):
             raise ValueError("expected the name of a stage, or null")
-        sum(dict(state["seconds"]).values())
+        sum(dict(state["seconds"]).values()), {*state.get("again", ())}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path}: not a file of verdicts ({error}); give another --out") from None
     same(path, made, config)
     if other := [i for i, (answer, w) in enumerate(zip(verdicts, wrong)) if (answer == "misclassified") != w]:
         raise ValueError(f"{path}: says {verdicts[other[0]]} of image {other[0]}, against the network; "
                          "give another --out")
-    less = made["time_limit"] < config["time_limit"]
-    again = [i for i, answer in enumerate(verdicts) if less and answer == "unknown"]
-    return {**state, "verdicts": verdicts, "stages": stages}, again
+    unknown = [i for i, answer in enumerate(verdicts) if answer == "unknown"]
+    return {**state, "verdicts": verdicts, "stages": stages}, to_try_again(state, config, unknown)
 
 
 def joined(state, first, found):

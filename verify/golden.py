@@ -73,8 +73,8 @@ def compare(name, theirs, arrays, tolerance, recompute):
 
 def group(name):
     """What an array belongs to: a method, an objective by a method, the logits, or what is given."""
-    first = name.split("/")[0]
-    return first if first in (*VARIANTS, *TRAINED, "logits") else "given"
+    first, *rest = name.split("/")
+    return first if first == "logits" or rest and first in (*VARIANTS, *TRAINED) else "given"
 
 
 def read(path):

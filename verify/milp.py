@@ -23,7 +23,7 @@ from trainers.inputs.draws import stream
 
 from .formats.load import Given
 from .programs.mixed_integer import ANSWERS, Verdict, is_witness, scaled, verdict
-from .verdicts.problem import default_out, exact_error, least, problem, same, tightest, witnessed
+from .verdicts.problem import default_out, exact_error, least, problem, same, tightest, to_try_again, witnessed
 
 
 @dataclass
@@ -38,24 +38,23 @@ class Args(Given):
 def main(argv=None):
     """Verdicts on the images that the file of results does not hold yet, saved one by one; then the counts.
 
-    The file's unknown ones are tried again if they had less time; until all have been, it says the time they had.
+    The file's unknown ones are tried again if they had less time; it names those that have not been.
     """
     args = arguments.parse(Args, "verify.milp", argv)
     arguments.at_least(args, eps=0, n=1, time_limit=0.001, seed=0)
     net, ball, y, config = problem(args)
     out = Path(args.out or default_out(args, "verdicts", ".jsonl"))
-    rows, made = resume(out, config)
+    rows, again = resume(out, config)
     out.parent.mkdir(parents=True, exist_ok=True)
     for row in rows[:args.n]:
         if row["witness"] is not None:
             witnessed(net, ball, y, row["image"], row["witness"], stored=True)
-    again = [i for i, row in enumerate(rows) if row["answer"] == "unknown" and made["time_limit"] < args.time_limit]
-    todo, left = [i for i in again if i < args.n] + [*range(len(rows), args.n)], {*again}
+    todo = [i for i in again if i < args.n] + [*range(len(rows), args.n)]
     bar = tqdm(todo, initial=args.n - len(todo), total=args.n, unit="image", disable=None)
     for i in bar:
         rows[i:i + 1] = [one(net, ball[i:i + 1], y[i], i, args)]
-        left.discard(i)
-        lines = [{"config": made if left else config}, *rows]
+        again = [j for j in again if j != i]
+        lines = [{"config": config, **({"again": again} if again else {})}, *rows]
         checkpoint.write(out, "".join(json.dumps(line) + "\n" for line in lines))
         bar.set_postfix(counts(rows))
         if bar.disable:
@@ -98,15 +97,16 @@ def counts(rows):
 
 
 def resume(path, config):
-    """(the rows of a file of results, none if there is no such file; the config that they were made with).
+    """(the rows of a file of results, none if there is no such file; those to try again, which had less time).
 
     ValueError if it is of another computation.
     """
     if not path.exists():
-        return [], config
+        return [], []
     try:
         head, *rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        made, found = dict(head["config"]), [(row["image"], row["answer"], row["witness"] is None) for row in rows]
+        made, _ = dict(head["config"]), {*head.get("again", ())}
+        found = [(row["image"], row["answer"], row["witness"] is None) for row in rows]
         if not all(n == i and answer in ANSWERS and none == (answer != "not robust")
                    for i, (n, answer, none) in enumerate(found)):
             raise ValueError("its images are not 0, 1, 2, …, each with an answer, "
@@ -114,7 +114,7 @@ def resume(path, config):
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path}: not a file of verdicts ({error}); give another --out") from None
     same(path, made, config)
-    return rows, made
+    return rows, to_try_again(head, config, [row["image"] for row in rows if row["answer"] == "unknown"])
 
 
 if __name__ == "__main__":

@@ -132,7 +132,7 @@ def run(main):
     except BrokenPipeError:  # who reads has read enough; Python would write what is left of the line, and complain
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
-    except (ValueError, OSError, RuntimeError, MemoryError) as error:
+    except (ValueError, OSError, RuntimeError, OverflowError, MemoryError) as error:
         what = "out of memory: " if isinstance(error, MemoryError) else ""
         if isinstance(error, OSError) and error.filename and error.strerror:
             error = f"{error.filename}: {error.strerror[0].lower()}{error.strerror[1:]}"

@@ -131,7 +131,7 @@ def clip(chain, attributes, low=None, high=None):
 
 def maximum(chain, attributes, c):
     """max(x, 0) as a Max."""
-    require(c.size == 1 and (c == 0).all(), f"0, got constants of shape {c.shape}")
+    require(c.size == 1 and (c == 0).all() and c.ndim <= chain.units.ndim + 1, f"0, got constants of shape {c.shape}")
     relu(chain, attributes)
 
 

@@ -198,9 +198,10 @@ def scaled(net, x):
     An attack that ascends a softmax of the margins depends on their unit; what is misclassified does not.
     """
     (i, _), spread = net.affine[-1], np.ptp(net(x), axis=1).mean()
-    factor = 20 / max(spread, 1e-290) if 0 < spread < np.inf else 1
-    return net.with_params({name: value * (factor if name in (f"{i}.weight", f"{i}.bias") else 1)
-                            for name, value in net.params.items()})
+    last = {name: net.params[name] for name in (f"{i}.weight", f"{i}.bias")}
+    most = np.finfo(float).max / 2 / max(1, *(np.abs(value).max() for value in last.values()))  # what they can be times
+    factor = min(20 / max(spread, 1e-290), most) if 0 < spread < np.inf else 1
+    return net.with_params({**net.params, **{name: value * factor for name, value in last.items()}})
 
 
 def is_witness(net, x, y):

@@ -79,7 +79,7 @@ def fold(net, ball, y, pre):
     check(net, ball, y, pre)
     units = [np.flatnonzero((np.asarray(l) < 0) & (np.asarray(u) > 0)) for l, u in pre]
     l, u = (picked([pair[side] for pair in pre], units) for side in (0, 1))
-    size, k, at, P = np.maximum(u, -l), 0, 0, len(inputs.low)
+    size, k, at, P = np.maximum(np.maximum(u, -l), 1e-290), 0, 0, len(inputs.low)
     M, c, Z, z0 = widened(inputs.X, P + len(l)), inputs.x0, [sp.csr_array((0, P + len(l)))], [np.zeros(0)]
     for i, layer in enumerate(net.layers):
         if isinstance(layer, (Linear, Conv2d)):

@@ -97,12 +97,19 @@ def check(certificate, network):
 HUGE = re.compile(r"[eE][+-]?[\d_]{5,}")  # an exponent that would take all memory
 
 
+def rational(text):
+    """A decimal fraction, exactly; ValueError for any other text."""
+    if HUGE.search(text):
+        raise ValueError(f"expected an exponent of at most four digits, got {text!r:.60}")
+    return Fraction(text)
+
+
 def radii(certificate):
     """ε of every pixel, [Fraction] (n,); Rejected where it is none."""
     n, eps = len(certificate.image), certificate.eps
     each = eps if type(eps) is list else [eps]
     try:
-        found = [Fraction(e) for e in each if type(e) is str and not HUGE.search(e)]
+        found = [rational(e) for e in each if type(e) is str]
     except (ValueError, ZeroDivisionError):
         found = []
     if len(found) != len(each) or len(each) not in (1, n) or min(found) < 0:

@@ -65,6 +65,12 @@ def same(path, made, config):
             raise ValueError(f"{path}: made with {name} {made.get(name)!r}, now {value!r}; give another --out")
 
 
+def to_try_again(file, config, unknown):
+    """Those of the unknown images of a file that had less time than config gives; "again" in it names what is left."""
+    return unknown if file["config"]["time_limit"] < config["time_limit"] else sorted({*file.get("again", ())}
+                                                                                      & {*unknown})
+
+
 def witnessed(net, ball, y, i, x, stored=False):
     """ValueError unless x, run through the network again, is a witness for image i.
 
