@@ -177,6 +177,8 @@ def load(path):
         if isinstance(arrays, np.ndarray):
             raise ValueError("a single array, not an .npz archive")
         with arrays as file:
+            if damaged := file.zip.testzip():  # NumPy reads an array without its checksum
+                raise ValueError(f"{damaged} is not what was written")
             arrays = {name: file[name] for name in file.files}
         for name in ("architecture", "input_shape"):
             if name not in arrays:

@@ -281,6 +281,23 @@ def test_by_sound_no_parameter_may_be_rounded(few, tmp_path, refused):
 def test_the_images_held_out_are_by_the_seed_of_the_split_in_training_and_after(few, tmp_path):
     args = train.Args(data_dir=few, crop=0, validation=100, split_seed=3, seed=1)
     expected = data.split_validation(data.load("mnist", "train", few), 100, 3)[1].images
-    checkpoint.open_folder(tmp_path / "run", vars(args), None)
+    with checkpoint.alone(tmp_path / "run"):
+        checkpoint.open_folder(tmp_path / "run", vars(args), None, [None, train.examples(args)[1].checksum])
     for found in (train.examples(args)[1], evaluate.held_out(tmp_path / "run")):
         np.testing.assert_array_equal(found.images, expected)
+    config = checkpoint.read_json(tmp_path / "run" / "config.json")
+    checkpoint.write_json(tmp_path / "run" / "config.json", {**config, "images": [None, "of others"]})
+    with pytest.raises(ValueError, match="--held-out: .*run held out other images than those of "):
+        evaluate.held_out(tmp_path / "run")
+
+
+def test_the_data_of_a_run_are_its_own_if_they_are_named_too(few, tmp_path, capsys):
+    net = rb.models.mlp(np.random.default_rng(0), input_shape=(1, 28, 28))
+    with checkpoint.alone(tmp_path / "run"):
+        checkpoint.open_folder(tmp_path / "run", vars(train.Args(method="ibp", data_dir=few)), None)
+    rb.save(net, tmp_path / "run" / "best.npz")
+    said = []
+    for more in ([], ["--data", "mnist"]):
+        evaluate.main([str(tmp_path / "run"), "--pgd-steps", "0", *more])
+        said.append(capsys.readouterr().out)
+    assert said[0] == said[1]

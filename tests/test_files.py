@@ -4,12 +4,14 @@ import copy
 import json
 import os
 import pickle
+from functools import partial
 
 import numpy as np
 import pytest
 from networks import ALL, batch, build
 
 import refbound as rb
+from trainers.files import checkpoint
 
 
 @pytest.fixture
@@ -173,6 +175,20 @@ def test_a_changed_byte_is_refused_or_changes_nothing(write, saved):
             assert str(error).startswith(f"{path}: ") and "\n" not in str(error)
         else:
             assert all((value == arrays[key]).all() for key, value in net.params.items())
+
+
+def test_the_checksum_of_an_array_is_looked_at(tmp_path):
+    """Of a large array NumPy reads as much as its header says: with a longer header the weights would be shifted."""
+    net, path = rb.models.small(np.random.default_rng(0)), tmp_path / "net.npz"
+    rb.save(net, path)
+    checkpoint.save(tmp_path / "checkpoint.npz", 0, net.params, {}, [], [], 0.0)
+    for file, load in ((path, rb.load), (tmp_path / "checkpoint.npz", partial(checkpoint.restore, like=np.zeros(1)))):
+        whole = bytearray(file.read_bytes())
+        at = whole.index(b"\x93NUMPY", whole.index(b"5.weight.npy")) + 8  # the length of its header
+        whole[at] ^= 16
+        file.write_bytes(whole)
+        with pytest.raises(ValueError, match="5.weight.npy is not what was written"):
+            load(file)
 
 
 def test_a_single_array_is_refused_as_one(tmp_path):

@@ -280,12 +280,15 @@ def test_a_run_without_probes_and_a_flag_without_probes_are_refused(few, tmp_pat
 def test_means_over_the_seeds_by_hand():
     def run(seed, method, l2, error):
         return {"run": f"{method}-{seed}", "model": "mlp", "eps": 0.1, "heading": method, "verified_error": error,
-                "alike": {}, "phases": {"ramp": {"variation": 0.5, "l2_distance": l2, "cosine_distance": None}}}
+                "seed": seed, "alike": {},
+                "phases": {"ramp": {"variation": 0.5, "l2_distance": l2, "cosine_distance": None}}}
     _, _, first, second = landscape.by_seeds(
         [run(0, "IBP", 1.0, 9.0), run(0, "OURS", 2.0, 3.0), run(1, "OURS", 4.0, 4.0)]).splitlines()
     assert [cell.strip() for cell in first.split("|")[3:-1]] == [
         "OURS", "2", "0.5", "3 (2 to 4)", "–", "3.50 (3.00 to 4.00)"]
     assert [cell.strip() for cell in second.split("|")[3:-1]] == ["IBP", "1", "0.5", "1", "–", "9.00"]
+    with pytest.raises(ValueError, match="IBP-0, IBP-0: expected runs of different seeds"):
+        landscape.by_seeds([run(0, "IBP", 1.0, 9.0), run(0, "IBP", 1.0, 9.0)])
 
 
 def test_runs_that_differ_in_more_than_their_seeds_are_not_averaged():

@@ -336,6 +336,7 @@ def test_a_run_from_before_the_objectives_is_known_by_its_arguments(few, tmp_pat
     (["--alpha", "0.5"], "alpha: not an option of 'robust'"),
     (["--objective", "sabr", "--lam", "2"], "lam: expected a number in [0, 1], got 2"),
     (["--l1", "-1"], "--l1: expected at least 0"),
+    (["--attack-steps", "3"], "--attack-steps: expected an --objective other than robust"),
     (["--attack-steps", "0"], "--attack-steps: expected at least 1, got 0")])
 def test_a_run_with_settings_that_cannot_be_is_refused(given, words, tmp_path):
     with pytest.raises(ValueError, match=re.escape(words)):

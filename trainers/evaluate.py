@@ -82,8 +82,9 @@ def main(argv=None):
                                             config.get("objective", "robust"))
     args.norm = args.norm or config.get("norm", "inf")
     data_given = args.data
-    if args.data is None:
-        args.data, args.data_dir = config.get("data", "mnist"), args.data_dir or config.get("data_dir")
+    args.data = args.data or config.get("data", "mnist")
+    if args.data == config.get("data"):
+        args.data_dir = args.data_dir or config.get("data_dir")
     check(args)
     for name, default in {**dict.fromkeys(OPTIONS), "no_clip": None, "seed": 0}.items():
         if getattr(args, name) is None:
@@ -111,8 +112,11 @@ def held_out(run, data_dir=None):
     of = checkpoint.arguments_of(run)
     if missing := [name for name in ("data", "data_dir", "validation", "split_seed") if name not in of]:
         raise ValueError(f"--held-out: expected {missing[0]} in {run}/config.json, found none")
-    return data.split_validation(data.load(of["data"], "train", data_dir or of["data_dir"]),
-                                 of["validation"], of["split_seed"])[1]
+    found = data.split_validation(data.load(of["data"], "train", data_dir or of["data_dir"]),
+                                  of["validation"], of["split_seed"])[1]
+    if (checksums := checkpoint.read_config(run).get("images")) and checksums[1] != found.checksum:
+        raise ValueError(f"--held-out: {run} held out other images than those of {data_dir or of['data_dir']}")
+    return found
 
 
 def certifiers(method, beta, objective="robust"):
@@ -140,7 +144,7 @@ def check(args):
 
 def evaluate(net, dataset, args, quiet=False):
     """The three errors as a dict, with what they depend on. args: the fields of Args, but for the model."""
-    dataset, started = data.first(dataset, 0, net), time.time()
+    dataset, started = data.first(dataset, 0, net), time.monotonic()
     size = args.shard or (parallel.shard_size(net, *args.method, projections=args.projections)
                           * (GPU if args.device == "cuda" else 1))
     parts = parallel.shards(len(dataset.labels), size)
@@ -158,7 +162,7 @@ def evaluate(net, dataset, args, quiet=False):
             "eps": args.eps, "norm": args.norm, "clipped": args.norm == "inf" and not args.no_clip, "sound": args.sound,
             "method": list(args.method), "pgd_steps": args.pgd_steps, "restarts": args.restarts,
             "targeted": args.targeted, "seed": args.seed, "draws": args.draws,
-            "dtype": str(net.dtype), "seconds": round(time.time() - started, 1)}
+            "dtype": str(net.dtype), "seconds": round(time.monotonic() - started, 1)}
 
 
 def _shard(net, dataset, parts, args, index):

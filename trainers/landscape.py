@@ -60,7 +60,7 @@ def summary(run):
     verified = (run["exact"] or run["result"]).get("verified_error")
     return {"run": run["name"], "method": given["method"], "heading": words.heading(given), "verified_error": verified,
             "model": given["model"], "eps": given["eps"], "probe": given["probe"], "phases": phases,
-            "alike": record.alike(run),
+            "alike": record.alike(run), "seed": given["seed"],
             "probe_seconds": sum(log["probe_seconds"]), "seconds": sum(log["seconds"])}
 
 
@@ -75,6 +75,8 @@ def by_seeds(runs):
             groups.setdefault((run["model"], run["eps"], run["heading"], str(run["alike"])), []).append(run)
     rows = []
     for (model, eps, name, _), of in groups.items():
+        if len({run["seed"] for run in of}) < len(of):
+            raise ValueError(f"{', '.join(run['run'] for run in of)}: expected runs of different seeds")
         measured = [ranged([run["phases"]["ramp"].get(measure) for run in of]) for measure in tuple(MEASURES)[:3]]
         error = mean(run["verified_error"] for run in of)
         rows.append(((model, eps, math.inf if error is None else error),

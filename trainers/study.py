@@ -33,8 +33,8 @@ class Args:
     only: tuple = argument((), "only these: methods, or patterns of names such as 'ibp-*-0.1-*'", type=str)
     epochs: int = argument(0, "epochs of each run, its schedule stretched alike (0: those of the study)")
     jobs: int = argument(1, "runs at a time, each a process of its own with its share of the cores")
-    runs: str = argument(None, "where the run folders are (default: runs/PRESET)", type=str)
-    results: str = argument(None, "where the results go (default: trainers/results)", type=str)
+    runs: str = argument(None, "where the run folders are (default: runs/PRESET)", type=arguments.folder)
+    results: str = argument(None, "where the results go (default: trainers/results)", type=arguments.folder)
 
 
 def main(argv=None):

@@ -118,10 +118,10 @@ def main(argv=None):
     xp, folder = device_module(args.device), Path(args.run)
     train, held_out, classes = examples(args)
     net = new_network(args, xp, train.images.shape[1:], classes)
-    if finished := checkpoint.open_folder(folder, asdict(args), report, [train.checksum, held_out.checksum]):
-        print(f"{folder}: this run is finished\n{finished}")
-        return
     with checkpoint.alone(folder):
+        if finished := checkpoint.open_folder(folder, asdict(args), report, [train.checksum, held_out.checksum]):
+            print(f"{folder}: this run is finished\n{finished}")
+            return
         with parallel.workers(parallel.threads(args)) as pmap:
             rows = train_epochs(net, train, held_out, args, pmap, folder)
         finish(folder, args, xp, rows)
@@ -145,6 +145,8 @@ def check(args):
             taken = ", ".join(option for option in rb.METHODS[args.method].options if hasattr(args, option)) or "none"
             raise ValueError(f"--{name}: not an option of {args.method}, which takes {taken}")
         checks.option_value(name, value)
+    if args.objective == "robust" and args.attack_steps != STEPS:
+        raise ValueError("--attack-steps: expected an --objective other than robust, which makes no attack")
     for name in ("alpha", "lam"):
         setting(name, getattr(args, name), args.objective)
     if args.adam_beta2 is not None and (args.optimizer != "adam" or not 0 <= args.adam_beta2 < 1):
@@ -200,7 +202,7 @@ def train_epochs(net, train, held_out, args, pmap, folder):
         net = net.with_params(params)
         print(f"{folder}: going on after epoch {done}")
     for epoch in range(done + 1, args.epochs + 1):
-        started = time.time()
+        started = time.monotonic()
         net, state, row, found = train_epoch(net, state, train, epoch, args, pmap, folder)
         fraction = schedule.ramp(epoch, args.warmup, args.ramp, args.ramp_shape)  # where the epoch ends
         # epochs that compete are verified alike
@@ -209,7 +211,7 @@ def train_epochs(net, train, held_out, args, pmap, folder):
         rows.append({**row, **{f"validation_{kind}": validation[kind]
                                for kind in ("eps", "standard_error", "verified_error")},
                      "probe_seconds": round(sum(one.pop("seconds") for one in found), 2),
-                     "seconds": round(time.time() - started, 1)})
+                     "seconds": round(time.monotonic() - started, 1)})
         probes += found
         if fraction == 1 and validation["verified_error"] < best:
             best = validation["verified_error"]

@@ -88,9 +88,9 @@ def bounds(net, ball, y, args):
     values, seconds, images = {}, {}, [ball[n:n + 1] for n in range(len(ball))]
 
     def timed(name, compute):
-        started = time.time()
+        started = time.monotonic()
         values[name] = np.array(compute())
-        seconds[name] = time.time() - started
+        seconds[name] = time.monotonic() - started
 
     def attack():
         z = net(rb.pgd(scaled(net, ball.x), ball, y, args.pgd_steps, rng=stream("attack", args.seed)))
@@ -112,7 +112,7 @@ def optima(net, ball, y, args):
                                  ("exact", ("ibp", "cap", "crown"), exact)):
         if name not in args.rows and not (name == "exact" and args.exact):
             continue
-        started, found = time.time(), []
+        started, found = time.monotonic(), []
         for n, label in enumerate(progress(y.tolist(), f"images, {name}")):
             one = ball[n:n + 1]
             try:
@@ -122,7 +122,7 @@ def optima(net, ball, y, args):
                 failed.add(n)
                 found.append((np.full(net.classes, np.nan), True))
         name = name if all(whole for _, whole in found) else CUT[name]
-        values[name], seconds[name] = np.array([s for s, _ in found]), time.time() - started
+        values[name], seconds[name] = np.array([s for s, _ in found]), time.monotonic() - started
     return values, seconds, sorted(failed)
 
 

@@ -7,8 +7,6 @@ import json
 import os
 import platform
 import subprocess
-import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +27,13 @@ ADDED = {"ibp_epochs": 0.0, "objective": "robust", "alpha": None, "lam": None, "
 
 @contextlib.contextmanager
 def alone(folder):
-    """Holds a run folder while a run writes to it; ValueError if another process does. Without file locks, all may."""
+    """Makes a run folder, and holds it while a run writes to it; ValueError if another process does, or for a file.
+
+    Without file locks, all may.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder}: expected the folder of a run, or a new name, found a file")
+    folder.mkdir(parents=True, exist_ok=True)
     try:
         import fcntl
     except ImportError:
@@ -46,7 +50,7 @@ def alone(folder):
 
 
 def open_folder(folder, arguments, report, images=None):
-    """Makes the run folder with its config.json, or finds the same run there: report(result) if it is finished.
+    """Writes a new run's config.json, or finds the same run in the folder: report(result) if it is finished.
 
     images: the checksums of those that it trains on and holds out.
     """
@@ -68,9 +72,6 @@ def open_folder(folder, arguments, report, images=None):
             return report(result)
         except (KeyError, TypeError, ValueError, AttributeError):
             raise ValueError(f"{folder}/result.json: expected the result of a run, found none") from None
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"{folder}: expected the folder of a run, or a new name, found a file")
-    folder.mkdir(parents=True, exist_ok=True)
     if any(path.suffix != ".part" for path in folder.iterdir()):
         raise ValueError(f"{folder}: holds files, but no config.json; expected a new folder, or that of a run")
     write_json(folder / "config.json", {"arguments": arguments, "versions": versions(arguments["device"]),
@@ -80,8 +81,8 @@ def open_folder(folder, arguments, report, images=None):
 
 def known(arguments):
     """The arguments of a run of any version with those it did not name: once the data set said how far images move."""
-    crop = arguments.get("crop")
-    return {**ADDED, **arguments, "crop": (0 if arguments["data"] == "mnist" else 4) if crop is None else crop}
+    crop, moved = arguments.get("crop"), 0 if arguments.get("data", "mnist") == "mnist" else 4
+    return {**ADDED, **arguments, "crop": moved if crop is None else crop}
 
 
 def differences(found, wanted):
@@ -134,13 +135,14 @@ def restore(path, like):
     """(epoch, params, state, rows, probes, best) as `save` wrote them, the arrays where `like` lives."""
     try:
         with np.load(path, allow_pickle=False) as file:
+            if damaged := file.zip.testzip():  # NumPy reads an array without its checksum
+                raise ValueError(f"{damaged} is not what was written")
             arrays = {name: file[name] for name in file.files}
         meta = json.loads(str(arrays.pop("meta")))
         epoch, *kept = (meta[name] for name in ("epoch", "rows", "probes", "best"))
         if not isinstance(epoch, int) or len(kept[0]) != epoch:
             raise ValueError(f"expected a row for each of {epoch} epochs, found {len(kept[0])}")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile,
-            zlib.error) as error:
+    except Exception as error:  # as in refbound.load
         raise ValueError(f"{path}: not a checkpoint: {' '.join(str(error).split()) or type(error).__name__}") from None
     params = {k[6:]: to_like(v, like) for k, v in arrays.items() if k.startswith("param/")}
     state = {k[6:]: to_like(v, like) if v.ndim else v.item() for k, v in arrays.items() if k.startswith("state/")}
@@ -196,10 +198,10 @@ def read_config(folder):
 def arguments_of(folder):
     """The arguments of a run. A data_dir is as it is found from here: a relative one from where the run was started."""
     config = read_config(folder)
-    given, found = config["arguments"], Path(config.get("started_in", ""), config["arguments"].get("data_dir") or "")
-    if given.get("data_dir") and (found.is_dir() or not Path(given["data_dir"]).is_dir()):
-        return {**given, "data_dir": str(found)}
-    return given
+    given = config["arguments"]
+    if not given.get("data_dir"):
+        return given
+    return {**given, "data_dir": str(Path(config.get("started_in", ""), given["data_dir"]))}
 
 
 def read_json(path):

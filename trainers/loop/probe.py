@@ -23,7 +23,7 @@ def probe(net, after, grads, here):
     grads       the gradient of the loss at `net`, before any clipping of its norm
     here        the Minibatch of the step
     """
-    started, rate = time.time(), here.now["rate"]
+    started, rate = time.monotonic(), here.now["rate"]
     with np.errstate(over="ignore", invalid="ignore"):  # a measure that is not finite shows
         losses = along(lambda params: value(net.with_params(params), here), net.params, grads, rate)
         l2, cosine = distances(grads, gradient(after, here)[1])
@@ -34,7 +34,7 @@ def probe(net, after, grads, here):
             row[name] = "" if found is None else found
         if here.args.as_released:
             row |= as_published(net, grads, here)
-    return {**row, "seconds": time.time() - started}
+    return {**row, "seconds": time.monotonic() - started}
 
 
 def as_published(net, grads, here):

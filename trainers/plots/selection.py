@@ -31,9 +31,9 @@ def study(runs, args, wanted):
     if not groups:
         asked = [f"of {args.model}"] * bool(args.model) + [f"at ε = {args.eps}"] * (args.eps is not None)
         raise Missing(" ".join(["no run was given", *asked]))
-    sizes = list(rb.models.MODELS)
+    size = {model: number for number, model in enumerate(rb.models.MODELS)}
     return max(groups.values(), key=lambda group: (
-        len({wanted(run) for run in group} - {None}), sizes.index(group[0]["arguments"]["model"]),
+        len({wanted(run) for run in group} - {None}), size.get(group[0]["arguments"]["model"], -1),
         -group[0]["arguments"]["eps"]))
 
 
@@ -44,7 +44,7 @@ def one_of(methods):
 
 def measured(runs):
     """Those that have a landscape."""
-    found = [run for run in runs if run["landscape"]]
+    found = [run for run in runs if run["landscape"].get("time")]
     if not found:
         raise Missing("no run with a landscape was given (trainers.train with --probe above 0)")
     return found

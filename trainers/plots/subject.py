@@ -44,8 +44,9 @@ def fixed(runs, args):
 
 def load(run, args):
     """A run's Subject with the first --n test images."""
-    of, net = run["arguments"], rb.load(run["network"])
+    of = run["arguments"]
     try:
+        net = rb.load(run["network"])
         test = data.load(of["data"], "test", args.data_dir or of["data_dir"])
         return Subject(run, net, data.first(test, min(args.n, len(test.labels)), net))
     except (OSError, ValueError) as error:
