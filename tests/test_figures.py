@@ -272,6 +272,13 @@ def test_a_data_set_that_does_not_fit_the_network_is_said(results, tmp_path):
         subject.load(subject.fixed(runs, given), given)
 
 
+def test_a_damaged_network_is_said(results, tmp_path):
+    run, given = subject.fixed(record.read([results]), args()), args()
+    (tmp_path / "net.npz").write_bytes(b"PK")
+    with pytest.raises(selection.Missing, match="net.npz: "):
+        subject.load({**run, "network": tmp_path / "net.npz"}, given)
+
+
 def test_violins_show_the_loss_of_the_bounds(one):
     runs, given, net, test, ball = one
     found = violins.numbers(runs, given)

@@ -145,7 +145,7 @@ def test_runs_that_differ_in_more_than_their_seeds_share_no_cell():
 
 
 @pytest.mark.parametrize("content, words", [
-    (None, "nothing there"), ("not JSON", "cannot be read"), ("[1, 2]", "list"), ('{"name": "ibp"}', "no arguments"),
+    (None, "nothing there"), ("not JSON", "cannot be read"), ('{"name": NaN}', "NaN is no number of JSON"), ("[1, 2]", "list"), ('{"name": "ibp"}', "no arguments"),
     (record.text({"name": "ibp", **dict.fromkeys(record.PARTS, {})}), "no arguments: method"),
     (record.text(made("another", 0, 1.0)), "another"),
 ], ids=["missing", "text", "list", "foreign", "bare", "renamed"])

@@ -204,10 +204,15 @@ def arguments_of(folder):
     return {**given, "data_dir": str(Path(config.get("started_in", ""), given["data_dir"]))}
 
 
+def no_constant(name):
+    """ValueError for NaN and infinities, which are no JSON; what is not finite is written as null."""
+    raise ValueError(f"{name} is no number of JSON")
+
+
 def read_json(path):
     """The object in a JSON file."""
     try:
-        value = json.loads(Path(path).read_text(encoding="utf-8"))
+        value = json.loads(Path(path).read_text(encoding="utf-8"), parse_constant=no_constant)
     except FileNotFoundError:
         raise ValueError(f"{path}: expected a JSON file, found nothing there") from None
     except (OSError, ValueError) as error:
