@@ -145,10 +145,11 @@ def test_runs_that_differ_in_more_than_their_seeds_share_no_cell():
 
 
 @pytest.mark.parametrize("content, words", [
-    (None, "nothing there"), ("not JSON", "cannot be read"), ('{"name": NaN}', "NaN is no number of JSON"), ("[1, 2]", "list"), ('{"name": "ibp"}', "no arguments"),
+    (None, "nothing there"), ("not JSON", "cannot be read"), ('{"name": NaN}', "NaN is no number of JSON"),
+    ("[1, 2]", "list"), ('{"name": "ibp"}', "no arguments"),
     (record.text({"name": "ibp", **dict.fromkeys(record.PARTS, {})}), "no arguments: method"),
     (record.text(made("another", 0, 1.0)), "another"),
-], ids=["missing", "text", "list", "foreign", "bare", "renamed"])
+], ids=["missing", "text", "NaN", "list", "foreign", "bare", "renamed"])
 def test_a_missing_or_foreign_result_is_one_line(content, words, tmp_path, refused):
     path = tmp_path / "ibp.json"
     if content is not None:
