@@ -86,7 +86,8 @@ class Ball:
 
     def __getitem__(self, examples):
         """The ball of some of the examples (a slice or an index array)."""
-        if isinstance(examples, tuple) or not isinstance(examples, slice) and np.ndim(examples) != 1:
+        axes = examples.ndim if is_array(examples) else np.ndim(examples)
+        if isinstance(examples, tuple) or not isinstance(examples, slice) and axes != 1:
             one = f": ball[{examples}:{examples + 1}] has one example" if isinstance(examples, Integral) else ""
             raise ValueError(f"ball: expected a slice or an index array, got {examples!r}{one}")
         part = object.__new__(Ball)
