@@ -144,7 +144,7 @@ def points(x_adv, net, ball):
     """x_adv, in the network's dtype; ValueError unless it lies in the ball, but for rounding."""
     fits = is_array(x_adv) and namespace(x_adv) is net.xp and x_adv.shape == ball.x.shape and x_adv.dtype.kind in "fiu"
     if not fits or not bool((abs(projection(ball, net.dtype)(x := as_rows(x_adv, net.dtype)) - x)
-                             <= 2e-6 * (1 + abs(x))).all()):
+                             <= 2e-6 * (1 + abs(x) + as_rows(ball.eps, x.dtype))).all()):
         raise ValueError(f"x_adv: expected points of the ball, {tuple(ball.x.shape)} of {net.xp.__name__}, "
                          f"got {'some outside of it' if fits else described(x_adv)}")
     return x_adv.astype(net.dtype)

@@ -83,7 +83,7 @@ def main(argv=None):
     args.norm = args.norm or config.get("norm", "inf")
     data_given = args.data
     args.data = args.data or config.get("data", "mnist")
-    if args.data == config.get("data"):
+    if args.data == config.get("data", "mnist"):
         args.data_dir = args.data_dir or config.get("data_dir")
     check(args)
     for name, default in {**dict.fromkeys(OPTIONS), "no_clip": None, "seed": 0}.items():
@@ -114,8 +114,10 @@ def held_out(run, data_dir=None):
         raise ValueError(f"--held-out: expected {missing[0]} in {run}/config.json, found none")
     found = data.split_validation(data.load(of["data"], "train", data_dir or of["data_dir"]),
                                   of["validation"], of["split_seed"])[1]
-    if (checksums := checkpoint.read_config(run).get("images")) and checksums[1] != found.checksum:
-        raise ValueError(f"--held-out: {run} held out other images than those of {data_dir or of['data_dir']}")
+    checksums = checkpoint.read_config(run).get("images")
+    if isinstance(checksums, list) and checksums[1:] != [found.checksum]:
+        where = data_dir or of["data_dir"] or "MNIST as shipped"
+        raise ValueError(f"--held-out: {run} held out other images than those of {where}")
     return found
 
 
