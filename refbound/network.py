@@ -164,6 +164,13 @@ def write_whole(path, content):
             os.remove(part)
 
 
+def whole_arrays(file):
+    """{name: array} of an open .npz file; ValueError if one is damaged: NumPy reads an array without its checksum."""
+    if damaged := file.zip.testzip():
+        raise ValueError(f"{damaged} is not what was written")
+    return {name: file[name] for name in file.files}
+
+
 def load(path):
     """Reads a network from an .npz file; a ValueError names the file and what is wrong with it.
 
@@ -177,9 +184,7 @@ def load(path):
         if isinstance(arrays, np.ndarray):
             raise ValueError("a single array, not an .npz archive")
         with arrays as file:
-            if damaged := file.zip.testzip():  # NumPy reads an array without its checksum
-                raise ValueError(f"{damaged} is not what was written")
-            arrays = {name: file[name] for name in file.files}
+            arrays = whole_arrays(file)
         for name in ("architecture", "input_shape"):
             if name not in arrays:
                 raise ValueError(f"it has no array {name!r}")

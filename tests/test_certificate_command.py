@@ -135,8 +135,14 @@ def test_a_network_without_a_relu_is_certified_and_proved(tmp_path, capsys):
 
 
 def test_an_exact_bound_of_any_size_is_told():
-    for exponent, words in ((1, "the exact bound 10, which is 10"), (400, "about 2^1328"), (-5000, "about 2^-1660")):
+    for exponent, words in ((1, "the exact bound 10, which is 10"), (400, "about 2^1328"), (-400, "about 2^-1328"),
+                            (-5000, "about 2^-1660")):
         assert words in certificate.in_words(Fraction(10) ** exponent)
+
+
+def test_an_exponent_that_would_take_all_memory_is_no_eps():
+    with pytest.raises(ValueError, match="eps: expected a decimal fraction, got '1e-999999999'"):
+        make(None, [], [], "1e-999999999")
 
 
 def test_a_command_that_could_not_end_or_begin_is_refused(tmp_path, capsys):

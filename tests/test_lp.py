@@ -266,3 +266,12 @@ def test_an_infeasible_program_is_an_error():
     ball = rb.Ball(np.full((1, 1), 2.0), 1.0, domain=None)
     with pytest.raises(RuntimeError, match="lp: no optimum"):
         triangle_lp(net, ball, 0, [(np.array([-1.0]), np.array([0.5]))])
+
+
+def test_a_unit_too_small_for_an_inverse_has_a_finite_program():
+    net = rb.Network([Linear(1, 1), ReLU(), Linear(1, 2)], {
+        "0.weight": np.array([[1e-310]]), "0.bias": np.zeros(1), "2.weight": np.array([[1.0], [-1.0]]),
+        "2.bias": np.zeros(2)}, (1,))
+    ball = rb.Ball(np.zeros((1, 1)), 1.0, domain=None)
+    folded = fold(net, ball, 0, [(np.array([-1e-310]), np.array([1e-310]))])
+    assert all(np.isfinite(of).all() for of in (folded.Z.data, folded.z0, folded.l, folded.u))

@@ -252,6 +252,13 @@ def test_arguments_that_cannot_be_are_refused_in_one_line(given, line):
     assert "\n" not in str(error.value)
 
 
+def test_what_pgd_finds_in_a_large_ball_is_a_point_of_it():
+    """Its projection rounds at the size of ε, here by 9e-6 of a pixel's."""
+    rng, net = np.random.default_rng(1), rb.models.mlp(np.random.default_rng(0), (300, 5, 3))
+    ball, y = rb.Ball(rng.random((5, 300), dtype=np.float32), 3000.0, norm=1, domain=None), rng.integers(0, 3, 5)
+    assert np.isfinite(rb.objective_loss(net, ball, y, "mtl-ibp", x_adv=rb.pgd(net, ball, y, 5, rng=rng)).value)
+
+
 # ---- in training ----
 
 OBJECTIVE = ["--eps", "0.05", "--objective", "exp-ibp", "--method", "one-step", "--alpha", "0.2",

@@ -225,6 +225,11 @@ def test_speed_times_an_objective_with_its_attack(tmp_path, capsys):
     assert "\n| mlp   | mtl-ibp |     8 | " in capsys.readouterr().out
 
 
+def test_the_bounds_own_loss_is_no_method():
+    with pytest.raises(ValueError, match="--methods: expected a method that trains, .*, got 'robust'"):
+        timed.case_of(benchmark.Args(), "mlp", {}, "robust")
+
+
 def test_worker_waits_for_its_turn_and_says_why_it_ends():
     case = timed.case_of(benchmark.Args(batch=4, threads=1), "mlp", {}, "crown-ibp")
     with benchmark.Worker(case) as one:

@@ -70,6 +70,14 @@ def test_a_study_that_was_stopped_goes_on_and_ends_as_one_that_was_not(tiny, tmp
     assert (results / f"{NAMES[0]}.npz").read_bytes() == (tmp_path / "runs" / NAMES[0] / "best.npz").read_bytes()
 
 
+def test_a_file_in_the_place_of_the_results_is_refused_before_anything_is_trained(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    for option in ("--results", "--runs"):
+        with pytest.raises(SystemExit):
+            study.main([option, str(tmp_path / "file")])
+        assert f"argument {option}: {tmp_path}/file: expected the name of a folder" in capsys.readouterr().err
+
+
 def test_two_runs_at_a_time_end_as_one_after_the_other_and_say_whose_a_line_is(tiny, tmp_path, capsys):
     study.main(tiny)
     del tiny[tiny.index("--threads"):tiny.index("--threads") + 2]

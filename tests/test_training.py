@@ -270,6 +270,7 @@ def test_a_run_folder_is_one_process_s_at_a_time(few, tmp_path, refused):
     (tmp_path / "run" / "config.json.1.part").write_text("{")  # of a run that was killed as it began
     with checkpoint.alone(tmp_path / "run"):  # the folder is held before its config.json is looked at
         refused(train, [*SHORT, "--data-dir", few, "--run", str(tmp_path / "run")], "another process trains there")
+    assert not (tmp_path / "run" / "config.json").exists()
     assert command("trainers.train", *SHORT, "--data-dir", few, "--run", str(tmp_path / "run")).returncode == 0
 
 

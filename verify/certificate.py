@@ -237,8 +237,10 @@ def scope(subjects):
 
 
 def in_words(worst):
-    """An exact bound; in digits, if Python prints so many, and if it is in float64's range."""
+    """An exact bound, in digits if Python prints so many and float64 has a number near it."""
     try:
+        if float(worst) == 0 != worst:
+            raise OverflowError
         return f"the exact bound {worst}, which is {float(worst):.3g}"
     except (ValueError, OverflowError):
         return f"an exact bound of about 2^{worst.numerator.bit_length() - worst.denominator.bit_length()}"

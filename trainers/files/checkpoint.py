@@ -15,7 +15,7 @@ import scipy
 import refbound as rb
 from refbound.arrays.device import device_module
 from refbound.arrays.ops import to_host, to_like
-from refbound.network import write_whole as write
+from refbound.network import whole_arrays, write_whole as write
 
 from ..inputs import draws
 
@@ -135,9 +135,7 @@ def restore(path, like):
     """(epoch, params, state, rows, probes, best) as `save` wrote them, the arrays where `like` lives."""
     try:
         with np.load(path, allow_pickle=False) as file:
-            if damaged := file.zip.testzip():  # NumPy reads an array without its checksum
-                raise ValueError(f"{damaged} is not what was written")
-            arrays = {name: file[name] for name in file.files}
+            arrays = whole_arrays(file)
         meta = json.loads(str(arrays.pop("meta")))
         epoch, *kept = (meta[name] for name in ("epoch", "rows", "probes", "best"))
         if not isinstance(epoch, int) or len(kept[0]) != epoch:

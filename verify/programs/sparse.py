@@ -8,10 +8,11 @@ layer. An active ReLU (l ≥ 0) is the identity and an inactive one (u ≤ 0) is
     logits           f = F v + f0
 
 A solver's tolerances are absolute, and it takes entries near 1e-9 for 0. So an input is given in units of its radius,
-every unstable unit in units of its own size, max(−l, u), and every margin in units of the most that it may be while
-low ≤ p ≤ high and 0 ≤ h ≤ u: else a small ε, W t and W' / t, the same function, or a last layer times t, the same
-verdicts, would be other programs. What a tolerance in the units may make of a margin is its `gain`: where that is
-large, as behind a unit that is nearly stable and that the next layer magnifies, what a solver says is no proof.
+every unstable unit in units of its own size, max(−l, u), or of 1e-290 if that is more, for it has an inverse, and every
+margin in units of the most that it may be while low ≤ p ≤ high and 0 ≤ h ≤ u: else a small ε, W t and W' / t, the same
+function, or a last layer times t, the same verdicts, would be other programs. What a tolerance in the units may make of
+a margin is its `gain`: where that is large, as behind a unit that is nearly stable and that the next layer magnifies,
+what a solver says is no proof.
 
 Written from the definitions of the layers and of the ball, in float64; no code is shared with refbound's bounds.
 """

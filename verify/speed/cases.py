@@ -64,12 +64,12 @@ def case_of(args, model, make, text):
     """The Case of refbound with a method by its name here: "cap-50" is cap with 50 projections, "sabr" is by ibp."""
     name, _, number = text.rpartition("-")
     projections = int(number) if name == "cap" and number.isdigit() else None
-    objective = text if text in rb.OBJECTIVES else "robust"
-    method = name if projections else "ibp" if objective == text else text
+    later = text in rb.OBJECTIVES and text != "robust"
+    method = name if projections else "ibp" if later else text
     if method not in rb.METHODS or method == "alpha":
         raise ValueError("--methods: expected a method that trains, cap-K for K projections, or an objective, "
                          f"got {text!r}")
-    return Case("refbound", model, make, method, projections, objective,
+    return Case("refbound", model, make, method, projections, text if later else "robust",
                 *(getattr(args, name) for name in Case._fields[6:]))
 
 

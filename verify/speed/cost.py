@@ -14,8 +14,8 @@ Per example:
                         its weights), a convolution's on its receptive field. crown has two of them, one for each side
     cap, p projections  forwards: 1 + p vectors for each term of the sum, the input and every earlier ReLU; as much
                         again for the weights, and for the adjoint of every layer but the first
-    an objective        but for robust, in each step of its attack m_k forward and m_k back in every layer; but for
-                        sabr, m_k forward at the attack's point, for the weights, and back in every layer but the first
+    an objective        in each step of its attack m_k forward and m_k back in every layer. With α, at its last point,
+                        m_k forward and m_k for the weights, and again for the adjoint of every layer but the first
 
 Not counted, being lower by the width of a layer: what is elementwise, biases, the last layer's rows e_m − e_y
 (differences of rows), and the final products with the input. Padding counts as if it were there.
