@@ -296,8 +296,6 @@ def test_the_data_of_a_run_are_its_own_if_they_are_named_too(few, tmp_path, caps
     with checkpoint.alone(tmp_path / "run"):
         checkpoint.open_folder(tmp_path / "run", vars(train.Args(method="ibp", data_dir=few)), None)
     rb.save(net, tmp_path / "run" / "best.npz")
-    said = []
     for more in ([], ["--data", "mnist"]):
         evaluate.main([str(tmp_path / "run"), "--pgd-steps", "0", *more])
-        said.append(capsys.readouterr().out)
-    assert said[0] == said[1]
+        assert f"on {len(data.load('mnist', 'test', few).labels)} images" in capsys.readouterr().out
