@@ -125,6 +125,8 @@ def method_options(net, ball, name, given, drawn=True):
         xp, dtype = namespace(ball.x), next(iter(net.params.values())).dtype
         draws = (rng.random((len(ball.x), *net.shapes[i]), dtype) for i in net.relus)  # on the host, for every device
         wanted["a0"] = [xp.asarray(as_rows(a, dtype)) for a in draws]
+    if rng is not None and not isinstance(rng, np.random.Generator):
+        raise ValueError(f"rng: expected a numpy Generator or None, got {rng!r}")
     return wanted
 
 

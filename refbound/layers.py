@@ -101,7 +101,7 @@ class Conv2d(Affine):
             value = getattr(self, name)
             pair = (value, value) if isinstance(value, Integral) else value
             if not isinstance(pair, (tuple, list)) or len(pair) != 2 \
-                    or not all(isinstance(v, Integral) and v >= least for v in pair):
+                    or not all(isinstance(v, Integral) and not isinstance(v, bool) and v >= least for v in pair):
                 raise ValueError(f"conv2d: {name} must be one or two integers of at least {least}, got {value!r}")
             object.__setattr__(self, name, tuple(map(int, pair)))
         # with few channels a product for each row of the kernel is thin: all windows make one matrix instead, a copy

@@ -106,6 +106,11 @@ def test_what_must_be_drawn_needs_a_generator(method, options, what, rng):
     refuses(lambda: rb.margin_bounds(NET, BALL, Y, method, rng=rng, **options), "rng:", what, "Generator", repr(rng))
 
 
+@pytest.mark.parametrize("method", ["ibp", "crown-ibp", "cap"])
+def test_what_is_no_generator_is_refused_where_nothing_is_drawn(method):
+    refuses(lambda: rb.margin_bounds(NET, BALL, Y, method, rng=3), "rng:", "Generator", "3")
+
+
 def test_other_refusals_of_the_functions():
     refuses(lambda: rb.robust_loss(NET, BALL, Y, "alpha"), "method:", "alpha", "evaluation")
     for name in ("beta", "kappa"):
@@ -175,7 +180,8 @@ def test_layers_that_do_not_fit(words, layers, shape):
 
 
 @pytest.mark.parametrize("arguments", [dict(kernel_size=0), dict(kernel_size=(3, 3, 3)), dict(kernel_size=3, stride=0),
-                                       dict(kernel_size=3, padding=-1), dict(kernel_size=(3, 2.5))])
+                                       dict(kernel_size=3, padding=-1), dict(kernel_size=(3, 2.5)),
+                                       dict(kernel_size=1, stride=True), dict(kernel_size=True)])
 def test_windows_that_cannot_be(arguments):
     refuses(lambda: Conv2d(1, 1, **arguments), "conv2d:", [*arguments][-1])
 

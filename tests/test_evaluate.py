@@ -200,6 +200,7 @@ def test_sparse_is_verified_at_its_own_rates(p, q, slope, few):
 
 @pytest.mark.parametrize("argv, words", [
     (["--out", "none/out.json"], "there is no folder none"), (["--out", "."], "found a folder"),
+    (["--out", "net.npz"], "expected a name for results, got that of a network"),
     (["--n", "101"], "at most the 100"), (["--p", "0"], "--p: not an option of ibp"),
     (["--seed", "-1"], "--seed: expected at least 0"), (["--n", "-5"], "--n: expected at least 0, got -5"),
     (["--draws", "0"], "--draws: expected at least 1, got 0"), (["--eps", "8"], "--eps: expected at most 1"),

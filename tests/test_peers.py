@@ -259,9 +259,10 @@ def test_peak_memory_is_that_of_an_allocation():
 
 
 def test_figure_of_a_sweep(tmp_path):
-    rows = [{"method": method, "projections": None, "objective": "robust", "of": (of, n), "gflop": n,
+    rows = [{"method": method, "projections": None, "objective": objective, "of": (of, n), "gflop": n,
              "ms": {"refbound": n, "rendering": 2 * n}}
-            for method in ("ibp", "cap") for of, (values, _) in timed.SWEEPS.items() for n in values]
+            for method, objective in (("ibp", "robust"), ("cap", "robust"), ("ibp", "sabr"))
+            for of, (values, _) in timed.SWEEPS.items() for n in values]
     report.draw(rows, tmp_path / "sweep.png")
     assert (tmp_path / "sweep.png").stat().st_size > 10_000
 

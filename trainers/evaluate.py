@@ -62,7 +62,7 @@ class Args:
     threads: int = argument(0, "cores, a process each where the system can fork (0: all)")
     shard: int = argument(0, "images worked on at a time; seeds the draws (default: that of the run by its own method, "
                              "else by network, methods and device)")
-    out: str = argument(None, "also write the result to this JSON file", type=arguments.file)
+    out: str = argument(None, "also write the result to this JSON file", type=arguments.results)
 
 
 OPTIONS = ("eta", "p", "q")  # of methods, as the run was trained with them

@@ -29,7 +29,7 @@ class Args:
 
     runs: tuple = argument((), "run folders, results (NAME.json) or folders of them (default: trainers/results)",
                            positional=True, type=str)
-    out: str = argument(None, "also write the means to this JSON file", type=arguments.file)
+    out: str = argument(None, "also write the means to this JSON file", type=arguments.results)
 
 
 def main(argv=None):

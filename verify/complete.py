@@ -42,7 +42,7 @@ class Args(Given):
         False, "the training images that the run held out, not the test set: what choices are made by")
     time_limit: float = argument(60.0, "seconds for an image: half for branch and bound, half for the MILP")
     jobs: int = argument(0, "processes (0: one for each core)")
-    out: str = argument(None, "results, a JSON file (default: runs/complete-...json)", type=arguments.file)
+    out: str = argument(None, "results, a JSON file (default: runs/complete-...json)", type=arguments.results)
     record: str = argument(
         None, "also add the verdicts to this record of the run (trainers/results/NAME.json)", type=str)
 

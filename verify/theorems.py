@@ -41,7 +41,7 @@ class Args:
     steps: int = argument(10, "gradient steps of the ramp: the trials of each method on a network")
     seeds: int = argument(6, "networks, from seed 0")
     batch: int = argument(4, "examples of each network")
-    out: str = argument(None, "write the quantities of every trial to this JSON file", type=arguments.file)
+    out: str = argument(None, "write the quantities of every trial to this JSON file", type=arguments.results)
 
 
 def main(argv=None):

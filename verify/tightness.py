@@ -51,7 +51,7 @@ class Args(Given):
     time_limit: float = argument(60.0, "seconds for the LP, and for the exact optimum, of a margin")
     pgd_steps: int = argument(100, "steps of the attack")
     figure: str = argument(None, "write the violin plot to this file", type=arguments.picture)
-    out: str = argument(None, "write every value to this JSON file", type=arguments.file)
+    out: str = argument(None, "write every value to this JSON file", type=arguments.results)
 
 
 def main(argv=None):

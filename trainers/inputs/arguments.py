@@ -8,7 +8,7 @@ import sys
 from fractions import Fraction
 from pathlib import Path
 
-PICTURES = (".png", ".pdf", ".svg")
+PICTURES, NETWORKS = (".png", ".pdf", ".svg"), (".npz", ".onnx", ".pt", ".pth")
 
 
 class Parser(argparse.ArgumentParser):
@@ -107,6 +107,13 @@ def file(text):
     if not os.access(path.parent, os.W_OK):
         raise argparse.ArgumentTypeError(f"{text}: the folder {path.parent} cannot be written to")
     return text
+
+
+def results(text):
+    """The same of a file of results, which is not to take the place of a network."""
+    if Path(text).suffix.lower() in NETWORKS:
+        raise argparse.ArgumentTypeError(f"{text}: expected a name for results, got that of a network")
+    return file(text)
 
 
 def folder(text):

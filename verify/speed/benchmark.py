@@ -54,7 +54,7 @@ class Args:
     seed: int = argument(0, "of parameters, images and labels")
     device: str = argument("cpu", "cpu or cuda", choices=("cpu", "cuda"))
     sweep: bool = argument(False, "the time against batch size, width, depth and number of classes instead")
-    out: str = argument(None, "also save every time to this JSON file", type=arguments.file)
+    out: str = argument(None, "also save every time to this JSON file", type=arguments.results)
     figure: str = argument(None, "also draw the sweep to this file", type=arguments.picture)
 
 

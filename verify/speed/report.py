@@ -55,9 +55,9 @@ def draw(rows, path):
     figure = Figure(figsize=(4 * len(SWEEPS), 3.6), layout="constrained")
     axes = figure.subplots(1, len(SWEEPS))
     for axis, of in zip(axes, SWEEPS):
-        for method in dict.fromkeys(method_name(row) for row in rows):
+        for k, method in enumerate(dict.fromkeys(method_name(row) for row in rows)):
             points = [row for row in rows if row["of"][0] == of and method_name(row) == method]
-            x, colour = [row["of"][1] for row in points], COLOURS[points[0]["method"]]
+            x, colour = [row["of"][1] for row in points], COLOURS.get(method.split(",")[0], f"C{k}")
             for name, line in (("refbound", "o-"), ("rendering", "s:")):
                 if all(name in row["ms"] for row in points):
                     axis.plot(x, [row["ms"][name] for row in points], line, color=colour, label=f"{method}, {name}")
