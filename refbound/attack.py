@@ -1,4 +1,4 @@
-"""Projected gradient descent (Madry et al. 2018): the other side of the sandwich.
+"""Projected gradient descent (Madry et al. 2018): a lower bound of the worst case.
 
     x ← Π_B(x + ρ furthest(∇_x L(x))),    furthest(g) the point of the unit ball furthest along g (ball.py)
                                           ρ, as ε, one number or one for each example or pixel
@@ -22,7 +22,8 @@ def pgd(net, ball, y, steps=100, step_size=None, restarts=1, rng=None, targeted=
     """x_adv (N, *input_shape) in the ball: the worst point met by projected gradient ascent, for each example.
 
     step_size defaults to ε/4. The first start is x itself without rng, else every start is random. With `targeted` each
-    margin is ascended by itself as well: c times the work and more. ValueError for an argument that cannot be.
+    margin is ascended by itself as well, from one more start: about 2c times the work for a single start. ValueError
+    for an argument that cannot be.
     """
     checks.problem(net, ball, y)
     steps, restarts = checks.whole("steps", steps, 0), checks.whole("restarts", restarts, 1)
@@ -43,7 +44,7 @@ def ascend(net, ball, y, steps, step_size, goals):
     """The worst point met for each example, (N, n), and its margins (S, N).
 
     goals: pairs of what is ascended, a margin of each (N, c) or None for the loss, and a start (N, n), projected onto
-    the ball first. step_size: ρ, a number or (N, 1).
+    the ball first. step_size: ρ, as checks.step_size gives it.
     """
     C, worst, xp, project = margin_matrix(y, net.classes, net.dtype), None, net.xp, projection(ball, net.dtype)
     for c, x in goals:

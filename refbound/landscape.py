@@ -9,7 +9,7 @@ With ∇L_t the gradient of the loss of a minibatch at the parameters θ_t, and 
 for the same minibatch and the same draws at every point: what is measured is the loss, not the draw.
 `as_released` gives what the published code logs instead. Two measures of later work, of a network at its θ:
 
-    tightness    |C W_L D … D W₁| r / |C W_L| D … D |W₁| r            Mao et al. 2024, "Understanding certified training
+    tightness    |C W_K D … D W₁| r / |C W_K| D … D |W₁| r            Mao et al. 2024, "Understanding certified training
                  D: active at x; r: half-widths of B, cut             with interval bound propagation"
     jump         how far s̄ moves as the l of one unit passes −u       Jovanović et al. 2022, "On the paradox of
                                                                       certified training": a relaxation is discontinuous
@@ -101,7 +101,7 @@ def tightness(net, ball, y):
 
 
 def jump(net, ball, y, method, h=1e-3, **options):
-    """How far the margin that moves most moves as a unit's l passes −u: a mean; None without unstable units.
+    """The largest move of a margin as a unit's l passes −u, a mean over examples; None without unstable units.
 
     The unit of each example is the one, in any ReLU, whose l is nearest to −u for its width; all, if several tie. Its l
     and u become r (∓1 − h), then r (∓1 + h), r = (u − l) / 2; all else stays. What is continuous moves about h widths.

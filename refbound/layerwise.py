@@ -4,8 +4,8 @@ With parallel lines these are the bounds of CAP (Wong and Kolter 2018; Appendix 
 sides (cap.py); with adaptive slopes those of CROWN (Zhang et al. 2018), I and −I apart. Where intervals are exact, they
 are taken: for one affine layer alone, and over an l2 or l1 ball for all before the first ReLU.
 
-The gradient is one sweep over the ReLUs in reverse: the upstream of (l_k, u_k) adds to the parameters, and to that of
-every (l_j, u_j), j < k, whose lines the bound used.
+The gradient is one sweep over the ReLUs in reverse: the gradient in (l_k, u_k) adds to that in the parameters, and
+in every (l_j, u_j), j < k, whose lines the bound used.
 
 Units are bounded in blocks of rows of the identity (arrays/blocks.py); those that a convolution feeds on its receptive
 field, all positions at once (arrays/field.py). On a first reading take seen.net = net, cut = region, one block E = I.

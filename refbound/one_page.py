@@ -16,8 +16,8 @@ this page. A number at a line's end is the paper's equation. `python -m refbound
     v             the gradient of the loss in g, at each layer                       as g
     a0            draws from U[0, 1] for each ReLU; only Section 5 uses them         (m,)
 
-t⁺ = max(t, 0), t⁻ = min(t, 0); dt is the gradient of the loss in t. Under `thing` is its gradient, `thing_vjp`, of
-the gradients in its results and of its arguments (two_lines: lines for a0). At 0 t⁺ and |t| have the slope 0, t⁻ has 1.
+t⁺ = max(t, 0), t⁻ = min(t, 0); dt is the gradient of the loss in t. Under `thing` is `thing_vjp`, of the gradients
+in its results and of its arguments (two_lines_vjp: lines for a0). At 0 t⁺ and |t| have the slope 0, t⁻ has 1.
 """
 
 import argparse
