@@ -30,7 +30,7 @@ from . import checks
 from .arrays.ops import as_rows, images, namespace, positive, to_host
 from .attack import ascend
 from .interval import interval
-from .layers import ReLU, margin_matrix
+from .layers import ReLU, forward, margin_matrix
 from .linear import Relaxation, maximise, relax, upstream
 from .relaxation import adaptive, enclose
 
@@ -40,7 +40,7 @@ class Decision(NamedTuple):
 
     answer: str      # "robust", "not robust" or "unknown"
     bound: float     # the greatest s̄ of a margin over the parts; where not robust, over those below 0, or −∞
-    witness: object  # (*input_shape), a point of the ball with a margin of at least 0; or None
+    witness: object  # (*input_shape), a point of the ball with a margin of at least 0, but for rounding; or None
     parts: int       # how many were bounded, the whole balls not counted
 
 
@@ -124,7 +124,10 @@ def attack(net, ball, y, parts, steps):
         return {}
     here = ball[parts.image]
     x, s = ascend(net, here, y[parts.image], steps, checks.step_size(None, here, net), [(parts.C, parts.x)])
-    return {int(parts.image[k]): images(x[k], net.input_shape) for k in np.flatnonzero(to_host((s >= 0).any(0)))}
+    (z, inputs), found = forward(net, x), (s >= 0).any(0)
+    for h in (*inputs, z):  # nothing may overflow on the way: a ReLU makes 0 of −∞
+        found = found & namespace(h).isfinite(h).all(1)
+    return {int(parts.image[k]): images(x[k], net.input_shape) for k in np.flatnonzero(to_host(found))}
 
 
 def place(region, pre, parts):

@@ -9,7 +9,8 @@ arithmetic with the lines used here ≤ s. For l∞ balls and the methods whose 
 The model is fl(a ∘ b) = (a ∘ b)(1 + δ) + η with |δ| ≤ ½ ulp(1) and |η| ≤ the least normal number (Higham, "Accuracy and
 Stability of Numerical Algorithms", 2002, Sections 2.2 and 3.1). A sum of n products in any order, in any blocking, with
 or without FMA, is then off by at most γ_n Σ |products|, γ_n = n|δ| / (1 − n|δ|), and a little for underflow. It leaves
-out Strassen's product, TF32, and subnormals flushed to zero. CuPy flushes them in float32: on a GPU only float64 is
+out Strassen's product, TF32, and subnormals flushed to zero. (Where a sum of W c overflows, so does that of |W| max|z|,
+made by the same product: then there is an error, and no bound.) CuPy flushes them in float32: on a GPU only float64 is
 taken. On a CPU a library built with -ffast-math may have turned flushing on: that is refused.
 
 A step back computes g ← fl(Aᵀ(W, g)). That g is as good as any other; what it changes g·h by is charged to the bound:
@@ -81,19 +82,25 @@ def sound_margin_bounds(net, ball, y, method, **options):
 def rounding_allowance(net, ball, y):
     """τ (N, c): a bound of z_m − z_y that lies below a margin of the network in the ball by more than τ is wrong.
 
-    Rounding alone, of the bound and of the margin, cannot do that. For every method and norm; coarse, and meant for
-    float64. Let ζ be the logits of the network of |W| and |bias| at max|x′| over the ball, ζ_k its values at ReLU k of
-    K, and γ = γ_N for the N roundings that a product on its way from input to margin can meet. To first order:
+    Rounding alone, of the bound and of the margin, cannot do that; underflow can, of a product of weights that only the
+    bound makes. For every method and norm; coarse, and meant for float64. Let ζ be the logits of the network of |W| and
+    |bias| at max|x′| over the ball, ζ_k its values at ReLU k of K, and γ = γ_N for the N roundings that a product on
+    its way from input to margin can meet. To first order:
       the logits are off by γ ζ, for max(z, 0) passes errors on and adds none (Higham, Section 3.1);
       a bound sums the products of ζ times slopes in [0, 1], and of each b̄_k ≤ max(−l_k, u_k) / 2, so that by induction
       −l_k, u_k ≤ (3/2)^k ζ_k: its own sums are off by γ (3/2)^k ζ_k, and its chords by γ (3/2)^j ζ_j at each j < k;
       lines of slopes in [0, 1] miss no more than l_j, u_j do. Together e_k = γ (3 (3/2)^k − 2) + Σ_{j<k} e_j ≤ 4^k γ.
     The sum for z_m and z_y, and for bound and margin, is at most 2 · 4^K γ (ζ_m + ζ_y).
     """
-    xp, (low, high), N = net.xp, ball.box(net.dtype), 2 * sum(net.units) + 8 * len(net.layers)
-    sizes = net.with_params({name: xp.abs(value) for name, value in net.params.items()})
-    zeta = forward(sizes, xp.maximum(xp.abs(low), xp.abs(high)))[0]  # (N, c)
-    return 2 * 4.0 ** len(net.relus) * Model(net.dtype).gamma(N) * (zeta + xp.take_along_axis(zeta, y[:, None], 1))
+    low, high = ball.box(net.dtype)
+    return 2 * 4.0 ** len(net.relus) * margin_rounding(net, net.xp.maximum(abs(low), abs(high)), y)
+
+
+def margin_rounding(net, most, y):
+    """γ (ζ_m + ζ_y) (N, c): by how much z_m − z_y may be off in rows x, |x| ≤ most (N, n), but for underflow."""
+    xp, N = net.xp, 2 * sum(net.units) + 8 * len(net.layers)
+    zeta = forward(net.with_params({name: xp.abs(value) for name, value in net.params.items()}), most)[0]
+    return Model(net.dtype).gamma(N) * (zeta + xp.take_along_axis(zeta, y[:, None], 1))
 
 
 # ---- forward ----

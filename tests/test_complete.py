@@ -7,6 +7,7 @@ import pytest
 
 import refbound as rb
 from refbound import branching
+from refbound.branching import branch_and_bound
 from refbound.layers import Flatten, Linear, ReLU
 from trainers import data, evaluate, train
 from trainers.files import checkpoint, record
@@ -345,3 +346,31 @@ def test_an_attack_beyond_rounding_stops_the_command_by_however_little(monkeypat
 def test_a_point_where_a_logit_overflows_is_no_witness():
     net = rb.Network([Linear(1, 2)], {"0.weight": np.array([[0.0], [1e308]]), "0.bias": np.array([0, 1e308])}, (1,))
     assert net(np.ones((1, 1)))[0, 1] == np.inf and not mixed_integer.is_witness(net, np.ones(1), 0)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_an_overflow_that_a_relu_hides_makes_no_verdict():
+    """z = −10⁴⁰⁰ x rounds to −∞, of which the ReLU makes 0: the logits are (0, 0.1), as if nothing had been."""
+    net = rb.Network([Linear(1, 1), ReLU(), Linear(1, 1), ReLU(), Linear(1, 2)], {
+        "0.weight": np.array([[1e200]]), "0.bias": np.zeros(1), "2.weight": np.array([[-1e200]]), "2.bias": np.zeros(1),
+        "4.weight": np.array([[1.0], [0]]), "4.bias": np.array([0, 0.1])}, (1,))
+    ball, y = rb.Ball(np.ones((1, 1)), 1e-6), np.array([0])
+    assert net(ball.x).tolist() == [[0, 0.1]] and not mixed_integer.is_witness(net, ball.x[0], 0)
+    assert stages.clean(net, ball, y) == [stages.UNKNOWN] and branch_and_bound(net, ball, y)[0].answer == "unknown"
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_a_margin_of_infinity_is_no_witness():
+    """At x logit 0 is (1 + 1 − 1.5) 10³⁰⁸, in floats ∞; logit 1 is 0.6 10³⁰⁸. h₃ − h₄ = 0 is what bounds do not see."""
+    W = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1], [0, 0, 1.0]])
+    net = rb.Network([Linear(3, 4), ReLU(), Linear(4, 2)], {
+        "0.weight": W, "0.bias": np.array([0, 0, -0.5, -0.5]),
+        "2.weight": 1e308 * np.array([[1, 1, 0.8, -0.8], [0.8, 0.8, 0, 0]]),
+        "2.bias": np.array([-1.5e308, -1e308])}, (3,))
+    ball, y = rb.Ball(np.array([[1, 1, 0.5]]), np.array([[0.01, 0.01, 0.4]])), np.array([1])
+    assert net(ball.x)[0, 0] == np.inf and branch_and_bound(net, ball, y)[0].answer == "robust"
+    pre = [(l[0], u[0]) for l, u in rb.preactivation_bounds(net, ball, "ibp")]
+    with pytest.raises(RuntimeError, match="class 0 overflows"):
+        mixed_integer.verdict(net, ball, 1, pre)
+    with pytest.raises(ValueError, match="expected a misclassified input"):
+        mixed_integer.check_witness(net, ball, 1, ball.x[0])

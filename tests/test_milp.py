@@ -266,16 +266,32 @@ def test_what_hangs_on_a_unit_thinner_than_a_tolerance_is_never_robust(u, hat, d
         assert u < 1e-3 and "HiGHS's tolerance in a unit" in str(error)
 
 
-def test_the_gain_is_how_far_errors_in_the_units_may_move_a_margin():
-    """A unit's h goes to two others by 3 and −2, these to the margin by 1 and 4; sizes 1, 5 and 2, the margin's 13."""
-    net = rb.Network([Linear(1, 1), ReLU(), Linear(1, 2), ReLU(), Linear(2, 2)], {
-        "0.weight": np.ones((1, 1)), "0.bias": np.zeros(1),
+@pytest.mark.parametrize("weight, more", [(0, 1), (1e-13, 1 + 1e-4), (1e-11, 1)])
+def test_the_gain_is_how_far_errors_in_the_units_may_move_a_margin(weight, more):
+    """A unit's h goes to two others by 3 and −2, these to the margin by 1 and 4; sizes 1, 5 and 2, the margin's 13.
+
+    What is dropped, a weight of 1e-13, is an error in the unit of 1e-4 of the tolerance.
+    """
+    net = rb.Network([Linear(2, 1), ReLU(), Linear(1, 2), ReLU(), Linear(2, 2)], {
+        "0.weight": np.array([[1.0, weight]]), "0.bias": np.zeros(1),
         "2.weight": np.array([[3.0], [-2.0]]), "2.bias": np.zeros(2),
-        "4.weight": np.array([[0.0, 0], [1, 4]]), "4.bias": np.zeros(2)}, (1,))
+        "4.weight": np.array([[0.0, 0], [1, 4]]), "4.bias": np.zeros(2)}, (2,))
     pre = [(np.array([-1.0]), np.array([1.0])), (np.array([-1.0, -2.0]), np.array([5.0, 2.0]))]
-    folded = fold(net, rb.Ball(np.zeros((1, 1)), 1.0, domain=None), 0, pre)
-    assert (folded.gain(1, 0) == pytest.approx(((3 + 2 * 4) + 5 * 1 + 2 * 4) / 13, rel=1e-14)
+    folded = fold(net, rb.Ball(np.zeros((1, 2)), 1.0, domain=None), 0, pre)
+    assert (folded.gain(1, 0) == pytest.approx(((3 + 2 * 4) * more + 5 * 1 + 2 * 4) / 13, rel=1e-14)
             and folded.margin(1, 0)[2] == 13)
+
+
+def test_many_entries_near_1e_9_are_not_lost():
+    """HiGHS takes them for 0 if it may. 784 of them are all that h₀ and h₁ differ by, and so all of the margin."""
+    W, n = np.zeros((2, 785)), 785
+    W[:, 0], W[0, 1:] = 1, 1.8e-9
+    net = rb.Network([Linear(n, 2), ReLU(), Linear(2, 1), ReLU(), Linear(1, 2)], {
+        "0.weight": W, "0.bias": -4e-4 - 1.8e-9 * np.array([392, 0]), "2.weight": np.array([[1.0, -1]]),
+        "2.bias": np.array([-2e-7]), "4.weight": np.array([[0.0], [1]]), "4.bias": np.array([1.5e-7, 0])}, (n,))
+    ball = rb.Ball(np.full((1, n), 0.5), 0.5)
+    assert net(np.ones((1, n))).argmax() == 1
+    assert verdict(net, ball, 0, tightest(net, ball, TIGHT)).answer == "not robust"
 
 
 def tent():

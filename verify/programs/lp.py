@@ -22,9 +22,9 @@ import numpy as np
 import scipy.sparse as sp
 from scipy.optimize import linprog
 
-from .sparse import fold, picked, widened
+from .sparse import TOLERANCE, fold, picked, widened
 
-TOLERANCE = {"primal_feasibility_tolerance": 1e-9, "dual_feasibility_tolerance": 1e-9}
+ACCURACY = dict.fromkeys(("primal_feasibility_tolerance", "dual_feasibility_tolerance"), TOLERANCE)
 SECONDS = 120  # for a margin
 OPTIMAL, LIMIT = 0, 1  # scipy's statuses
 
@@ -71,7 +71,7 @@ def maxima(folded, a_lo, least, y, classes=None, seconds=SECONDS):
     classes = list(range(len(s)) if classes is None else classes)
     for m in set(classes) - {y}:
         C, c0, size = folded.margin(m, y)
-        result = linprog(-C, A, b, bounds=bounds, method="highs", options={**TOLERANCE, "time_limit": seconds})
+        result = linprog(-C, A, b, bounds=bounds, method="highs", options={**ACCURACY, "time_limit": seconds})
         if result.status not in (OPTIMAL, LIMIT):
             raise RuntimeError(f"lp: no optimum for class {m}: {' '.join(result.message.split())}")
         found[m] = result.status == OPTIMAL

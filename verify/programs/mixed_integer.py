@@ -24,8 +24,11 @@ import numpy as np
 import scipy.sparse as sp
 from scipy.optimize import Bounds, LinearConstraint, milp
 
+from refbound.arrays.ops import as_rows
+from refbound.layers import forward
+
 from .lp import LIMIT, OPTIMAL, triangle
-from .sparse import box, fold, widened
+from .sparse import DROPPED, TOLERANCE, box, fold, widened
 
 SLACK = 1e-4  # of the size of a margin
 GAIN = 1e4    # times the tolerance in each unit, 1e-9, is a tenth of SLACK in the margin (Folded.gain)
@@ -67,7 +70,7 @@ def exact_margins(net, ball, y, pre, time_limit=120, classes=None):
         status, v, bound = solve(folded, m, y, time_limit)
         (*_, size), deadline = folded.margin(m, y), time.monotonic() + time_limit
         x = None if v is None else at(folded.inputs, v, ball)
-        value = -np.inf if x is None else float(margins(net, x, y)[m])
+        value = -np.inf if x is None else float(np.fmax(margins(net, x, y)[m], -np.inf))
         doubtful = folded.gain(m, y) > GAIN
         if bound is None or doubtful:  # no unstable unit, or no feasible point in time; or it is not to be trusted
             bound = triangle(folded, y, [m], time_limit).s[0]
@@ -92,7 +95,7 @@ def verdict(net, ball, y, pre, upper=None, time_limit=120, witness=None):
     if upper.shape != (net.classes,) or np.isnan(upper).any():
         raise ValueError(f"upper: expected a bound for each of {net.classes} classes, got {upper}")
     upper[y] = -np.inf
-    if witness is None and margins(net, ball.x[0], y).max() >= 0:
+    if witness is None and is_witness(net, ball.x[0], y):
         witness = ball.x[0]
     if witness is not None:
         return Verdict("not robust", float(upper.max()), witness, check_witness(net, ball, y, witness))
@@ -124,7 +127,7 @@ def decide(folded, net, ball, m, y, bound, deadline):
         # less than 0 would be a proof that `stands` has not seen
         bound = bound if reached is None or doubtful else min(bound, max(reached, 0.0))
         x = None if v is None else at(folded.inputs, v, ball)
-        if x is not None and margins(net, x, y).max() >= 0:
+        if x is not None and is_witness(net, x, y):
             return bound, x
     return bound, None
 
@@ -165,9 +168,9 @@ def solve(folded, m, y, seconds, floor=None, presolve=False):
     if floor is not None:
         given["constraints"].append(LinearConstraint(-C, ub=c0 - floor / size))
     options = {"time_limit": seconds, "presolve": presolve, "mip_rel_gap": 0.0 if floor is None else ANY,
-               "mip_abs_gap": 1e-9, "mip_feasibility_tolerance": 1e-9}
+               "mip_abs_gap": TOLERANCE, "mip_feasibility_tolerance": TOLERANCE, "small_matrix_value": DROPPED}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # scipy hands both to HiGHS, and warns that it does
+        warnings.simplefilter("ignore", RuntimeWarning)  # scipy hands these to HiGHS, and warns that it does
         result = milp(-C, **given, options=options)
     infeasible = floor is not None or folded.gain(m, y) > GAIN  # without a floor the network is a solution
     if result.status not in (OPTIMAL, LIMIT, *[INFEASIBLE] * infeasible):
@@ -211,14 +214,20 @@ def is_witness(net, x, y):
 
 def margins(net, x, y):
     """z_m − z_y at x (*input_shape), −∞ for y: (c,)."""
-    z = net(x[None])[0]
+    z = logits(net, x[None])[0]
     return np.where(np.arange(len(z)) == y, -np.inf, z - z[y])
 
 
-def check_witness(net, ball, y, witness, room=0.0):
+def logits(net, x):
+    """f(x) of x (N, *input_shape), NaN where a number overflows on the way: a ReLU makes 0 of −∞."""
+    z, inputs = forward(net, as_rows(x, net.dtype))
+    return np.where(np.all([np.isfinite(h).all(1) for h in (*inputs, z)], axis=0)[:, None], z, np.nan)
+
+
+def check_witness(net, ball, y, witness, room=None):
     """max_m z_m − z_y at a witness; ValueError unless it lies in the ball and the domain and is misclassified.
 
-    room: by how much its margin may be below 0.
+    room: a function of the witness, by how much each margin there may be below 0.
     """
     x, eps, w = ball.x[0].astype(float), ball.eps[0].astype(float), np.asarray(witness, float)
     if w.shape != x.shape or not np.isfinite(w).all():
@@ -229,7 +238,7 @@ def check_witness(net, ball, y, witness, room=0.0):
         raise ValueError(f"witness: expected an input within {eps.flat[at]:g} of x, got one at {distance.flat[at]:g}")
     if ball.domain is not None and (w.min() < ball.domain[0] or w.max() > ball.domain[1]):
         raise ValueError(f"witness: expected pixels in {ball.domain}, got [{w.min():g}, {w.max():g}]")
-    margin = float(margins(net, w, y).max())
-    if not margin >= -room:
-        raise ValueError(f"witness: expected a misclassified input, got one whose greatest margin is {margin:g}")
-    return margin
+    s = margins(net, w, y)
+    if not 0 <= (s + room(w) if room else s).max() < np.inf:
+        raise ValueError(f"witness: expected a misclassified input, got one whose greatest margin is {s.max():g}")
+    return float(s.max())

@@ -7,12 +7,12 @@ layer. An active ReLU (l ≥ 0) is the identity and an inactive one (u ≤ 0) is
     unstable units   z = Z v + z0,    h = H v
     logits           f = F v + f0
 
-A solver's tolerances are absolute, and it takes entries near 1e-9 for 0. So an input is given in units of its radius,
-every unstable unit in units of its own size, max(−l, u), or of 1e-290 if that is more, for it has an inverse, and every
-margin in units of the most that it may be while low ≤ p ≤ high and 0 ≤ h ≤ u: else a small ε, W t and W' / t, the same
-function, or a last layer times t, the same verdicts, would be other programs. What a tolerance in the units may make of
-a margin is its `gain`: where that is large, as behind a unit that is nearly stable and that the next layer magnifies,
-what a solver says is no proof.
+A solver's tolerances are absolute, and it takes entries up to 1e-12 for 0 (or 1e-9, if not told). So an input is given
+in units of its radius, every unstable unit in units of its own size, max(−l, u), or of 1e-290 if that is more, for it
+has an inverse, and every margin in units of the most that it may be while low ≤ p ≤ high and 0 ≤ h ≤ u: else a small ε,
+W t and W' / t, the same function, or a last layer times t, the same verdicts, would be other programs. What a
+tolerance in the units may make of a margin is its `gain`: where that is large, as behind a unit that is nearly stable
+and that the next layer magnifies, what a solver says is no proof.
 
 Written from the definitions of the layers and of the ball, in float64; no code is shared with refbound's bounds.
 """
@@ -25,6 +25,8 @@ import scipy.sparse as sp
 
 from refbound import Ball, Network
 from refbound.layers import Conv2d, Linear, ReLU
+
+TOLERANCE, DROPPED = 1e-9, 1e-12  # a solver's, in each row; the entries that it takes for 0
 
 
 class Inputs(NamedTuple):
@@ -56,19 +58,28 @@ class Folded(NamedTuple):
         return sp.diags_array(np.ones(U), offsets=V - U, shape=(U, V), format="csr")
 
     def margin(self, m, y):
-        """(C (V,), c0, size): z_m − z_y = size (C v + c0); size is the most that |z_m − z_y| may be in the box of v."""
+        """(C (V,), c0, size): z_m − z_y = size (C v + c0); size is the most that |z_m − z_y| may be in the box of v.
+
+        RuntimeError if that is not finite.
+        """
         C, c0 = (self.F[[m]] - self.F[[y]]).toarray()[0], self.f0[m] - self.f0[y]
         low, high = (np.concatenate([end, h]) for end, h in ((self.inputs.low, 0 * self.u), (self.inputs.high, self.u)))
         size = max(c0 + np.maximum(C * low, C * high).sum(), -c0 - np.minimum(C * low, C * high).sum()) or 1.0
+        if not np.isfinite(size):
+            raise RuntimeError(f"the margin of class {m} overflows in its program")
         return C / size, c0 / size, size
 
     def gain(self, m, y):
-        """By how much of its size a margin moves at most if each h does by 1 of its own: Σ g, g = |C_h| + |Z_h|ᵀ g."""
-        P = len(self.inputs.low)
-        g = C = abs(self.margin(m, y)[0][P:])
+        """By how much of its size a margin moves at most if each h does by 1 of its own: Σ g, g = |C_h| + |Z_h|ᵀ g.
+
+        The unit is TOLERANCE; what a solver drops from a row counts as so much more.
+        """
+        P, whole, Z = len(self.inputs.low), abs(self.margin(m, y)[0]), abs(self.Z)
+        g = C = whole[P:]
         for _ in self.units[1:]:  # z has only h of earlier layers: each round, g of one more layer is whole
-            g = C + abs(self.Z[:, P:]).T @ g
-        return float(g.sum())
+            g = C + Z[:, P:].T @ g
+        small = (Z - Z.multiply(Z > DROPPED)).sum(1)
+        return float(g @ (1 + small / TOLERANCE) + whole[whole <= DROPPED].sum() / TOLERANCE)
 
 
 def fold(net, ball, y, pre):

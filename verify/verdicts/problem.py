@@ -6,14 +6,15 @@ from pathlib import Path
 import numpy as np
 
 import refbound as rb
-from refbound.rounding import rounding_allowance
+from refbound.arrays.ops import as_rows
+from refbound.rounding import margin_rounding
 from trainers import data
 
 from ..formats.load import as_the_run, load_any
 from ..programs.mixed_integer import check_witness, double
 from ..prover.claims import network_digest
 
-PROGRAM = 2  # raised where the same problem may have another verdict than before: such results are not gone on with
+PROGRAM = 3  # raised where the same problem may have another verdict than before: such results are not gone on with
 
 
 def problem(args, images=None):
@@ -74,12 +75,12 @@ def to_try_again(file, config, unknown):
 def witnessed(net, ball, y, i, x, stored=False):
     """ValueError unless x, run through the network again, is a witness for image i.
 
-    One that a file holds may come from another machine: here its margin may be below 0 by as much as rounding can do.
+    One that is stored may come from another machine: its margin may be below 0 by the rounding of both.
     """
-    one = ball[i:i + 1]
-    room = float(rounding_allowance(net, one, y[i:i + 1]).max()) if stored else 0.0
+    def room(x):
+        return 2 * margin_rounding(net, abs(as_rows(x[None], net.dtype)), y[i:i + 1])[0]
     try:
-        check_witness(net, one, y[i], x, room)
+        check_witness(net, ball[i:i + 1], y[i], x, room if stored else None)
     except (ValueError, TypeError) as error:
         raise ValueError(f"image {i}: {error}") from None
 

@@ -11,7 +11,7 @@ from refbound.rounding import rounding_allowance
 from trainers.evaluate import CHECK
 from trainers.inputs.draws import stream
 
-from ..programs.mixed_integer import is_witness, margins, scaled, verdict
+from ..programs.mixed_integer import is_witness, logits, margins, scaled, verdict
 from .problem import least, tightest
 
 TIGHT = ("ibp", "cap", "crown")
@@ -79,8 +79,8 @@ def asked(answer, net, ball, y, images, failures):
 
 
 def clean(net, ball, y):
-    """The network itself: is x misclassified? Not if a logit is NaN or infinite."""
-    z = net(ball.x)
+    """The network itself: is x misclassified? Not if anything overflows."""
+    z = logits(net, ball.x)
     return [("misclassified", None) if wrong else UNKNOWN for wrong in np.isfinite(z).all(1) & (z.argmax(1) != y)]
 
 
