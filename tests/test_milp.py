@@ -280,6 +280,9 @@ def test_the_gain_is_how_far_errors_in_the_units_may_move_a_margin(weight, more)
     folded = fold(net, rb.Ball(np.zeros((1, 2)), 1.0, domain=None), 0, pre)
     assert (folded.gain(1, 0) == pytest.approx(((3 + 2 * 4) * more + 5 * 1 + 2 * 4) / 13, rel=1e-14)
             and folded.margin(1, 0)[2] == 13)
+    net = rb.Network([Linear(2, 2)], {"0.weight": np.array([[0, 0], [1.0, weight]]), "0.bias": np.zeros(2)}, (2,))
+    folded = fold(net, rb.Ball(np.zeros((1, 2)), 1.0, domain=None), 0, [])
+    assert folded.gain(1, 0) == pytest.approx(more - 1, abs=1e-16)
 
 
 def test_many_entries_near_1e_9_are_not_lost():

@@ -8,6 +8,7 @@ from test_lp import last_layer_times
 
 import refbound as rb
 from refbound.layers import Linear, ReLU
+from refbound.rounding import margin_rounding
 from trainers.inputs import arguments
 from verify import milp
 from verify.verdicts.problem import witnessed
@@ -77,7 +78,9 @@ def test_a_stored_witness_may_be_off_by_rounding_and_by_no_more():
     y = np.array([0])
     witnessed(net, ball, y, 0, [0.5])
     witnessed(net, ball, y, 0, below, stored=True)
-    for x, stored in ((below, False), ([0.5 - 1e-9], True)):
+    of_one = margin_rounding(net, np.array([[0.5]]), y)[0, 1]
+    witnessed(net, ball, y, 0, [0.5 - of_one], stored=True)
+    for x, stored in ((below, False), ([0.5 - 3 * of_one], True)):
         with pytest.raises(ValueError, match="image 0: witness: expected a misclassified input"):
             witnessed(net, ball, y, 0, x, stored)
 

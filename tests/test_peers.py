@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from networks import ALL, BALLS, batch, build
 
 import refbound as rb
@@ -258,13 +259,19 @@ def test_peak_memory_is_that_of_an_allocation():
     assert 60 < float(done.stdout) < 200
 
 
-def test_figure_of_a_sweep(tmp_path):
+def test_figure_of_a_sweep(tmp_path, monkeypatch):
+    def saved(self, path, **more):
+        colours.append([line.get_color() for line in self.axes[0].lines if line.get_linestyle() == "-"])
+        save(self, path, **more)
+
+    save, colours = Figure.savefig, []
+    monkeypatch.setattr(Figure, "savefig", saved)
     rows = [{"method": method, "projections": None, "objective": objective, "of": (of, n), "gflop": n,
              "ms": {"refbound": n, "rendering": 2 * n}}
             for method, objective in (("ibp", "robust"), ("cap", "robust"), ("ibp", "sabr"))
             for of, (values, _) in timed.SWEEPS.items() for n in values]
     report.draw(rows, tmp_path / "sweep.png")
-    assert (tmp_path / "sweep.png").stat().st_size > 10_000
+    assert (tmp_path / "sweep.png").stat().st_size > 10_000 and len(set(colours[0])) == len(colours[0]) == 3
 
 
 def test_table_is_markdown():

@@ -166,11 +166,11 @@ def test_rounding_takes_no_bound_and_no_margin_further_than_the_allowance(dtype)
     """At ε = 0, where bounds meet margins: by every method some lie below the exact ones, none by more than τ."""
     below = dict.fromkeys(rb.METHODS, 0)
     for net, ball, y in problems(dtype):
-        least, z = exact_margins(net, exact(as_rows(ball.x, dtype)), y), net(ball.x)
+        least, z, x = exact_margins(net, exact(as_rows(ball.x, dtype)), y), net(ball.x), as_rows(ball.x, dtype)
+        assert (abs(least - others(z - z[0, y], y)) <= others(rounding.margin_rounding(net, abs(x), y), y)).all()
         for norm in (np.inf, 2, 1):
             ball = rb.Ball(ball.x, 0.0, norm=norm, domain=None)
             most = others(rounding.rounding_allowance(net, ball, y), y)
-            assert (abs(least - others(z - z[0, y], y)) <= most).all()
             for method in rb.METHODS:
                 s = others(rb.margin_bounds(net, ball, y, method, rng=draws()), y)
                 assert (least - s <= most).all()

@@ -71,7 +71,7 @@ def exact_margins(net, ball, y, pre, time_limit=120, classes=None):
         (*_, size), deadline = folded.margin(m, y), time.monotonic() + time_limit
         x = None if v is None else at(folded.inputs, v, ball)
         value = -np.inf if x is None else float(np.fmax(margins(net, x, y)[m], -np.inf))
-        doubtful = folded.gain(m, y) > GAIN
+        doubtful = not folded.gain(m, y) <= GAIN
         if bound is None or doubtful:  # no unstable unit, or no feasible point in time; or it is not to be trusted
             bound = triangle(folded, y, [m], time_limit).s[0]
         elif status == OPTIMAL and not stands(
@@ -112,7 +112,7 @@ def verdict(net, ball, y, pre, upper=None, time_limit=120, witness=None):
 
 def decide(folded, net, ball, m, y, bound, deadline):
     """(the margin's bound, witness or None): is there a point of at least −SLACK, and if it is no witness, of SLACK?"""
-    size, doubtful = folded.margin(m, y)[2], folded.gain(m, y) > GAIN
+    size, doubtful = folded.margin(m, y)[2], not folded.gain(m, y) <= GAIN
     for floor in (-SLACK * size, SLACK * size):
         seconds = deadline - time.monotonic()
         if seconds <= 0:
@@ -172,7 +172,7 @@ def solve(folded, m, y, seconds, floor=None, presolve=False):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # scipy hands these to HiGHS, and warns that it does
         result = milp(-C, **given, options=options)
-    infeasible = floor is not None or folded.gain(m, y) > GAIN  # without a floor the network is a solution
+    infeasible = floor is not None or not folded.gain(m, y) <= GAIN  # without a floor the network is a solution
     if result.status not in (OPTIMAL, LIMIT, *[INFEASIBLE] * infeasible):
         raise RuntimeError(f"milp: HiGHS failed on class {m}: {' '.join(result.message.split())}")
     reached = result.mip_dual_bound
@@ -208,8 +208,8 @@ def scaled(net, x):
 
 
 def is_witness(net, x, y):
-    """Whether the greatest margin at x is at least 0, and finite."""
-    return 0 <= margins(net, x, y).max() < np.inf
+    """Whether the greatest margin at x is at least 0; not if anything overflows on the way to a logit."""
+    return bool(margins(net, x, y).max() >= 0)
 
 
 def margins(net, x, y):
@@ -239,6 +239,6 @@ def check_witness(net, ball, y, witness, room=None):
     if ball.domain is not None and (w.min() < ball.domain[0] or w.max() > ball.domain[1]):
         raise ValueError(f"witness: expected pixels in {ball.domain}, got [{w.min():g}, {w.max():g}]")
     s = margins(net, w, y)
-    if not 0 <= (s + room(w) if room else s).max() < np.inf:
+    if not (s + room(w) if room else s).max() >= 0:
         raise ValueError(f"witness: expected a misclassified input, got one whose greatest margin is {s.max():g}")
     return float(s.max())

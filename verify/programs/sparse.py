@@ -26,7 +26,7 @@ import scipy.sparse as sp
 from refbound import Ball, Network
 from refbound.layers import Conv2d, Linear, ReLU
 
-TOLERANCE, DROPPED = 1e-9, 1e-12  # a solver's, in each row; the entries that it takes for 0
+TOLERANCE, DROPPED = 1e-9, 1e-12  # a solver's, in each row; entries that it takes for 0, in its cuts too
 
 
 class Inputs(NamedTuple):

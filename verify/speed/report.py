@@ -4,6 +4,7 @@ Points are medians, solid for refbound and dotted for the rendering; the dashed 
 the rate of refbound's last point, so that where points follow it, time grows as counted.
 """
 
+import itertools
 import statistics
 
 from trainers.files.words import markdown
@@ -54,10 +55,14 @@ def draw(rows, path):
     from matplotlib.figure import Figure
     figure = Figure(figsize=(4 * len(SWEEPS), 3.6), layout="constrained")
     axes = figure.subplots(1, len(SWEEPS))
+    names = dict.fromkeys(method_name(row) for row in rows)
+    taken = {name: COLOURS[name.split(",")[0]] for name in names if name.split(",")[0] in COLOURS}
+    free = itertools.cycle(colour for colour in COLOURS.values() if colour not in taken.values())  # for objectives
+    colours = {name: taken.get(name) or next(free) for name in names}
     for axis, of in zip(axes, SWEEPS):
-        for k, method in enumerate(dict.fromkeys(method_name(row) for row in rows)):
+        for method in names:
             points = [row for row in rows if row["of"][0] == of and method_name(row) == method]
-            x, colour = [row["of"][1] for row in points], COLOURS.get(method.split(",")[0], f"C{k}")
+            x, colour = [row["of"][1] for row in points], colours[method]
             for name, line in (("refbound", "o-"), ("rendering", "s:")):
                 if all(name in row["ms"] for row in points):
                     axis.plot(x, [row["ms"][name] for row in points], line, color=colour, label=f"{method}, {name}")

@@ -63,7 +63,9 @@ def same(path, made, config):
     less = isinstance(limit, (int, float)) and limit < config["time_limit"]
     for name, value in config.items():
         if made.get(name) != value and not (name == "time_limit" and less):
-            raise ValueError(f"{path}: made with {name} {made.get(name)!r}, now {value!r}; give another --out")
+            what = ("by another version, which may decide otherwise" if name == "program"
+                    else f"with {name} {made.get(name)!r}, now {value!r}")
+            raise ValueError(f"{path}: made {what}; give another --out")
 
 
 def to_try_again(file, config, unknown):
@@ -78,7 +80,8 @@ def witnessed(net, ball, y, i, x, stored=False):
     One that is stored may come from another machine: its margin may be below 0 by the rounding of both.
     """
     def room(x):
-        return 2 * margin_rounding(net, abs(as_rows(x[None], net.dtype)), y[i:i + 1])[0]
+        of_one = margin_rounding(net, abs(as_rows(x[None], net.dtype)), y[i:i + 1])[0]
+        return 2 * np.where(np.isfinite(of_one), of_one, 0)
     try:
         check_witness(net, ball[i:i + 1], y[i], x, room if stored else None)
     except (ValueError, TypeError) as error:
