@@ -30,7 +30,7 @@ from . import checks
 from .arrays.ops import as_rows, images, namespace, positive, to_host
 from .attack import ascend
 from .interval import interval
-from .layers import ReLU, forward, margin_matrix
+from .layers import ReLU, forward, margin_matrix, unbroken
 from .linear import Relaxation, maximise, relax, upstream
 from .relaxation import adaptive, enclose
 
@@ -124,9 +124,7 @@ def attack(net, ball, y, parts, steps):
         return {}
     here = ball[parts.image]
     x, s = ascend(net, here, y[parts.image], steps, checks.step_size(None, here, net), [(parts.C, parts.x)])
-    (z, inputs), found = forward(net, x), (s >= 0).any(0)
-    for h in (*inputs, z):  # nothing may overflow on the way: a ReLU makes 0 of −∞
-        found = found & namespace(h).isfinite(h).all(1)
+    found = (s >= 0).any(0) & unbroken(*forward(net, x))
     return {int(parts.image[k]): images(x[k], net.input_shape) for k in np.flatnonzero(to_host(found))}
 
 

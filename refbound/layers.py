@@ -227,6 +227,12 @@ def forward_vjp(dz, net, inputs, of="parameters"):
     return grads if of == "parameters" else dz
 
 
+def unbroken(z, inputs):
+    """(N,) bool: whether nothing overflows on the way to z; a ReLU makes 0 of −∞. Both from `forward`."""
+    xp = namespace(z)
+    return xp.stack([xp.isfinite(h).all(1) for h in (*inputs, z)]).all(0)
+
+
 def margin_matrix(y, classes, dtype):
     """C(y) as (S, N, c), S = c − 1 (Section 3.1): row m of example n is e_m − e_y, for the classes m ≠ y in order."""
     xp = namespace(y)

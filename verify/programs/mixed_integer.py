@@ -25,7 +25,7 @@ import scipy.sparse as sp
 from scipy.optimize import Bounds, LinearConstraint, milp
 
 from refbound.arrays.ops import as_rows
-from refbound.layers import forward
+from refbound.layers import forward, unbroken
 
 from .lp import LIMIT, OPTIMAL, triangle
 from .sparse import DROPPED, TOLERANCE, box, fold, widened
@@ -71,8 +71,8 @@ def exact_margins(net, ball, y, pre, time_limit=120, classes=None):
         (*_, size), deadline = folded.margin(m, y), time.monotonic() + time_limit
         x = None if v is None else at(folded.inputs, v, ball)
         value = -np.inf if x is None else float(np.fmax(margins(net, x, y)[m], -np.inf))
-        doubtful = not folded.gain(m, y) <= GAIN
-        if bound is None or doubtful:  # no unstable unit, or no feasible point in time; or it is not to be trusted
+        unsure = doubtful(folded, m, y)
+        if bound is None or unsure:  # no unstable unit, or no feasible point in time; or it is not to be trusted
             bound = triangle(folded, y, [m], time_limit).s[0]
         elif status == OPTIMAL and not stands(
                 folded, m, y, bound + SLACK * size, margins(net, ball.x[0], y)[m], deadline):
@@ -80,7 +80,7 @@ def exact_margins(net, ball, y, pre, time_limit=120, classes=None):
         if value > bound + SLACK * size:
             raise RuntimeError(f"milp: class {m}: the network attains {value:g}, above the bound {bound:g} of HiGHS")
         found.append(Exact(value, max(value, float(bound)), x,
-                           "gain" if doubtful else "optimal" if status == OPTIMAL else "time limit"))
+                           "gain" if unsure else "optimal" if status == OPTIMAL else "time limit"))
     return found
 
 
@@ -112,20 +112,20 @@ def verdict(net, ball, y, pre, upper=None, time_limit=120, witness=None):
 
 def decide(folded, net, ball, m, y, bound, deadline):
     """(the margin's bound, witness or None): is there a point of at least −SLACK, and if it is no witness, of SLACK?"""
-    size, doubtful = folded.margin(m, y)[2], not folded.gain(m, y) <= GAIN
+    size, unsure = folded.margin(m, y)[2], doubtful(folded, m, y)
     for floor in (-SLACK * size, SLACK * size):
         seconds = deadline - time.monotonic()
         if seconds <= 0:
             break
         status, v, reached = solve(folded, m, y, seconds, floor)
-        if status == INFEASIBLE and doubtful:
+        if status == INFEASIBLE and unsure:
             raise RuntimeError("milp: HiGHS's tolerance in a unit may change the margin by more than the room "
                                "that it is given")
         if status == INFEASIBLE:
             return (min(bound, floor) if stands(folded, m, y, floor, margins(net, ball.x[0], y)[m], deadline)
                     else bound), None
         # less than 0 would be a proof that `stands` has not seen
-        bound = bound if reached is None or doubtful else min(bound, max(reached, 0.0))
+        bound = bound if reached is None or unsure else min(bound, max(reached, 0.0))
         x = None if v is None else at(folded.inputs, v, ball)
         if x is not None and is_witness(net, x, y):
             return bound, x
@@ -146,6 +146,11 @@ def stands(folded, m, y, floor, known, deadline):
             raise RuntimeError(f"milp: HiGHS contradicts itself on class {m}, "
                                f"on whether a point has a margin of {at_least:g}")
     return True
+
+
+def doubtful(folded, m, y):
+    """Whether HiGHS's tolerance may move a margin by more than a tenth of SLACK; a gain that is NaN may."""
+    return not folded.gain(m, y) <= GAIN
 
 
 def program(folded):
@@ -172,7 +177,7 @@ def solve(folded, m, y, seconds, floor=None, presolve=False):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # scipy hands these to HiGHS, and warns that it does
         result = milp(-C, **given, options=options)
-    infeasible = floor is not None or not folded.gain(m, y) <= GAIN  # without a floor the network is a solution
+    infeasible = floor is not None or doubtful(folded, m, y)  # without a floor the network is a solution
     if result.status not in (OPTIMAL, LIMIT, *[INFEASIBLE] * infeasible):
         raise RuntimeError(f"milp: HiGHS failed on class {m}: {' '.join(result.message.split())}")
     reached = result.mip_dual_bound
@@ -219,9 +224,9 @@ def margins(net, x, y):
 
 
 def logits(net, x):
-    """f(x) of x (N, *input_shape), NaN where a number overflows on the way: a ReLU makes 0 of −∞."""
+    """f(x) of x (N, *input_shape), NaN where a number overflows on the way."""
     z, inputs = forward(net, as_rows(x, net.dtype))
-    return np.where(np.all([np.isfinite(h).all(1) for h in (*inputs, z)], axis=0)[:, None], z, np.nan)
+    return np.where(unbroken(z, inputs)[:, None], z, np.nan)
 
 
 def check_witness(net, ball, y, witness, room=None):
