@@ -2,11 +2,17 @@
 
 import argparse
 import ast
+import dataclasses
 import importlib
 import re
 from pathlib import Path
 
 import pytest
+
+from trainers import evaluate, landscape
+from trainers.inputs import arguments
+from verify import complete, theorems, tightness
+from verify.speed import benchmark
 
 ROOT = Path(__file__).resolve().parents[1]
 VERIFY = ROOT / "verify"
@@ -97,3 +103,9 @@ def test_every_command_of_the_pages_is_one(line, monkeypatch):
     module, *argv = line.split()
     with pytest.raises(Parsed):
         importlib.import_module(module).main(argv)
+
+
+def test_no_results_take_the_place_of_a_network():
+    for command in (evaluate, landscape, benchmark, complete, theorems, tightness):
+        out = next(field for field in dataclasses.fields(command.Args) if field.name == "out")
+        assert out.metadata["type"] is arguments.results
